@@ -1,0 +1,1 @@
+"""Residual networks: composed from one Hydra config, trained into one run directory, compared honestly."""

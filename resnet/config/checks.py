@@ -1,0 +1,90 @@
+"""Says what is wrong with a typed config: values out of their range, choices that don't exist, keys that contradict."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from resnet.config.schema import Config
+from resnet.config.suggest import nearest
+
+COMPARISONS = {
+    "at_least": (lambda value, limit: value >= limit, "at least {}"),
+    "above": (lambda value, limit: value > limit, "above {}"),
+    "at_most": (lambda value, limit: value <= limit, "at most {}"),
+    "below": (lambda value, limit: value < limit, "below {}"),
+}
+
+
+def mistakes(config: Config) -> list[str]:
+    """One line per mistake, each naming the key, the value and what is allowed."""
+    return [*_out_of_limits(config), *_bad_unions(config), *_contradictions(config)]
+
+
+def _out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
+    for entry in dataclasses.fields(settings):
+        key, value = prefix + entry.name, getattr(settings, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from _out_of_limits(value, f"{key}.")
+        elif isinstance(value, list):
+            if not value and entry.metadata:
+                yield f"{key}=[]: at least one value is needed"
+            for item in value:
+                yield from _broken_limits(f"{key}={value}".replace(" ", ""), item, entry.metadata)
+        elif value is not None:
+            yield from _broken_limits(f"{key}={value}", value, entry.metadata)
+
+
+def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
+    if "choices" in limits and value not in limits["choices"]:
+        yield f"{given}: no such choice{nearest(value, limits['choices'])}; choose one of {', '.join(map(str, limits['choices']))}"
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{given}: a finite number is needed"
+        return
+    bounds = [(COMPARISONS[name], limit) for name, limit in limits.items() if name in COMPARISONS]
+    if not all(holds(value, limit) for (holds, _), limit in bounds):
+        wanted = " and ".join(text.format(limit) for (_, text), limit in bounds)
+        yield f"{given}: out of range; it must be {wanted}"
+
+
+def _bad_unions(config: Config) -> Iterator[str]:
+    """Keys whose type OmegaConf cannot express."""
+    data, devices = config.data, config.fabric.devices
+    for key, value in (("mean", data.mean), ("std", data.std)):
+        numbers = value if isinstance(value, list) else [value]
+        if value is not None and not all(_is_number(number) for number in numbers):
+            yield f"data.{key}={value}: a finite number is needed, or a list of one per channel, or null"
+        elif key == "std" and value is not None and min(numbers, default=0) <= 0:
+            yield f"data.std={value}: out of range; it must be above 0"
+    if devices != "auto" and (type(devices) is not int or devices < 1):
+        yield f"fabric.devices={devices}: a whole number of at least 1 is needed, or auto"
+    for group in ("optimizer", "scheduler"):
+        settings = getattr(config, group)
+        if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
+            yield f"{group}={settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help)"
+        elif group == "optimizer" and math.isfinite(config.lr) and settings.get("lr", config.lr) != config.lr:
+            yield f"optimizer.lr={settings['lr']}: it differs from lr={config.lr}; set lr={settings['lr']} alone, which all parts use"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    if config.epochs is None and config.max_steps is None:
+        yield "epochs=null max_steps=null: one of the two must say when training ends"
+    if config.accumulate > config.batch_size:
+        yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
+    if config.early_stop is not None and config.data.val_size == 0:
+        yield f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null"
+    if config.model.shortcut == "none" and config.model.stochastic_depth > 0:
+        yield (
+            f"model.stochastic_depth={config.model.stochastic_depth}: a plain network (model.shortcut=none) has no shortcut to fall "
+            "back on; set one of the two"
+        )
+    if config.augment.mixup and config.augment.cutmix:
+        yield f"augment.mixup={config.augment.mixup} augment.cutmix={config.augment.cutmix}: only one of the two can mix a batch"
+    if config.data.name in ("arrays", "folder") and config.data.path is None:
+        yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
+    if not config.name or config.name in (".", ".."):
+        yield f"name={config.name}: a run needs a name, which is also its folder under outputs/"

@@ -1,0 +1,139 @@
+"""Between Hydra and a run: what `train.py` was asked for, and one line instead of a traceback where that was a mistake."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from resnet.config.errors import RunFailed, UserError
+from resnet.config.hashing import config_hash, flatten
+from resnet.config.load import all_keys, load_config
+from resnet.config.schema import Config
+from resnet.config.suggest import nearest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
+
+
+class JobEnded(Exception):
+    """A job of a sweep that ended badly and has said so; the other jobs go on."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Runs a Hydra main; a mistake becomes one line and exit status 2."""
+    OmegaConf.register_new_resolver("run_id", _run_id, replace=True)
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
+    try:
+        main()
+    except JobEnded as error:
+        raise SystemExit(error.status) from None
+    except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
+        if wants_traceback:
+            raise
+        _say(_explain(error))
+        raise SystemExit(MISTAKE) from None
+
+
+@contextmanager
+def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
+    """The checked config of a Hydra job, its directory, and the overrides that it differs from the defaults by."""
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    try:
+        config = load_config(cfg)
+        if hydra.mode == RunMode.MULTIRUN and config.wandb.group is None:
+            config.wandb.group = config.sweep.name
+        yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
+    except (UserError, RunFailed) as error:
+        _remove_if_empty(directory)
+        _say(str(error))
+        _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra.mode)
+    except KeyboardInterrupt:
+        raise SystemExit(CTRL_C) from None
+    except Exception:  # ours to mend: the traceback is wanted
+        _remove_if_empty(directory)
+        traceback.print_exc()
+        _end(FAILED, hydra.mode)
+
+
+def _end(status: int, mode: RunMode) -> None:
+    if mode == RunMode.MULTIRUN:
+        raise JobEnded(status) from None
+    raise SystemExit(status) from None
+
+
+def _say(message: str) -> None:
+    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """Takes back the folders that Hydra made for a job that could not start."""
+    with suppress(OSError):
+        for folder in (directory, directory.parent):
+            folder.rmdir()
+
+
+def _run_id(*, _root_: Any) -> str:
+    """The folder of a job in its sweep; never raises, which would end the whole sweep."""
+    values = OmegaConf.to_container(_root_, resolve=False)
+    values.pop("hydra", None)  # type: ignore[union-attr, call-arg, arg-type]
+    try:
+        return config_hash(load_config(OmegaConf.create(values)))[:8]
+    except UserError:
+        return "invalid"
+
+
+def _explain(error: Exception) -> str:
+    first_line = str(error).split("\n")[0]
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; write key=value, and quote what your shell would change, like 'model.layers=[3,3,3]'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.partition("/")
+        choices = _options(group)
+        return f"{group}={option}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
+    if match := re.match(r"Ambiguous value for argument '(.*)'", first_line):
+        return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
+    if isinstance(error, ConfigCompositionException) and (match := re.match(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line)):
+        key = match[1].split("=")[0].strip("+~")
+        return f"{key}: unknown key{nearest(key, _known_keys())}"
+    if isinstance(error, TypeError | ValueError):
+        return f"{first_line}; a group takes one of its options, as in model=resnet20 (--help lists them)"
+    return f"{key}: {first_line}" if (key := getattr(error, "full_key", None)) else first_line
+
+
+def _options(group: str) -> list[str]:
+    folder = CONF / group
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
+
+
+def _known_keys() -> set[str]:
+    """The keys of the schema and of the groups that were chosen."""
+    overrides = [text for text in sys.argv[1:] if "=" in text and not text.startswith("-")]
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    chosen = [item.input_line for item in OverridesParser.create().parse_overrides(overrides) if item.key_or_group in groups]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            composed = compose("train", chosen)
+        except HydraException:
+            composed = compose("train")
+    return {*groups, *all_keys(), *flatten(OmegaConf.to_container(composed, resolve=False))}  # type: ignore[arg-type]

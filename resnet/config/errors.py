@@ -1,0 +1,9 @@
+"""The two ways in which a run can end badly, as exceptions whose text is all that the user needs to read."""
+
+
+class UserError(Exception):
+    """A mistake in what was asked: names the key, the value, what is allowed and what to do. Exit status 2."""
+
+
+class RunFailed(Exception):
+    """A run that started and could not be finished; its directory says why. Exit status 1."""

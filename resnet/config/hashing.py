@@ -1,0 +1,74 @@
+"""The identity of a config: what decides a result, without what only says where, how it is watched, or on which device."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from resnet.config.schema import Config
+
+# Keys that leave a result as it is: the only list of its kind.
+WITHOUT = {
+    "name",
+    "wandb",
+    "sweep",
+    "data.root",
+    "data.download",
+    "data.workers",
+    "fabric.accelerator",
+    "fabric.devices",
+    "fabric.num_nodes",
+}
+
+
+def config_hash(config: Config) -> str:
+    """sha256 of the keys that decide the result, as sorted JSON."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+
+
+def differing_keys(one: Config, other: Config) -> list[str]:
+    """`key: one's value -> other's value` for each key that decides the result and differs."""
+    first, second = identity(one), identity(other)
+    missing = "(none)"
+    return [
+        f"{key}: {first.get(key, missing)} -> {second.get(key, missing)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key, missing) != second.get(key, missing)
+    ]
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
+    defaults = _schema_defaults(Config)
+    flat = flatten(dataclasses.asdict(config))
+    kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
+    return {key: _same_number(flat[key]) for key in kept}
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts -> `group.key: value`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _same_number(value: Any) -> Any:
+    """1.0 and 1 are one value, also in groups whose types are open."""
+    if isinstance(value, list):
+        return [_same_number(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_left_out(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT)
+
+
+def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(entry.type):
+            found |= _schema_defaults(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+        elif entry.default is not dataclasses.MISSING:
+            found[prefix + entry.name] = entry.default
+    return found

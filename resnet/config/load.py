@@ -1,0 +1,68 @@
+"""Plain values -> Config. The one check that serves the command line, saved configs and every process of a run."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from resnet.config.checks import mistakes
+from resnet.config.errors import UserError
+from resnet.config.schema import Config
+from resnet.config.suggest import nearest
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+
+
+def load_config(values: Any) -> Config:
+    """Checks plain values (a dict or a DictConfig) and gives them their types.
+
+    Raises:
+        UserError: one line per mistake.
+    """
+    try:
+        values = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
+        typed = OmegaConf.merge(OmegaConf.structured(Config), values)
+        config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(_explain(error)) from None
+    wrong = mistakes(config)
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return config
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    key, value = str(error.full_key), error.value
+    if isinstance(error, ConfigKeyError):
+        return f"{key}: unknown key{nearest(key, all_keys())}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: no value; set {key}=..."
+    if isinstance(error, ValidationError) and (wanted := _type_name(key)):
+        return f"{key}={'null' if value is None else value}: {wanted} is needed"
+    return str(error).splitlines()[0]
+
+
+def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every key of the schema, groups included, as it is typed on the command line."""
+    for name, kind in typing.get_type_hints(settings).items():
+        yield prefix + name
+        if dataclasses.is_dataclass(kind):
+            yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")
+
+
+def _type_name(key: str) -> str | None:
+    kind: Any = Config
+    for name in key.split("[")[0].split("."):
+        kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    optional = isinstance(kind, types.UnionType)
+    kind = typing.get_args(kind)[0] if optional else kind
+    if "[" in key:  # an item of a list
+        kind = typing.get_args(kind)[0]
+    if dataclasses.is_dataclass(kind):
+        return f"a group; choose an option (see --help) or set its keys, as {key}.NAME=VALUE: it"
+    name = TYPE_NAMES.get(typing.get_origin(kind) or kind)
+    return f"{name}, or null," if name and optional else name

@@ -1,0 +1,126 @@
+"""What a config may hold: types, ranges and choices. Units and defaults stand in conf/, which owns them.
+
+A key that is added once run directories exist gets its default here as well: an old config that lacks it means that.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BLOCKS = ("basic", "bottleneck", "preact_basic", "preact_bottleneck")
+SHORTCUTS = ("projection_1x1", "projection_3x3", "zero_pad", "projection_all", "none")
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
+NORMS = ("batch", "group", "none")
+DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+
+
+def limited(**limits: Any) -> Any:
+    """A field whose value, or each of whose values, is limited: at_least, above, at_most, below, choices."""
+    return field(metadata=limits)
+
+
+def one_of(*choices: Any) -> Any:
+    return limited(choices=choices)
+
+
+@dataclass
+class ModelConfig:
+    layers: list[int] = limited(at_least=1)
+    width: int = limited(at_least=1)
+    block: str = one_of(*BLOCKS)
+    shortcut: str = one_of(*SHORTCUTS)
+    activation: str = one_of(*ACTIVATIONS)
+    norm: str = one_of(*NORMS)
+    init: str = one_of("he", "default")
+    zero_init_residual: bool
+    stochastic_depth: float = limited(at_least=0, below=1)
+    dropout: float = limited(at_least=0, below=1)
+
+
+@dataclass
+class DataConfig:
+    name: str = one_of(*DATA_SETS)
+    root: str
+    download: bool
+    path: str | None
+    mean: Any  # a number, or one per channel
+    std: Any
+    val_size: int = limited(at_least=0)
+    train_size: int | None = limited(at_least=1)
+    split_seed: int = limited(at_least=0)
+    image_size: int | None = limited(at_least=1)
+    channels: int = one_of(1, 3)
+    in_memory: bool
+    workers: int = limited(at_least=0)
+    shift: int = limited(at_least=0)
+    flip: float = limited(at_least=0, at_most=1)
+
+
+@dataclass
+class AugmentConfig:
+    pad: int = limited(at_least=0)
+    crop: int | None = limited(at_least=1)
+    padding_mode: str = one_of("constant", "reflect")
+    flip: float = limited(at_least=0, at_most=1)
+    cutout: float = limited(at_least=0, below=1)
+    mixup: float = limited(at_least=0)
+    cutmix: float = limited(at_least=0)
+
+
+@dataclass
+class FabricConfig:
+    accelerator: str = one_of(*ACCELERATORS)
+    devices: Any  # a number, or "auto"
+    num_nodes: int = limited(at_least=1)
+    strategy: str = one_of("auto", "ddp")
+    precision: str = one_of(*PRECISIONS)
+
+
+@dataclass
+class WandbConfig:
+    mode: str = one_of("offline", "online", "disabled")
+    project: str
+    entity: str | None
+    group: str | None
+    name: str | None
+    tags: list[str]
+    notes: str | None
+    job_type: str
+    dir: str
+    log_model: bool
+
+
+@dataclass
+class SweepConfig:
+    name: str
+
+
+@dataclass
+class Config:
+    name: str
+    seed: int = limited(at_least=0, below=2**32)
+    epochs: int | None = limited(at_least=1)
+    max_steps: int | None = limited(at_least=1)
+    batch_size: int = limited(at_least=1)
+    accumulate: int = limited(at_least=1)
+    limit_batches: int | None = limited(at_least=1)
+    lr: float = limited(above=0)
+    decay_norm_and_bias: bool
+    label_smoothing: float = limited(at_least=0, below=1)
+    clip_grad_norm: float | None = limited(above=0)
+    ema: float | None = limited(above=0, below=1)
+    eval_every: int = limited(at_least=1)
+    early_stop: int | None = limited(at_least=1)
+    log_every: int = limited(at_least=1)
+    compile: bool
+    channels_last: bool
+    deterministic: bool
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+    optimizer: Any  # _target_: any class that takes parameters and lr
+    scheduler: Any  # _target_: any class that takes an optimizer
+    fabric: FabricConfig
+    wandb: WandbConfig
+    sweep: SweepConfig

@@ -1,0 +1,2 @@
+def run(config, directory, overrides):
+    print("ok", directory, overrides)

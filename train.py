@@ -1,0 +1,19 @@
+"""The one entry point: `python train.py [key=value ...]` trains, `-m` sweeps, `--help` explains."""
+
+import hydra
+from omegaconf import DictConfig
+
+from resnet.config.cli import command_line, job
+
+
+@hydra.main(config_path="conf", config_name="train", version_base="1.3")
+def main(cfg: DictConfig) -> float | None:
+    with job(cfg) as (config, directory, overrides):
+        from resnet.run import run  # torch takes seconds to import: mistakes and --help need none of it
+
+        return run(config, directory, overrides)
+    return None
+
+
+if __name__ == "__main__":
+    command_line(main)
