@@ -1,0 +1,188 @@
+"""Config -> objects. The only module that turns a _target_ into code."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_method, instantiate
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from resnet.config.errors import UserError
+from resnet.config.schema import Config
+from resnet.config.suggest import nearest
+from resnet.data import Augment, DataError, DataSet, Loader, load_dataset
+from resnet.models import ResNet
+from resnet.training.learner import Learner
+from resnet.training.loop import Plan
+
+EVAL_BATCH = 500  # images; the result does not depend on it
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a run is made of."""
+
+    fabric: Fabric
+    data: DataSet
+    learner: Learner
+    train: Loader
+    val: Loader | None
+    test: Loader
+    plan: Plan
+    image_size: int  # of the model's input
+
+
+def build(config: Config) -> Parts:
+    """Raises UserError where the data, the device or a _target_ is not what the config says; nothing is written."""
+    fabric = build_fabric(config)
+    data = build_data(config)
+    image_size = check_image_size(config, data)
+    fabric.seed_everything(config.seed, verbose=False)
+    train, val, test = build_loaders(config, data, fabric)
+    plan = build_plan(config, len(train))
+    model = build_model(config, data.channels, len(data.classes))
+    return Parts(fabric, data, build_learner(config, fabric, model, plan), train, val, test, plan, image_size)
+
+
+def build_fabric(config: Config) -> Fabric:
+    settings = config.fabric
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    try:
+        fabric = Fabric(**asdict(settings))
+        fabric.launch()
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise _no_device(settings.accelerator, settings.devices, error) from None
+    return fabric
+
+
+def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    return UserError(f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric=auto or fabric=cpu")
+
+
+def build_data(config: Config) -> DataSet:
+    settings = asdict(config.data)
+    for key in ("workers", "shift", "flip"):  # of the loaders and the augmentation
+        del settings[key]
+    try:
+        return load_dataset(**settings)
+    except DataError as error:
+        raise UserError(str(error)) from None
+
+
+def check_image_size(config: Config, data: DataSet) -> int:
+    """Pixels a side of the model's input."""
+    stages, augment, size = len(config.model.layers), config.augment, data.image_size
+    if augment.crop is not None and augment.crop > size + 2 * augment.pad:
+        raise UserError(
+            f"augment.crop={augment.crop}: larger than the images of {data.image_size} pixels padded by augment.pad={augment.pad}; "
+            f"it must be at most {size + 2 * augment.pad}"
+        )
+    if augment.padding_mode == "reflect" and augment.pad >= size:
+        raise UserError(f"augment.pad={augment.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
+    size = augment.crop or size
+    if size < 2 ** (stages - 1):
+        layers = str(config.model.layers).replace(" ", "")
+        raise UserError(
+            f"model.layers={layers}: images of {size} pixels are too small for {stages} stages, each of which halves them; take at most "
+            f"{size.bit_length()} stages, or larger images (augment.crop)"
+        )
+    return size
+
+
+def build_loaders(config: Config, data: DataSet, fabric: Fabric) -> tuple[Loader, Loader | None, Loader]:
+    augment = Augment(**asdict(config.augment))
+    common: dict[str, Any] = {
+        "mean": data.mean,
+        "std": data.std,
+        "num_classes": len(data.classes),
+        "limit": config.limit_batches,
+        "workers": config.data.workers,
+        "device": fabric.device,
+        "channels_last": config.channels_last,
+        "rank": fabric.global_rank,
+        "world_size": fabric.world_size,
+    }
+    train = Loader(data.train, config.batch_size, augment, shuffle=True, seed=config.seed, **common)
+    if not len(train):
+        raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
+    held_out = [Loader(split, EVAL_BATCH, augment, shuffle=False, **common) if split else None for split in (data.val, data.test)]
+    assert held_out[1] is not None
+    return train, held_out[0], held_out[1]
+
+
+def build_plan(config: Config, steps_per_epoch: int) -> Plan:
+    limits = [config.max_steps, config.epochs and config.epochs * steps_per_epoch]
+    total_steps = min(limit for limit in limits if limit is not None)
+    return Plan(total_steps, steps_per_epoch, config.log_every, config.eval_every, config.early_stop)
+
+
+def build_model(config: Config, in_channels: int, num_classes: int) -> ResNet:
+    return ResNet(in_channels, num_classes, **asdict(config.model))
+
+
+def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) -> Learner:
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(config, model)
+    scheduler = build_scheduler(config, optimizer, plan)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None
+    if average is not None:
+        average.to(fabric.device)
+    compiled = torch.compile(model) if config.compile else model
+    wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
+    return Learner(
+        fabric, wrapped, fabric_optimizer, scheduler, average, config.label_smoothing, config.accumulate, config.clip_grad_norm
+    )
+
+
+def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
+    return _call("optimizer", config.optimizer, parameter_groups(model, config.decay_norm_and_bias))
+
+
+def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
+    """`total_steps` is handed to schedules that take it and leave it open."""
+    settings = config.scheduler
+    takes = inspect.signature(_find("scheduler", settings)).parameters
+    extra = {"total_steps": plan.total_steps} if "total_steps" in takes and settings.get("total_steps") is None else {}
+    return _call("scheduler", settings, optimizer, **extra)
+
+
+def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
+    """One group, or a second one without weight decay for vectors: biases and the parameters of normalisations."""
+    parameters = list(model.parameters())
+    if decay_norm_and_bias:
+        return [{"params": parameters}]
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _find(group: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    target = settings["_target_"]
+    try:
+        return get_method(target)
+    except Exception as error:  # Hydra's, or whatever the import of the user's module raised
+        raise UserError(f"{group}._target_={target}: cannot be imported ({str(error).splitlines()[0]}); give module.Class") from None
+
+
+def _call(group: str, settings: Mapping[str, Any], *arguments: Any, **extra: Any) -> Any:
+    """Calls a _target_ with its settings; a keyword that it lacks, or a value that it refuses, is the user's to mend."""
+    parameters = inspect.signature(_find(group, settings)).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for key in settings:
+            if not key.startswith("_") and key not in parameters:
+                name = settings["_target_"].rsplit(".", 1)[-1]
+                raise UserError(f"{group}.{key}: unknown key{nearest(key, parameters)}; {name} takes {', '.join(list(parameters)[1:])}")
+    try:
+        return instantiate({**settings, "_partial_": True}, _convert_="all")(*arguments, **extra)
+    except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
+        raise UserError(f"{group}: {settings['_target_']} refuses its settings ({str(error).splitlines()[0]})") from None

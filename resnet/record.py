@@ -1,0 +1,137 @@
+"""What is written down about a run: its facts before the first step, its results after the last."""
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet.build import Parts, build_model
+from resnet.config import Config
+from resnet.tracking import RunFacts, TestReport
+from resnet.tracking.base import Mistake
+from resnet.training.loop import Progress
+
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf", "wandb", "numpy")
+NUM_WORST = 16
+
+
+def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str]) -> RunFacts:
+    data, model = parts.data, config.model
+    layers = str(model.layers).replace(" ", "")
+    sizes = f"{len(data.train):,} training, {len(data.val) if data.val else 0:,} held-out, {len(data.test):,} test images"
+    return RunFacts(
+        name=config.name,
+        overrides=overrides,
+        config=asdict(config),
+        directory=directory,
+        model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
+        parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
+        flops=count_flops(config, parts),
+        data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
+        device=device_name(parts),
+        steps=parts.plan.total_steps,
+        steps_per_epoch=parts.plan.steps_per_epoch,
+    )
+
+
+def description(config: Config, parts: Parts, known: RunFacts) -> dict[str, Any]:
+    """The part of the summary that is known before training."""
+    data = parts.data
+    return {
+        "name": config.name,
+        "overrides": list(known.overrides),
+        "seed": config.seed,
+        "parameters": known.parameters,
+        "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
+        "data": {
+            "train": len(data.train),
+            "val": len(data.val) if data.val else 0,
+            "test": len(data.test),
+            "classes": data.classes,
+            "mean": data.mean,
+            "std": data.std,
+        },
+        "device": known.device,
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def best(progress: Progress) -> dict[str, float] | None:
+    """None where nothing was held out: the last checkpoint is then the one that is tested."""
+    if not progress.best_step:
+        return None
+    return {"step": progress.best_step, "val/accuracy": progress.best_accuracy, "val/loss": progress.best_loss}
+
+
+def speed(progress: Progress) -> dict[str, float]:
+    return {
+        "seconds": progress.seconds,
+        "training_seconds": progress.training_seconds,
+        "images_per_second": progress.images / progress.training_seconds,
+    }
+
+
+def count_flops(config: Config, parts: Parts) -> int:
+    """Operations of one image forward, two per multiply-add, counted on the meta device."""
+    with torch.device("meta"):
+        model = build_model(config, parts.data.channels, len(parts.data.classes)).eval()
+        image = torch.empty(1, parts.data.channels, parts.image_size, parts.image_size)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(image)
+    return int(counter.get_total_flops())
+
+
+def test_report(parts: Parts, logits: Tensor | None) -> TestReport:
+    """The answers, and the mistakes that the model was surest of. With several processes: those of the first one's images."""
+    assert logits is not None
+    split, rank = parts.data.test, parts.fabric.global_rank
+    mine = torch.arange(parts.test.num_images)[rank :: parts.fabric.world_size]
+    labels, answers = split.labels[mine], logits.argmax(1)
+    probability = logits.softmax(1).max(1).values
+    wrong = (answers != labels).nonzero().flatten()
+    surest = wrong[probability[wrong].argsort(descending=True)][:NUM_WORST]
+    names = parts.data.classes
+    worst = [Mistake(_image(parts, int(mine[i])), names[labels[i]], names[answers[i]], float(probability[i])) for i in surest.tolist()]
+    return TestReport(labels.numpy(), answers.numpy(), names, worst)
+
+
+def _image(parts: Parts, index: int) -> Any:
+    images = parts.data.test.images
+    image = images[index] if isinstance(images, Tensor) else images.decode(index)
+    return image.permute(1, 2, 0).numpy()
+
+
+def device_name(parts: Parts) -> str:
+    device, world_size = parts.fabric.device, parts.fabric.world_size
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{device.type}, {torch.get_num_threads()} threads"
+    return name if world_size == 1 else f"{world_size} processes, {name} each"
+
+
+def commit() -> dict[str, Any] | None:
+    """The commit of this code and whether files differ from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,1 @@
+"""The run directory, and what can be done with it."""

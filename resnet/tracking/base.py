@@ -1,0 +1,91 @@
+"""The interface of a tracker, and what it is told at the start and at the end of a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Every column of metrics.csv; blank where a record lacks it.
+COLUMNS = ("step", "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known before the first step. `flops` count two per multiply-add, for one image forward."""
+
+    name: str
+    overrides: Sequence[str]
+    config: dict[str, Any]
+    directory: Path
+    model: str
+    parameters: int
+    flops: int
+    data: str
+    device: str
+    steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image (H, W, C) uint8 that the model got wrong, and the probability that it gave to its answer."""
+
+    image: NDArray[np.uint8]
+    label: str
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """The test set's labels and answers (N,), and the mistakes that the model was surest of."""
+
+    labels: NDArray[np.int64]
+    answers: NDArray[np.int64]
+    classes: Sequence[str]
+    worst: Sequence[Mistake]
+
+
+class Tracker:
+    """Hears what a run does; each method may be left out."""
+
+    def start(self, facts: RunFacts) -> None: ...
+
+    def advance(self, step: int) -> None: ...
+
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None: ...
+
+    def finish(self, summary: dict[str, Any], report: TestReport) -> None: ...
+
+    def fail(self, summary: dict[str, Any]) -> None:
+        """The run failed or was interrupted, as the summary says."""
+
+
+class Trackers(Tracker):
+    """Several as one, told in order."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+
+    def start(self, facts: RunFacts) -> None:
+        for tracker in self.trackers:
+            tracker.start(facts)
+
+    def advance(self, step: int) -> None:
+        for tracker in self.trackers:
+            tracker.advance(step)
+
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.record(step, epoch, metrics)
+
+    def finish(self, summary: dict[str, Any], report: TestReport) -> None:
+        for tracker in self.trackers:
+            tracker.finish(summary, report)
+
+    def fail(self, summary: dict[str, Any]) -> None:
+        for tracker in self.trackers:
+            tracker.fail(summary)

@@ -1,0 +1,77 @@
+"""What a run says in words: the same lines on the screen and in train.log."""
+
+from pathlib import Path
+from typing import Any
+
+from resnet.tracking.base import RunFacts
+
+
+def header(facts: RunFacts) -> list[tuple[str, str]]:
+    epochs = facts.steps / facts.steps_per_epoch
+    return [
+        ("run", facts.name),
+        ("model", facts.model),
+        ("size", f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward)"),
+        ("data", facts.data),
+        ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
+        ("device", facts.device),
+    ]
+
+
+def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, float]) -> str:
+    """One line for the end of an epoch."""
+    parts = [
+        f"epoch {epoch:.4g}/{facts.steps / facts.steps_per_epoch:.4g}",
+        f"step {step:,}",
+        f"train loss {metrics['train/loss']:.4f} accuracy {percent(metrics['train/accuracy'])}",
+    ]
+    if "val/loss" in metrics:
+        parts.append(f"held-out loss {metrics['val/loss']:.4f} accuracy {percent(metrics['val/accuracy'])}")
+    parts.append(f"{metrics['images_per_second']:,.0f} images/s")
+    return " | ".join([*parts, duration(metrics["seconds"])])
+
+
+def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    best = summary["best"]
+    chosen = f"held-out accuracy {percent(best['val/accuracy'])} at step {best['step']:,}" if best else "last step (nothing was held out)"
+    return [
+        ("test accuracy", percent(summary["test"]["accuracy"])),
+        ("test loss", f"{summary['test']['loss']:.4f}"),
+        ("checkpoint", chosen),
+        ("time", f"{duration(summary['seconds'])}, {summary['images_per_second']:,.0f} images/s in training"),
+    ]
+
+
+def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    directory = _shortest(facts.directory)
+    data = facts.config["data"]["name"]
+    on_same_data = f"data={data} " if data == "digits" else ""
+    return [
+        ("run directory", directory),
+        ("curves", f"{directory}/curves.png"),
+        *summary.get("links", {}).items(),
+        ("try next", f"python train.py {on_same_data}'model.layers=[3,3,3]' lr=0.1"),
+        ("", f"python train.py -m {on_same_data}model.shortcut=none,projection_3x3 'seed=range(3)'"),
+    ]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min" if minutes else f"{seconds:.1f} s"
+
+
+def count(number: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def _shortest(path: Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

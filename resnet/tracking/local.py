@@ -1,0 +1,36 @@
+"""The record in the run directory: metrics.csv and train.log, written as they come, so that a kill loses nothing."""
+
+import csv
+import time
+from typing import Any
+
+from resnet.runs.directory import LOG, METRICS, RunDirectory
+from resnet.tracking import lines
+from resnet.tracking.base import COLUMNS, RunFacts, TestReport, Tracker
+
+
+class LocalRecord(Tracker):
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+
+    def start(self, facts: RunFacts) -> None:
+        self.facts = facts
+        for name, text in lines.header(facts):
+            self._log(f"{name}: {text}")
+
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        with (self.directory / METRICS).open("a", newline="") as file:
+            row = {"step": step, "epoch": round(epoch, 6), **metrics}
+            csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+        self._log(lines.epoch_line(step, epoch, self.facts, metrics))
+
+    def finish(self, summary: dict[str, Any], report: TestReport) -> None:
+        for name, text in lines.closing(summary):
+            self._log(f"{name}: {text}")
+
+    def fail(self, summary: dict[str, Any]) -> None:
+        self._log(f"{summary['status']}: {summary['error']}")
+
+    def _log(self, text: str) -> None:
+        with (self.directory / LOG).open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

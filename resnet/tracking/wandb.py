@@ -1,0 +1,78 @@
+"""Mirrors a run to Weights & Biases: the real client, offline unless asked otherwise."""
+
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from resnet.runs.directory import BEST, LAST
+from resnet.tracking.base import RunFacts, TestReport, Tracker
+
+SUMMARIES = {"train/loss": "min,last", "train/accuracy": "max,last", "val/loss": "min,last", "val/accuracy": "max,last"}
+
+
+class WandbError(Exception):
+    """One line: why Weights & Biases could not be started, and what to do."""
+
+
+class WandbTracker(Tracker):
+    """One W&B run. `settings` are the keys of conf/wandb."""
+
+    def __init__(self, settings: dict[str, Any], name: str, config: dict[str, Any], overrides: list[str]) -> None:
+        self.log_model = settings["log_model"]
+        try:
+            self.run = wandb.init(
+                **{key: settings[key] for key in ("mode", "project", "entity", "group", "notes", "job_type", "dir")},
+                name=settings["name"] or " ".join(overrides) or name,
+                tags=[*settings["tags"], *(text for text in overrides if len(text) <= 64)],  # W&B's limit
+                config={**config, "overrides": overrides, "run_name": name},
+                settings=wandb.Settings(
+                    silent=True, reinit="finish_previous", init_timeout=15, x_transaction_log_flush_interval=1.0, console="off"
+                ),
+            )
+        except (wandb.errors.UsageError, wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
+            reason = str(error).split("\n")[0]
+            raise WandbError(f"wandb.mode={settings['mode']}: {reason}; run `wandb login`, or use wandb=offline") from None
+        self.run.define_metric("step")
+        for metric in ("epoch", "lr", "images_per_second", "seconds"):
+            self.run.define_metric(metric, step_metric="step")
+        for metric, summary in SUMMARIES.items():
+            self.run.define_metric(metric, step_metric="step", summary=summary)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """How to look at the run, as label and text."""
+        if self.run.settings.mode == "online" and self.run.url:
+            return {"W&B": self.run.url}
+        folder = Path(self.run.dir).parent
+        return {"W&B, look offline": f"wandb leet {folder.parent}", "W&B, upload": f"wandb sync {folder}"}
+
+    def start(self, facts: RunFacts) -> None:
+        self.directory = facts.directory
+        self.run.summary.update({"parameters": facts.parameters, "flops": facts.flops})
+
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        self.run.log({"step": step, "epoch": epoch, **metrics}, step=step)
+
+    def finish(self, summary: dict[str, Any], report: TestReport) -> None:
+        matrix = wandb.plot.confusion_matrix(
+            y_true=report.labels.tolist(), preds=report.answers.tolist(), class_names=list(report.classes), title="Test set"
+        )
+        worst = [
+            wandb.Image(item.image, caption=f"{item.label} taken for {item.answer} ({100 * item.probability:.0f} %)") for item in report.worst
+        ]
+        self.run.log({"test/confusion_matrix": matrix, **({"test/worst_mistakes": worst} if worst else {})})
+        self.run.summary.update({"test/accuracy": summary["test"]["accuracy"], "test/loss": summary["test"]["loss"], "status": summary["status"]})
+        if self.log_model:
+            self._upload_checkpoint()
+        self.run.finish(exit_code=0)
+
+    def _upload_checkpoint(self) -> None:
+        best = self.directory / BEST
+        artifact = wandb.Artifact(f"model-{self.run.id}", "model")
+        artifact.add_file(str(best if best.exists() else self.directory / LAST))
+        self.run.log_artifact(artifact)
+
+    def fail(self, summary: dict[str, Any]) -> None:
+        self.run.summary.update({"status": summary["status"], "error": summary["error"]})
+        self.run.finish(exit_code=1)

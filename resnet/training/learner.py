@@ -1,0 +1,101 @@
+"""What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+
+@dataclass
+class Learner:
+    """`model` and `optimizer` as Fabric set them up; `average` follows the weights where averaging is on."""
+
+    fabric: Fabric
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    average: AveragedModel | None = None
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    clip_grad_norm: float | None = None
+
+    def step(self, images: Tensor, targets: Tensor) -> Tensor:
+        """One optimizer step; returns the sums (loss, right answers, images) of this process, on the device."""
+        self.model.train()
+        sums = torch.zeros(3, device=images.device)
+        parts = list(zip(images.chunk(self.accumulate), targets.chunk(self.accumulate), strict=True))
+        for number, (part, part_targets) in enumerate(parts, 1):
+            with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):  # type: ignore[arg-type]
+                logits = self.model(part)
+                loss = F.cross_entropy(logits.float(), part_targets, label_smoothing=self.label_smoothing)
+                self.fabric.backward(loss * (len(part) / len(images)))
+            sums += _sums(loss.detach() * len(part), logits, part_targets)
+        if self.clip_grad_norm is not None:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.clip_grad_norm, error_if_nonfinite=False)  # type: ignore[arg-type]
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self._bare_model)
+        return sums
+
+    @property
+    def lr(self) -> float:
+        """Of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def weights(self) -> nn.Module:
+        """The model that is evaluated and kept: the averaged one where averaging is on."""
+        return self._bare_model if self.average is None else cast(nn.Module, self.average.module)
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        module = getattr(self.model, "module", self.model)  # without Fabric's wrapper
+        return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
+
+    @torch.no_grad()
+    def scores(self, batches: Iterable[tuple[Tensor, Tensor]], keep_logits: bool = False) -> "Scores":
+        """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
+        model = self.model if self.average is None else self.average
+        model.eval()
+        sums, kept = torch.zeros(3, device=self.fabric.device, dtype=torch.float64), []
+        for images, labels in batches:
+            if len(images):
+                with self.fabric.autocast():
+                    logits = model(images).float()
+                sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
+                kept += [logits.cpu()] if keep_logits else []
+        loss, right, count = cast(Tensor, self.fabric.all_reduce(sums, reduce_op="sum")).tolist()
+        return Scores(loss / count, right / count, torch.cat(kept) if kept else None)
+
+    def state(self) -> dict[str, Any]:
+        """Plain containers of tensors and numbers: all that the next step depends on, but the position."""
+        return {
+            "model": self._bare_model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []},
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    loss: float
+    accuracy: float
+    logits: Tensor | None = None  # (N, K), of this process's images
+
+
+def _sums(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+    """For mixed targets (N, K), the right answer is the class with the larger share."""
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
+    right = (logits.argmax(1) == labels).sum()
+    return torch.stack([loss, right.to(loss.dtype), torch.full_like(loss, len(labels))])

@@ -1,0 +1,47 @@
+"""Learning-rate schedules in closed form of the optimizer step, for torch's LambdaLR to carry.
+
+torch's own OneCycleLR divides by zero where its warm-up is a single step and wants its peak a second time; its MultiStepLR and
+CosineAnnealingLR have no warm-up, and chaining them loses the closed form that makes a resumed run exact.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float, initial: float, final: float) -> LambdaLR:
+    """From `initial` times lr up to lr in a line, over a share `warmup` of the steps, then in a line down to `final` (Smith 2018)."""
+    peak = warmup * total_steps
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return initial + (1 - initial) * step / peak
+        return 1 - (1 - final) * (step - peak) / (total_steps - peak)
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) -> LambdaLR:
+    """Up to lr in a line, over a share `warmup` of the steps, then down in half a cosine (Loshchilov and Hutter 2017)."""
+    peak = warmup * total_steps
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return (step + 1) / (peak + 1)
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (step - peak) / (total_steps - peak)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def multistep(
+    optimizer: Optimizer, milestones: Sequence[int], gamma: float, warmup_steps: int = 0, warmup_factor: float = 1.0
+) -> LambdaLR:
+    """Times `gamma` from each milestone on; times `warmup_factor` for the first `warmup_steps` (He et al. 2015, section 4.2)."""
+
+    def factor(step: int) -> float:
+        return warmup_factor if step < warmup_steps else gamma ** bisect_right(sorted(milestones), step)
+
+    return LambdaLR(optimizer, factor)
