@@ -1,0 +1,114 @@
+"""A source and its splits, as the rest of the project sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from resnet.data import sources
+from resnet.data.errors import DataError
+from resnet.data.files import ImageFiles
+from resnet.data.sources import Source, Split
+from resnet.data.splits import balanced_subset, stratified_split
+
+PerChannel = float | Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Train, held-out (None where nothing is held out) and test split; mean and std per channel, of pixels in 0..1."""
+
+    train: Split
+    val: Split | None
+    test: Split
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.train.images.shape[-1]
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: str,
+    download: bool,
+    path: str | None,
+    mean: PerChannel,
+    std: PerChannel,
+    val_size: int,
+    train_size: int | None,
+    split_seed: int,
+    image_size: int | None,
+    channels: int,
+    in_memory: bool,
+) -> DataSet:
+    """Raises DataError where files are missing, corrupt or don't fit what is asked of them."""
+    if name == "digits":
+        source = sources.digits(split_seed)
+    elif name in ("mnist", "fashion_mnist"):
+        source = sources.mnist_family(name, Path(root), download)
+    elif name in ("cifar10", "cifar100"):
+        source = sources.cifar_family(name, Path(root), download)
+    elif name == "arrays":
+        source = sources.arrays(Path(str(path)))
+    else:
+        source = sources.folder(Path(str(path)), image_size, channels, in_memory, split_seed)
+    return split_dataset(source, mean, std, val_size, train_size, split_seed)
+
+
+def split_dataset(source: Source, mean: PerChannel, std: PerChannel, val_size: int, train_size: int | None, split_seed: int) -> DataSet:
+    train, val = source.train, None
+    if val_size:
+        rest, held_out = stratified_split(train.labels.numpy(), val_size, split_seed)
+        train, val = train.subset(rest), train.subset(held_out)
+    if train_size:
+        train = train.subset(balanced_subset(train.labels.numpy(), train_size, split_seed))
+    channels = train.images.shape[1]
+    computed = channel_statistics(train.images) if mean is None or std is None else ([], [])
+    return DataSet(
+        train,
+        val,
+        source.test,
+        source.classes,
+        computed[0] if mean is None else _per_channel("mean", mean, channels),
+        computed[1] if std is None else _per_channel("std", std, channels),
+    )
+
+
+def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, of pixels in 0..1: exact, from the counts of the 256 values."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for batch in _in_batches(images):
+        for channel, values in enumerate(batch.unbind(1)):
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    share = counts / counts.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
+    std = torch.where(std > 0, std, 1.0)  # a channel of one value is only moved to zero
+    return mean.tolist(), std.tolist()
+
+
+def _in_batches(images: Tensor | ImageFiles) -> "DataLoader[Tensor] | tuple[Tensor, ...]":
+    return images.split(10_000) if isinstance(images, Tensor) else DataLoader([*range(len(images))], 100, collate_fn=_decode(images))
+
+
+def _decode(images: ImageFiles):  # type: ignore[no-untyped-def]
+    return lambda indices: torch.stack([images.decode(index) for index in indices])
+
+
+def _per_channel(key: str, given: PerChannel, channels: int) -> list[float]:
+    values = [float(value) for value in (given if isinstance(given, Sequence) else [given])]  # type: ignore[arg-type]
+    if len(values) not in (1, channels):
+        raise DataError(f"data.{key}={given}: {len(values)} values, where the images have {channels} channels; give one, or one for each")
+    return values * channels if len(values) == 1 else values

@@ -1,0 +1,114 @@
+"""Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from resnet.data.augment import Augment, centre_crop
+from resnet.data.files import ImageFiles
+from resnet.data.sources import Split
+
+ORDER, GEOMETRY = 0, 1  # streams of random numbers
+
+
+class Loader:
+    """Batches of a split: images (N, C, S, S) float, normalised; targets (N,) labels, or (N, K) probabilities where mixed.
+
+    `batch_size` is that of all processes together; each gets every world_size-th image of it. With `shuffle` the images come in a
+    new order each epoch, augmented; else in their own, centred. Images in memory lie on the device.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        augment: Augment,
+        *,
+        mean: list[float],
+        std: list[float],
+        num_classes: int,
+        shuffle: bool,
+        seed: int = 0,
+        limit: int | None = None,
+        workers: int = 0,
+        device: torch.device | None = None,
+        channels_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        in_memory = isinstance(split.images, Tensor)
+        self.images = split.images.to(self.device) if in_memory else split.images  # type: ignore[union-attr]
+        self.labels = split.labels.to(self.device)
+        self.batch_size, self.augment, self.num_classes = batch_size, augment, num_classes
+        self.shuffle, self.seed, self.workers = shuffle, seed, workers
+        self.rank, self.world_size = rank, world_size
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.scale = 1 / (255 * torch.tensor(std, device=self.device))[:, None, None]  # (C, 1, 1)
+        self.offset = -(torch.tensor(mean, device=self.device) / torch.tensor(std, device=self.device))[:, None, None]
+        self.num_batches = self._count_batches(limit)
+
+    def _count_batches(self, limit: int | None) -> int:
+        full, rest = divmod(len(self.labels), self.batch_size)
+        smallest = 2 * self.world_size if self.shuffle else 1  # batch normalisation cannot train on one image a process
+        return min(full + (rest >= smallest), limit or full + 1)
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    @property
+    def num_images(self) -> int:
+        """Images of one epoch, all processes together."""
+        return min(len(self) * self.batch_size, len(self.labels))
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch from number `start` on."""
+        order = self._order(epoch)
+        batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
+        for index, images, chosen in zip(range(start, len(self)), self._fetch(batches), batches, strict=True):
+            yield self._prepare(images.to(self.device, non_blocking=True), self.labels[chosen], _generator(self.seed, GEOMETRY, epoch, index))
+
+    def _order(self, epoch: int) -> Tensor:
+        """Drawn on the CPU, the same for every device, and moved there once per epoch."""
+        if not self.shuffle:
+            return torch.arange(len(self.labels), device=self.device)
+        return torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)).to(self.device)
+
+    def _fetch(self, batches: list[Tensor]) -> Iterator[Tensor]:
+        """uint8 images of each batch: gathered by index, or decoded by worker processes ahead of their use."""
+        if isinstance(self.images, Tensor):
+            return (self.images[chosen] for chosen in batches)
+        indices = [chosen.tolist() for chosen in batches]
+        pinned = self.device.type == "cuda"
+        return iter(DataLoader(_Decoded(self.images), batch_sampler=indices, num_workers=self.workers, pin_memory=pinned))  # type: ignore[arg-type]
+
+    def _prepare(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        if self.shuffle:
+            images = self.augment.geometry(images, generator)
+            images, targets = self.augment.mix(self._normalise(images), targets, self.num_classes, generator)
+        else:
+            images = self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1])))
+        return images[self.rank :: self.world_size], targets[self.rank :: self.world_size]
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        images = images.to(torch.float32, memory_format=self.memory_format)
+        return images.mul_(self.scale).add_(self.offset)
+
+
+class _Decoded(Dataset[Tensor]):
+    """Files as the map-style data set that torch's DataLoader takes."""
+
+    def __init__(self, files: ImageFiles) -> None:
+        self.files = files
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.files.decode(index)
+
+
+def _generator(*position: Any) -> Generator:
+    """A generator for one position; nearby positions are independent."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0] >> 1))

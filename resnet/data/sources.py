@@ -1,0 +1,183 @@
+"""Where the images come from: scikit-learn's digits, the MNIST and CIFAR families, the user's own arrays and folders."""
+
+import contextlib
+import importlib.util
+import io
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet.data.errors import DataError
+from resnet.data.files import ImageFiles, list_classes, list_images
+from resnet.data.splits import stratified_split
+
+TEST_SHARE = 5  # a set without a test set of its own gives up a fifth
+FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) uint8, in memory or as files, and their labels (N,) int64."""
+
+    images: Tensor | ImageFiles
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: "np.ndarray") -> "Split":
+        chosen = torch.from_numpy(indices)
+        return Split(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Source:
+    train: Split
+    test: Split
+    classes: list[str]
+
+
+def digits(split_seed: int) -> Source:
+    """1,797 images of 8x8 pixels, read from scikit-learn's file: importing it takes seconds."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise DataError("data=digits: scikit-learn, which ships the images, is not installed; pip install scikit-learn")
+    table = np.loadtxt(Path(package.submodule_search_locations[0], "datasets/data/digits.csv.gz"), delimiter=",")
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    return _without_test_set(Split(torch.from_numpy(images), torch.from_numpy(table[:, -1].astype(np.int64))), _numbers(10), split_seed)
+
+
+def mnist_family(name: str, root: Path, download: bool) -> Source:
+    """torchvision's layout, root/<Set>/raw/*-ubyte; torchvision itself is only imported to download."""
+    kind = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name]
+    raw = root / kind / "raw"
+    files = [raw / f"{part}-{item}-ubyte" for part in ("train", "t10k") for item in ("images-idx3", "labels-idx1")]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        where = f"the unpacked files {', '.join(file.name for file in files)} into {raw}"
+        _download(name, kind, root, download, missing[0], where)
+    train_images, train_labels, test_images, test_labels = (_read_idx(file) for file in files)
+    return Source(
+        Split(train_images.unsqueeze(1), train_labels.long()),
+        Split(test_images.unsqueeze(1), test_labels.long()),
+        _numbers(10) if name == "mnist" else FASHION,
+    )
+
+
+def cifar_family(name: str, root: Path, download: bool) -> Source:
+    """torchvision's layout, the unpacked Python version; each file is known by its checksum."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    folder = root / kind.base_folder
+    files = [(folder / file, md5) for file, md5 in [*kind.train_list, *kind.test_list]]
+    if missing := [file for file, _ in files if not file.is_file()]:
+        _download(name, kind.__name__, root, download, missing[0], f"{kind.filename}, unpacked, into {root}")
+    if corrupt := [file for file, md5 in files if not check_integrity(str(file), md5)]:
+        raise DataError(f"{corrupt[0]}: truncated or corrupt (its MD5 sum is wrong); delete {folder} and it is downloaded again")
+    parts = [kind(str(root), train=train) for train in (True, False)]
+    train, test = (Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in parts)
+    return Source(train, test, list(parts[0].classes))
+
+
+def arrays(path: Path) -> Source:
+    """The user's own .npz file."""
+    if not path.is_file():
+        raise DataError(f"data.path={path}: no such file; give the .npz file with x_train, y_train, x_test and y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if missing := [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in file]:
+                raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(file) or 'nothing'}")
+            train, test = (_array_split(path, part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test"))
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({error})") from None
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
+        raise DataError(f"data.path={path}: x_train has images of shape {shapes[0]}, x_test of {shapes[1]}; they must agree")
+    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
+    return Source(train, test, _numbers(num_classes))
+
+
+def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
+    """The user's own images; with in_memory=False they stay files and are decoded while training."""
+    if not path.is_dir():
+        raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
+    parts = [path / "train", path / "test"] if (path / "train").is_dir() and (path / "test").is_dir() else [path]
+    classes = list_classes(parts[0])
+    splits = []
+    for part in parts:
+        paths, labels = list_images(part, classes)
+        files = ImageFiles(paths, image_size, channels)
+        splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
+    return Source(*splits, classes) if len(splits) == 2 else _without_test_set(splits[0], classes, split_seed)
+
+
+def _without_test_set(whole: Split, classes: list[str], split_seed: int) -> Source:
+    rest, test = stratified_split(whole.labels.numpy(), len(whole) // TEST_SHARE, split_seed)
+    return Source(whole.subset(rest), whole.subset(test), classes)
+
+
+def _numbers(num_classes: int) -> list[str]:
+    return [str(label) for label in range(num_classes)]
+
+
+def _download(name: str, kind: str, root: Path, download: bool, missing: Path, where: str) -> None:
+    advice = f"put {where}, or use data=digits, which needs no files"
+    if not download:
+        raise DataError(f"{missing}: not found, and data.download=false; {advice}")
+    from torchvision import datasets
+
+    print(f"Downloading {name} into {root} (once)", file=sys.stderr)
+    try:
+        _quietly(lambda: getattr(datasets, kind)(str(root), download=True))
+    except (OSError, RuntimeError) as error:
+        for folder in (root / kind / "raw", root / kind, root):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # what the attempt made, where it is empty
+        raise DataError(f"{missing}: not found, and torchvision's download of {name} failed ({_one_line(error)}); {advice}") from None
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    """Without torchvision's lines about each mirror; its progress bar goes to standard error and stays."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        call()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _read_idx(path: Path) -> Tensor:
+    """The idx format of MNIST: two zero bytes, a type (8: uint8), the number of sizes, the sizes (big-endian), the values."""
+    content = path.read_bytes()
+    num_sizes = content[3] if content[:3] == b"\x00\x00\x08" else 0
+    start = 4 + 4 * num_sizes
+    sizes = struct.unpack(f">{num_sizes}I", content[4:start]) if len(content) >= start and num_sizes else (0,)
+    expected = start + int(np.prod(sizes))
+    if not num_sizes or len(content) != expected:
+        wanted = f"{expected} bytes expected, {len(content)} found" if num_sizes else "it has no idx header"
+        raise DataError(f"{path}: truncated or corrupt ({wanted}); delete it and it is downloaded again, or put a good copy there")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy())
+
+
+def _array_split(path: Path, part: str, images: np.ndarray, labels: np.ndarray) -> Split:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
+        raise DataError(
+            f"data.path={path}: x_{part} is {images.dtype} of shape {images.shape}; it must be uint8 of shape (N, H, W), (N, H, W, 1) "
+            "or (N, H, W, 3)"
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[1] != images.shape[2]:
+        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0 or labels.min() < 0:
+        raise DataError(f"data.path={path}: y_{part} must hold one whole number from 0 for each of the {len(images)} images of x_{part}")
+    return Split(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), torch.from_numpy(labels.astype(np.int64)))
