@@ -66,7 +66,9 @@ def build_fabric(config: Config) -> Fabric:
 
 def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
-    return UserError(f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric=auto or fabric=cpu")
+    return UserError(
+        f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric=auto or fabric=cpu"
+    )
 
 
 def build_data(config: Config) -> DataSet:
@@ -140,9 +142,7 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
         average.to(fabric.device)
     compiled = torch.compile(model) if config.compile else model
     wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
-    return Learner(
-        fabric, wrapped, fabric_optimizer, scheduler, average, config.label_smoothing, config.accumulate, config.clip_grad_norm
-    )
+    return Learner(fabric, wrapped, fabric_optimizer, scheduler, average, config.label_smoothing, config.accumulate, config.clip_grad_norm)
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:

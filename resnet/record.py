@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet.build import Parts, build_model
@@ -113,10 +113,8 @@ def _image(parts: Parts, index: int) -> Any:
 
 def device_name(parts: Parts) -> str:
     device, world_size = parts.fabric.device, parts.fabric.world_size
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{device.type}, {torch.get_num_threads()} threads"
+    is_cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if is_cuda else f"{device.type}, {torch.get_num_threads()} threads"
     return name if world_size == 1 else f"{world_size} processes, {name} each"
 
 
@@ -131,7 +129,3 @@ def commit() -> dict[str, Any] | None:
         return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnet import record
 from resnet.build import Parts, build
 from resnet.config import Config, RunFailed, UserError, config_hash
@@ -16,7 +14,7 @@ from resnet.runs.identity import finished_run, shortest
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS
 from resnet.training import checkpoint
-from resnet.training.loop import NotFinite, Progress, fit
+from resnet.training.loop import NotFinite, fit
 
 
 def run(config: Config, path: Path, overrides: list[str]) -> float:

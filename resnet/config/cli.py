@@ -73,7 +73,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
         _end(FAILED, hydra.mode)
 
 
-def _end(status: int, mode: RunMode) -> None:
+def _end(status: int, mode: RunMode | None) -> None:
     if mode == RunMode.MULTIRUN:
         raise JobEnded(status) from None
     raise SystemExit(status) from None
@@ -112,7 +112,9 @@ def _explain(error: Exception) -> str:
         return f"{group}={option}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
     if match := re.match(r"Ambiguous value for argument '(.*)'", first_line):
         return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
-    if isinstance(error, ConfigCompositionException) and (match := re.match(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line)):
+    if isinstance(error, ConfigCompositionException) and (
+        match := re.match(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line)
+    ):
         key = match[1].split("=")[0].strip("+~")
         return f"{key}: unknown key{nearest(key, _known_keys())}"
     if isinstance(error, TypeError | ValueError):
@@ -129,7 +131,7 @@ def _known_keys() -> set[str]:
     """The keys of the schema and of the groups that were chosen."""
     overrides = [text for text in sys.argv[1:] if "=" in text and not text.startswith("-")]
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
-    chosen = [item.input_line for item in OverridesParser.create().parse_overrides(overrides) if item.key_or_group in groups]
+    chosen = [str(item.input_line) for item in OverridesParser.create().parse_overrides(overrides) if item.key_or_group in groups]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

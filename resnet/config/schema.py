@@ -24,7 +24,7 @@ def one_of(*choices: Any) -> Any:
     return limited(choices=choices)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ModelConfig:
     layers: list[int] = limited(at_least=1)
     width: int = limited(at_least=1)
@@ -38,7 +38,7 @@ class ModelConfig:
     dropout: float = limited(at_least=0, below=1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataConfig:
     name: str = one_of(*DATA_SETS)
     root: str
@@ -57,7 +57,7 @@ class DataConfig:
     flip: float = limited(at_least=0, at_most=1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AugmentConfig:
     pad: int = limited(at_least=0)
     crop: int | None = limited(at_least=1)
@@ -68,7 +68,7 @@ class AugmentConfig:
     cutmix: float = limited(at_least=0)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FabricConfig:
     accelerator: str = one_of(*ACCELERATORS)
     devices: Any  # a number, or "auto"
@@ -77,7 +77,7 @@ class FabricConfig:
     precision: str = one_of(*PRECISIONS)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WandbConfig:
     mode: str = one_of("offline", "online", "disabled")
     project: str
@@ -91,12 +91,12 @@ class WandbConfig:
     log_model: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SweepConfig:
     name: str
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Config:
     name: str
     seed: int = limited(at_least=0, below=2**32)

@@ -1,12 +1,11 @@
 """A source and its splits, as the rest of the project sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from resnet.data import sources
 from resnet.data.errors import DataError
@@ -99,12 +98,12 @@ def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[f
     return mean.tolist(), std.tolist()
 
 
-def _in_batches(images: Tensor | ImageFiles) -> "DataLoader[Tensor] | tuple[Tensor, ...]":
-    return images.split(10_000) if isinstance(images, Tensor) else DataLoader([*range(len(images))], 100, collate_fn=_decode(images))
-
-
-def _decode(images: ImageFiles):  # type: ignore[no-untyped-def]
-    return lambda indices: torch.stack([images.decode(index) for index in indices])
+def _in_batches(images: Tensor | ImageFiles) -> Iterator[Tensor]:
+    if isinstance(images, Tensor):
+        yield from images.split(10_000)
+    else:
+        for index in range(len(images)):
+            yield images.decode(index)[None]
 
 
 def _per_channel(key: str, given: PerChannel, channels: int) -> list[float]:

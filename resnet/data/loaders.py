@@ -70,7 +70,9 @@ class Loader:
         order = self._order(epoch)
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
         for index, images, chosen in zip(range(start, len(self)), self._fetch(batches), batches, strict=True):
-            yield self._prepare(images.to(self.device, non_blocking=True), self.labels[chosen], _generator(self.seed, GEOMETRY, epoch, index))
+            yield self._prepare(
+                images.to(self.device, non_blocking=True), self.labels[chosen], _generator(self.seed, GEOMETRY, epoch, index)
+            )
 
     def _order(self, epoch: int) -> Tensor:
         """Drawn on the CPU, the same for every device, and moved there once per epoch."""

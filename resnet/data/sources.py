@@ -19,7 +19,7 @@ from resnet.data.files import ImageFiles, list_classes, list_images
 from resnet.data.splits import stratified_split
 
 TEST_SHARE = 5  # a set without a test set of its own gives up a fifth
-FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle-boot"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, s
         paths, labels = list_images(part, classes)
         files = ImageFiles(paths, image_size, channels)
         splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
-    return Source(*splits, classes) if len(splits) == 2 else _without_test_set(splits[0], classes, split_seed)
+    return Source(splits[0], splits[1], classes) if len(splits) == 2 else _without_test_set(splits[0], classes, split_seed)
 
 
 def _without_test_set(whole: Split, classes: list[str], split_seed: int) -> Source:

@@ -89,7 +89,9 @@ class RunDirectory:
         except Timeout:
             raise DirectoryError(f"{self.path}: another process is training into it; wait for it, or choose another name=...") from None
         except OSError as error:
-            raise DirectoryError(f"{self.path}: cannot be written ({error.strerror}); choose another folder with hydra.run.dir=...") from None
+            raise DirectoryError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another folder with hydra.run.dir=..."
+            ) from None
         with (self / METRICS).open("w", newline="") as file:
             csv.writer(file).writerow(columns)
         self.write(CONFIG, lambda file: file.write(yaml.safe_dump(config, sort_keys=False).encode()))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-
 from resnet.runs.directory import BEST, LAST
 from resnet.tracking.base import RunFacts, TestReport, Tracker
 
@@ -59,10 +58,13 @@ class WandbTracker(Tracker):
             y_true=report.labels.tolist(), preds=report.answers.tolist(), class_names=list(report.classes), title="Test set"
         )
         worst = [
-            wandb.Image(item.image, caption=f"{item.label} taken for {item.answer} ({100 * item.probability:.0f} %)") for item in report.worst
+            wandb.Image(item.image, caption=f"{item.label} taken for {item.answer} ({100 * item.probability:.0f} %)")
+            for item in report.worst
         ]
         self.run.log({"test/confusion_matrix": matrix, **({"test/worst_mistakes": worst} if worst else {})})
-        self.run.summary.update({"test/accuracy": summary["test"]["accuracy"], "test/loss": summary["test"]["loss"], "status": summary["status"]})
+        self.run.summary.update(
+            {"test/accuracy": summary["test"]["accuracy"], "test/loss": summary["test"]["loss"], "status": summary["status"]}
+        )
         if self.log_model:
             self._upload_checkpoint()
         self.run.finish(exit_code=0)

@@ -54,7 +54,7 @@ class Learner:
     @property
     def weights(self) -> nn.Module:
         """The model that is evaluated and kept: the averaged one where averaging is on."""
-        return self._bare_model if self.average is None else cast(nn.Module, self.average.module)
+        return self._bare_model if self.average is None else self.average.module
 
     @property
     def _bare_model(self) -> nn.Module:

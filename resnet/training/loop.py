@@ -145,4 +145,3 @@ def _is_due(plan: Plan, progress: Progress) -> bool:
     """Whether an evaluation follows this epoch."""
     epoch, position = divmod(progress.step, plan.steps_per_epoch)
     return progress.step >= plan.total_steps or (position == 0 and epoch % plan.eval_every == 0)
-

@@ -36,9 +36,7 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) 
     return LambdaLR(optimizer, factor)
 
 
-def multistep(
-    optimizer: Optimizer, milestones: Sequence[int], gamma: float, warmup_steps: int = 0, warmup_factor: float = 1.0
-) -> LambdaLR:
+def multistep(optimizer: Optimizer, milestones: Sequence[int], gamma: float, warmup_steps: int = 0, warmup_factor: float = 1.0) -> LambdaLR:
     """Times `gamma` from each milestone on; times `warmup_factor` for the first `warmup_steps` (He et al. 2015, section 4.2)."""
 
     def factor(step: int) -> float:

@@ -1,0 +1,38 @@
+# Everything needs only git, make, Python 3.11 or newer and PyPI; the environment is made in .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?= experiment=quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test check format lock
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: .venv/installed ## make .venv and install the locked versions
+
+.venv/installed: requirements.lock setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides on
+	$(BIN)/python train.py $(ARGS)
+
+test: setup ## all tests
+	$(BIN)/python -m pytest -n 2
+
+check: setup ## format, lint, types and the quick tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve requirements.lock anew, for every platform
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate setup.cfg -o requirements.lock

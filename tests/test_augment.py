@@ -1,0 +1,72 @@
+"""Batched augmentation against torchvision's on the same parameters."""
+
+import pytest
+import torch
+import torchvision.transforms.v2 as T
+import torchvision.transforms.v2.functional as F
+
+from resnet.data import augment
+from resnet.data.augment import Augment
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(256, (6, 3, 10, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_pad_and_crop(images: torch.Tensor, mode: str) -> None:
+    top, left = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([4, 3, 2, 1, 0, 0])
+    ours = augment.crop(augment.pad(images, 2, mode), top, left, 10)
+    theirs = [F.crop(F.pad(image, [2], padding_mode=mode), int(t), int(x), 10, 10) for image, t, x in zip(images, top, left, strict=True)]
+    assert torch.equal(ours, torch.stack(theirs))
+
+
+def test_flip(images: torch.Tensor) -> None:
+    chosen = torch.tensor([True, False, True, False, False, True])
+    ours = augment.flip(images, chosen)
+    theirs = [F.horizontal_flip(image) if flipped else image for image, flipped in zip(images, chosen, strict=True)]
+    assert torch.equal(ours, torch.stack(theirs))
+
+
+def test_cutout(images: torch.Tensor) -> None:
+    row, column = torch.tensor([5, 4, 3, 6, 7, 5]), torch.tensor([5, 6, 7, 3, 4, 5])
+    ours = augment.cutout(images, row, column, 4)
+    black = torch.zeros(3, 1, 1, dtype=torch.uint8)
+    theirs = [F.erase(image, int(r) - 2, int(c) - 2, 4, 4, black) for image, r, c in zip(images, row, column, strict=True)]
+    assert torch.equal(ours, torch.stack(theirs))
+
+
+def test_centre_crop_pads_and_cuts(images: torch.Tensor) -> None:
+    for size in (6, 10, 14):
+        assert torch.equal(augment.centre_crop(images, size), F.center_crop(images, [size, size]))
+
+
+@pytest.mark.parametrize("name", ["MixUp", "CutMix"])
+def test_mixing(images: torch.Tensor, name: str) -> None:
+    floats, labels = images.float(), torch.tensor([0, 1, 2, 0, 1, 2])
+    theirs = getattr(T, name)(alpha=1.0, num_classes=3)
+    torch.manual_seed(1)
+    mixed, targets = theirs(floats, labels)
+    torch.manual_seed(1)
+    parameters = theirs.make_params([floats, labels])
+    one_hot = torch.nn.functional.one_hot(labels, 3).float()
+    if name == "MixUp":
+        ours, our_targets = augment.mixup(floats, parameters["lam"]), augment.mixup(one_hot, parameters["lam"])
+    else:
+        left, top, right, bottom = parameters["box"]
+        ours, our_targets = augment.cutmix(floats, (top, left, bottom, right)), augment.mixup(one_hot, parameters["lam_adjusted"])
+    torch.testing.assert_close(ours, mixed)
+    torch.testing.assert_close(our_targets, targets)
+
+
+@pytest.mark.parametrize("chosen", [Augment(pad=2), Augment(flip=0.5), Augment(cutout=0.5), Augment(mixup=1.0), Augment(cutmix=1.0)])
+def test_draws_depend_on_the_generator_alone(images: torch.Tensor, chosen: Augment) -> None:
+    def draw(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        moved = chosen.geometry(images, generator).float()
+        return chosen.mix(moved, torch.arange(6) % 3, 3, generator)[0]
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert not torch.equal(draw(1), images.float())

@@ -1,0 +1,75 @@
+"""Every config composes and passes the checks; identity knows what matters."""
+
+import configparser
+import re
+
+import pytest
+import yaml
+from conftest import ROOT, compose
+
+from resnet.config import config_hash
+
+OPTIONS = sorted(
+    (
+        str(file.relative_to(ROOT / "conf").parts[0]),
+        str(file.relative_to(ROOT / "conf" / file.relative_to(ROOT / "conf").parts[0]).with_suffix("")),
+    )
+    for file in (ROOT / "conf").glob("*/**/*.yaml")
+    if "hydra" not in file.parts
+)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(group: str, option: str) -> None:
+    config = compose(f"{group}={option}", "data.path=x")
+    assert len(config_hash(config)) == 64
+
+
+def test_the_articles_experiment_is_the_articles() -> None:
+    config = compose("experiment=article")
+    assert (config.batch_size, config.epochs, config.lr, config.log_every) == (32, 100, 0.001, 100)
+    assert config.optimizer["_target_"] == "torch.optim.Adam"
+    assert (config.augment.pad, config.augment.crop, config.augment.flip) == (4, 32, 0.5)
+    assert (config.model.layers, config.model.shortcut, config.model.init) == ([2, 2, 2], "projection_3x3", "default")
+
+
+@pytest.mark.parametrize(("option", "n"), [("resnet20", 3), ("plain56", 9), ("resnet110", 18)])
+def test_the_papers_recipe(option: str, n: int) -> None:
+    config = compose(f"experiment=he2015/{option}", "data=arrays", "data.path=x")
+    assert config.model.layers == [n] * 3
+    assert config.model.shortcut == ("none" if option.startswith("plain") else "zero_pad")
+    assert (config.max_steps, config.lr, config.data.val_size) == (64_000, 0.1, 5000)
+    assert config.scheduler["milestones"] == [32_000, 48_000]
+    assert (config.augment.pad, config.augment.flip, config.optimizer["nesterov"]) == (4, 0.5, False)
+
+
+def test_command_line_wins_over_experiment_and_optimizer() -> None:
+    assert compose("experiment=article", "lr=0.5", "epochs=2").lr == 0.5
+    assert compose("optimizer=adam").lr == 0.001
+    assert compose("optimizer=adam", "lr=0.5").optimizer["lr"] == 0.5
+
+
+def test_no_data_set_of_digits_is_flipped() -> None:
+    for choice in ("", "augment=cutout", "augment=mixup", "augment=cutmix"):
+        for data in ("digits", "mnist"):
+            assert compose(f"data={data}", *filter(None, [choice])).augment.flip == 0
+
+
+def test_hash_ignores_where_and_how_it_is_watched() -> None:
+    same = compose("name=x", "wandb=disabled", "data.root=/elsewhere", "fabric=cpu", "lr=0.2", "sweep.name=s")
+    assert config_hash(compose()) == config_hash(same)
+    assert config_hash(compose("data.mean=0", "lr=1")) == config_hash(compose("data.mean=0.0", "lr=1.0"))
+    for change in ("seed=1", "lr=0.3", "fabric.precision=bf16-mixed", "compile=true", "model.width=8", "data.val_size=100"):
+        assert config_hash(compose(change)) != config_hash(compose())
+
+
+def test_setup_lock_and_environment_agree() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options"]["install_requires"].split("\n") + setup["options.extras_require"]["dev"].split("\n")
+    names = {re.split(r"[<>=]", line)[0].strip().lower() for line in wanted if line.strip()}
+    locked = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    assert names <= locked
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert conda["dependencies"][-1]["pip"] == ["-r requirements.lock", "-e ."]
+    assert f"python{setup['options']['python_requires']}" in conda["dependencies"]

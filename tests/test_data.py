@@ -1,0 +1,117 @@
+"""Sources, splits and loaders, on real digits, real MNIST where it is there, and the user's own files."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose, real_data
+from PIL import Image
+
+from resnet.build import build_data
+from resnet.config import UserError
+from resnet.data import Augment, Loader
+from resnet.data.splits import balanced_subset, stratified_split
+
+
+def digits(*overrides):
+    return build_data(compose("data=digits", *overrides))
+
+
+def loader(data, augment=None, **settings):
+    settings = {"shuffle": True, "mean": data.mean, "std": data.std, "num_classes": len(data.classes), **settings}
+    return Loader(data.train, 100, augment or Augment(pad=1), **settings)
+
+
+def test_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    data, theirs = digits("data.val_size=0"), load_digits()
+    ours = torch.cat([data.train.images, data.test.images]).double().flatten(1) * 16 / 255
+    assert sorted(map(tuple, ours.round().tolist())) == sorted(map(tuple, theirs.data.tolist()))
+    assert len(data.test) == 359
+
+
+def test_splits_follow_split_seed_and_not_seed() -> None:
+    first, other_seed, other_split = digits(), digits("seed=7"), digits("data.split_seed=1")
+    assert torch.equal(first.test.images, other_seed.test.images)
+    assert torch.equal(first.val.images, other_seed.val.images)
+    assert not torch.equal(first.test.images, other_split.test.images)
+
+
+def test_held_out_split_is_stratified_and_disjoint() -> None:
+    labels = np.repeat(np.arange(4), [400, 300, 200, 100])
+    rest, held_out = stratified_split(labels, 100, seed=3)
+    assert np.bincount(labels[held_out]).tolist() == [40, 30, 20, 10]
+    assert sorted([*rest, *held_out]) == list(range(1000))
+
+
+def test_train_size_is_class_balanced() -> None:
+    labels = np.repeat(np.arange(4), [400, 300, 200, 100])
+    counts = np.bincount(labels[balanced_subset(labels, 202, seed=0)])
+    assert counts.sum() == 202 and counts.max() - counts.min() <= 1
+
+
+def test_statistics_are_of_the_training_split() -> None:
+    data = digits()
+    pixels = data.train.images.double() / 255
+    assert data.mean == pytest.approx([pixels.mean().item()])
+    assert data.std == pytest.approx([pixels.std(correction=0).item()])
+
+
+def test_each_image_comes_once_an_epoch_in_a_new_order() -> None:
+    data = digits()
+    plain = loader(data, Augment())
+    epochs = [torch.cat([images for images, _ in plain.epoch(epoch)]).flatten(1) for epoch in (0, 1)]
+    assert len(epochs[0]) == len(data.train)
+    assert sorted(map(tuple, epochs[0].tolist())) == sorted(map(tuple, epochs[1].tolist()))
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_any_position_can_be_reached_again() -> None:
+    one, other = (loader(digits(), seed=5) for _ in range(2))
+    whole = list(one.epoch(3))
+    tail = list(other.epoch(3, start=9))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(whole[9:], tail, strict=True))
+
+
+@pytest.mark.parametrize("augment", [Augment(pad=1, flip=0.5), Augment(mixup=0.5)])
+def test_processes_share_the_global_batch(augment) -> None:
+    data = digits()
+    whole = next(loader(data, augment).epoch())
+    shares = [next(loader(data, augment, rank=rank, world_size=2).epoch()) for rank in range(2)]
+    for rank, share in enumerate(shares):
+        assert torch.equal(share[0], whole[0][rank::2]) and torch.equal(share[1], whole[1][rank::2])
+
+
+def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
+    data = digits()
+    for part in ("train", "test"):
+        for index, (image, label) in enumerate(zip(data.train.images[:60], data.train.labels[:60], strict=True)):
+            path = tmp_path / part / str(int(label)) / f"{index:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(path)
+    common = ("data=folder", f"data.path={tmp_path}", "data.channels=1")
+    memory, files = (build_data(compose(*common, f"data.in_memory={value}")) for value in ("true", "false"))
+    assert memory.mean == files.mean
+    batches = [list(loader(sets, Augment(), workers=2, seed=1).epoch(2)) for sets in (memory, files)]
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(*batches, strict=True))
+
+
+def test_mnist_reads_what_torchvision_reads() -> None:
+    real_data("MNIST", "raw", "t10k-labels-idx1-ubyte")
+    from conftest import ROOT
+    from torchvision.datasets import MNIST
+
+    data = build_data(compose("data.val_size=0", f"data.root={ROOT / 'data'}"))
+    theirs = MNIST(str(ROOT / "data"), train=False)
+    assert torch.equal(data.test.images[:, 0], theirs.data) and torch.equal(data.test.labels, theirs.targets)
+    assert len(data.train) == 60_000
+
+
+def test_a_corrupt_image_is_named(tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            Image.new("L", (8, 8)).save(tmp_path / name / f"{index}.png")
+    (tmp_path / "b" / "3.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"b/3\.png: truncated, corrupt or not an image"):
+        build_data(compose("data=folder", f"data.path={tmp_path}"))

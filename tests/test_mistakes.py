@@ -1,0 +1,128 @@
+"""Each mistake gets one line, status 2, no traceback, and leaves nothing behind."""
+
+import numpy as np
+import pytest
+
+CONFIG_ALONE = [
+    ("modl.layers=[1]", "modl.layers: unknown key (did you mean model.layers?)"),
+    ("layers=[1]", "did you mean model.layers?"),
+    ("+foo=1", "foo: unknown key"),
+    ("++model.wdth=3", "did you mean model.width?"),
+    ("optimizer.momntum=1", "did you mean optimizer.momentum?"),
+    ("modle=resnet20", "did you mean model?"),
+    ("~optimizer.lrr", "did you mean optimizer.lr?"),
+    ("model=resnt20", "model=resnt20: no such option (did you mean resnet20?); choose one of"),
+    ("data=mnst", "did you mean mnist?"),
+    ("experiment=he2015/resnet21", "he2015/resnet20"),
+    ("scheduler=none", "choose one of constant, cosine, multistep, one_cycle, step"),
+    ("model=5", "takes one of its options"),
+    ("optimizer=sgd,adam", "several values; add -m"),
+    ("model.layers=[3,3", "cannot be read"),
+    ("foo", "cannot be read"),
+    ("epochs=abc", "epochs=abc: a whole number, or null, is needed"),
+    ("epochs=1.5", "a whole number"),
+    ("epochs=", "a whole number"),
+    ("epochs=0", "epochs=0: out of range; it must be at least 1"),
+    ("max_steps=0", "at least 1"),
+    ("epochs=null", "one of the two must say when training ends"),
+    ("batch_size=0", "at least 1"),
+    ("accumulate=1000", "more parts than images in a batch"),
+    ("lr=nan", "lr=nan: a finite number is needed"),
+    ("lr=inf", "finite"),
+    ("lr=0", "lr=0.0: out of range; it must be above 0"),
+    ("lr=true", "a number is needed"),
+    ("lr=${foo}", "foo"),
+    ("optimizer.lr=3", "set lr=3 alone"),
+    ("seed=-1", "at least 0"),
+    ("ema=1", "below 1"),
+    ("label_smoothing=1", "at least 0 and below 1"),
+    ("clip_grad_norm=0", "above 0"),
+    ("compile=maybe", "true or false is needed"),
+    ("early_stop=2 data.val_size=0", "there is no held-out split"),
+    ("model.block=basc", "no such choice (did you mean basic?); choose one of basic, bottleneck, preact_basic"),
+    ("model.shortcut=1x1", "choose one of projection_1x1"),
+    ("model.layers=3", "a list is needed"),
+    ("model.layers=[a]", "model.layers[0]=a: a whole number is needed"),
+    ("model.layers=[]", "at least one value is needed"),
+    ("model.layers=[2,0]", "model.layers=[2,0]: out of range"),
+    ("model.width=null", "a whole number is needed"),
+    ("model.dropout=1", "below 1"),
+    ("model.shortcut=none model.stochastic_depth=0.5", "a plain network"),
+    ("data.std=0", "above 0"),
+    ("data.mean=x", "a finite number is needed"),
+    ("data.val_size=-1", "at least 0"),
+    ("data=arrays", "data=arrays needs the path"),
+    ("data.channels=2", "choose one of 1, 3"),
+    ("augment.mixup=1 augment.cutmix=1", "only one of the two"),
+    ("fabric.devices=x", "fabric.devices=x"),
+    ("fabric.precision=8", "choose one of 32-true"),
+    ("name=", "a run needs a name"),
+    ("~lr", "lr"),
+]
+WITH_DATA = [
+    ("data=digits 'model.layers=[1,1,1,1,1]'", "images of 8 pixels are too small for 5 stages"),
+    ("data=digits augment.crop=32", "augment.crop=32: larger"),
+    ("data=digits data.val_size=5000", "only 1438 training images"),
+    ("data=digits data.train_size=1400", "ask for fewer"),
+    ("data=digits data.mean=[1,2]", "2 values, where the images have 1 channels"),
+    ("data=digits fabric=gpu", "no such device here"),
+    ("data=digits optimizer._target_=torch.optim.Nope", "cannot be imported"),
+    ("data=digits +optimizer.momntum=1", "SGD takes"),
+    ("data=digits optimizer.momentum=-1", "refuses its settings"),
+    ("data=arrays data.path=nowhere.npz", "nowhere.npz: no such file"),
+    ("data=folder data.path=nowhere", "nowhere: no such folder"),
+    ("data.download=false", "data/MNIST/raw/train-images-idx3-ubyte: not found"),
+]
+
+
+def check(train, tmp_path, arguments, message) -> None:
+    before = sorted(tmp_path.iterdir())
+    done = train(*arguments.replace("'", "").split(" "), status=2)
+    assert message in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("arguments", "message"), CONFIG_ALONE)
+def test_in_the_config(train, tmp_path, arguments, message) -> None:
+    check(train, tmp_path, arguments, message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "message"), WITH_DATA)
+def test_in_what_the_config_meets(train, tmp_path, arguments, message) -> None:
+    check(train, tmp_path, arguments, message)
+
+
+def test_corrupt_files_are_named(train, tmp_path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"PK no archive")
+    check(train, tmp_path, "data=arrays data.path=bad.npz", "bad.npz: truncated, corrupt or not an .npz")
+    np.savez(tmp_path / "part.npz", x_train=np.zeros((4, 8, 8), np.uint8))
+    check(train, tmp_path, "data=arrays data.path=part.npz", "y_train is missing")
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, items in (("train", 60000), ("t10k", 10000)):
+        for kind, magic in (("images-idx3", b"\x00\x00\x08\x03"), ("labels-idx1", b"\x00\x00\x08\x01")):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(magic + items.to_bytes(4, "big"))
+    check(train, tmp_path, "data=mnist", "train-images-idx3-ubyte: truncated or corrupt")
+
+
+def test_unwritable_directory(train, tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    check(train, tmp_path, "data=digits hydra.run.dir=file/run", "cannot be written")
+
+
+def test_help_and_cfg_import_no_torch(train) -> None:
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    for flag in (["--help"], ["--cfg", "job"], ["epochs=abc"]):
+        script = f"import sys; sys.argv = ['train.py', *{flag!r}]; import runpy\ntry: runpy.run_path('train.py', run_name='__main__')\n"
+        script += "except SystemExit: pass\nfinally: print('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.strip().endswith("False"), done.stdout + done.stderr
+    text = train("--help").stdout
+    assert text.count("python train.py") >= 5 and "he2015" in text and "preact_basic" not in text.split("Groups")[0]

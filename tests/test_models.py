@@ -1,0 +1,80 @@
+"""The networks: published sizes, shapes, and what each choice promises."""
+
+import itertools
+
+import pytest
+import torch
+
+from resnet.config.schema import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
+from resnet.models import ResNet
+from resnet.models.shortcuts import ZeroPad
+
+
+def size(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("n", "parameters"), [(3, 269_722), (5, 464_154), (7, 658_586), (9, 853_018)])
+def test_published_parameter_counts(n: int, parameters: int) -> None:
+    assert size(ResNet(3, 10, layers=[n, n, n], shortcut="zero_pad")) == parameters
+    assert size(ResNet(3, 10, layers=[n, n, n], shortcut="none")) == parameters
+
+
+def test_the_articles_network_has_its_parameters() -> None:
+    assert size(ResNet(1, 10, layers=[2, 2, 2], shortcut="projection_3x3", init="default")) == 195_450
+
+
+@pytest.mark.parametrize(("block", "shortcut"), itertools.product(BLOCKS, SHORTCUTS))
+def test_every_block_with_every_shortcut_learns_at_any_size(block: str, shortcut: str) -> None:
+    model = ResNet(3, 5, layers=[1, 2], width=4, block=block, shortcut=shortcut)
+    for pixels in (2, 9, 16):
+        scores = model(torch.randn(2, 3, pixels, pixels))
+        assert scores.shape == (2, 5)
+    scores.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("activation", "norm", "block"), itertools.product(ACTIVATIONS, NORMS, ("basic", "preact_basic")))
+def test_activations_and_norms_leave_the_input_alone(activation: str, norm: str, block: str) -> None:
+    model = ResNet(1, 3, layers=[1, 1], width=8, activation=activation, norm=norm, block=block)
+    images = torch.randn(2, 1, 8, 8)
+    stem = model.features(images)[0].clone()
+    assert torch.equal(model.features(images)[0], stem)
+    model(images).sum().backward()
+
+
+def test_feature_maps_of_the_stages() -> None:
+    maps = ResNet(1, 10, layers=[1, 1, 1], width=4).features(torch.randn(2, 1, 28, 28))
+    assert [tuple(feature.shape[1:]) for feature in maps] == [(4, 28, 28), (4, 28, 28), (8, 14, 14), (16, 7, 7)]
+
+
+def test_zero_pad_takes_every_second_pixel_between_new_channels() -> None:
+    x = torch.arange(2 * 4 * 4.0).reshape(1, 2, 4, 4)
+    out = ZeroPad(2, 4, 2)(x)
+    assert torch.equal(out[:, 1:3], x[:, :, ::2, ::2])
+    assert not out[:, 0].any() and not out[:, 3].any()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_zero_init_residual_starts_each_block_as_its_shortcut(block: str) -> None:
+    model = ResNet(1, 3, layers=[2], width=4, block=block, zero_init_residual=True).eval()
+    second = model.stages[0][1]
+    x = torch.rand(2, second.out_channels, 8, 8)  # positive: ReLU leaves it
+    assert torch.equal(second(x), x)
+
+
+def test_stochastic_depth_drops_only_while_training() -> None:
+    model = ResNet(1, 3, layers=[4], width=4, stochastic_depth=0.9)
+    images = torch.randn(8, 1, 8, 8)
+    model.eval()
+    assert torch.equal(model(images), model(images))
+    model.train()
+    assert not torch.equal(model(images), model(images))
+
+
+def test_plain_network_is_the_residual_one_without_the_sum() -> None:
+    residual, plain = (ResNet(1, 3, layers=[2], width=4, shortcut=shortcut).eval() for shortcut in ("zero_pad", "none"))
+    plain.load_state_dict(residual.state_dict())
+    x = torch.randn(2, 4, 8, 8)
+    block, plain_block = residual.stages[0][0], plain.stages[0][0]
+    assert torch.allclose(block(x), torch.relu(plain_block.residual(x) + x))

@@ -1,0 +1,123 @@
+"""A run from the command line: its directory, its identity, its ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+
+from resnet.runs.directory import RunDirectory
+
+QUICK = ("data=digits", "epochs=2", "model.layers=[1,1]")
+
+
+def summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def rows(path):
+    return list(csv.DictReader((path / "metrics.csv").open()))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_whole_record(train, tmp_path) -> None:
+    done = train(*QUICK, "name=a")
+    directory = tmp_path / "outputs" / "a"
+    names = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()}
+    expected = {"config.yaml", "metrics.csv", "summary.json", "train.log", "curves.png", "checkpoints/last.pt", "checkpoints/best.pt"}
+    assert names - {".lock"} == expected
+    kept = summary(directory)
+    assert kept["status"] == "finished" and kept["error"] is None and kept["overrides"] == [*QUICK[:2], QUICK[2]]
+    assert kept["best"]["val/accuracy"] == max(float(row["val/accuracy"]) for row in rows(directory) if row["val/accuracy"])
+    steps = [int(row["step"]) for row in rows(directory)]
+    assert steps == sorted(set(steps)) and steps[-1] == 22
+    assert f"{100 * kept['test']['accuracy']:.2f} %" in done.stdout and "outputs/a" in done.stdout
+    assert torch.load(directory / "checkpoints/last.pt", weights_only=True)["progress"]["step"] == 22
+
+
+@pytest.mark.slow
+def test_same_seed_same_numbers_and_weights(train, tmp_path) -> None:
+    for name in "ab":
+        train(*QUICK, f"name={name}", "model.dropout=0.2", "augment.flip=0.5")
+    tables = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows(tmp_path / "outputs" / n)]
+        for n in "ab"
+    ]
+    assert tables[0] == tables[1]
+    weights = [torch.load(tmp_path / "outputs" / n / "checkpoints/last.pt", weights_only=True)["model"] for n in "ab"]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.slow
+def test_identity_finished_and_refused(train, tmp_path) -> None:
+    train(*QUICK, "name=a")
+    directory = tmp_path / "outputs" / "a"
+    before = {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    assert "this run is finished" in train(*QUICK, "name=a").stdout
+    refused = train(*QUICK, "name=a", "lr=0.05", status=2).stderr
+    assert "lr: 0.2 -> 0.05" in refused and refused.count("\n") == 1
+    assert {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_fails_and_keeps_the_checkpoint(train, tmp_path) -> None:
+    script = "scheduler.milestones=[15]"
+    done = train(*QUICK, "name=a", "scheduler=multistep", script, "scheduler.gamma=1e30", "model.norm=none", "lr=0.01", status=1)
+    kept = summary(tmp_path / "outputs" / "a")
+    assert kept["status"] == "failed" and "not finite at step" in kept["error"]
+    assert "last good checkpoint is kept" in done.stderr and "Traceback" not in done.stderr
+    state = torch.load(tmp_path / "outputs" / "a" / "checkpoints/last.pt", weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.slow
+def test_a_killed_run_reads_as_interrupted(tmp_path) -> None:
+    environment = {**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "train.py"), "data=digits", "epochs=1000", "name=a"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    directory = RunDirectory(tmp_path / "outputs" / "a")
+    deadline = time.monotonic() + 60
+    while not (directory / "checkpoints/last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert directory.summary["status"] == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert directory.summary["status"] == "interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("optimizer=adamw", "scheduler=cosine", "ema=0.9", "clip_grad_norm=1"),
+        ("optimizer=adam", "scheduler=step", "augment=cutmix", "accumulate=4"),
+        ("optimizer=rmsprop", "scheduler=constant", "augment=mixup", "data.val_size=0"),
+        ("optimizer=sgd", "scheduler=multistep", "augment=cutout", "decay_norm_and_bias=true", "deterministic=true"),
+        ("optimizer._target_=torch.optim.Adagrad", "~optimizer.momentum", "~optimizer.nesterov", "early_stop=1", "eval_every=2"),
+    ],
+)
+def test_choices_train(train, tmp_path, choices) -> None:
+    train(*QUICK, "name=a", *choices)
+    assert summary(tmp_path / "outputs" / "a")["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_sweep_of_four_runs_with_one_wandb_run_each(train, tmp_path) -> None:
+    grid = ("model.layers=[1,1,1],[2,2,2]", "optimizer=sgd,adam")
+    train("-m", *grid, "data=digits", "epochs=1", "sweep.name=s", "wandb.mode=offline")
+    runs = [summary(path.parent) for path in (tmp_path / "multirun" / "s").glob("*/summary.json")]
+    assert [run["status"] for run in runs] == ["finished"] * 4
+    assert len({run["wandb_run"] for run in runs}) == 4
+    files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 4
+    told = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(files[0])], capture_output=True, text=True, check=True
+    )
+    record = json.loads(told.stdout)
+    assert "test/accuracy" in json.dumps(record) and "model" in json.dumps(record) and "layers" in json.dumps(record)
