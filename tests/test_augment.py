@@ -49,7 +49,7 @@ def test_mixing(images: torch.Tensor, name: str) -> None:
     torch.manual_seed(1)
     mixed, targets = theirs(floats, labels)
     torch.manual_seed(1)
-    parameters = theirs.make_params([floats, labels])
+    parameters = theirs.make_params([floats])
     one_hot = torch.nn.functional.one_hot(labels, 3).float()
     if name == "MixUp":
         ours, our_targets = augment.mixup(floats, parameters["lam"]), augment.mixup(one_hot, parameters["lam"])

@@ -24,7 +24,7 @@ def test_the_articles_network_has_its_parameters() -> None:
     assert size(ResNet(1, 10, layers=[2, 2, 2], shortcut="projection_3x3", init="default")) == 195_450
 
 
-@pytest.mark.parametrize(("block", "shortcut"), itertools.product(BLOCKS, SHORTCUTS))
+@pytest.mark.parametrize(("block", "shortcut"), [*itertools.product(BLOCKS, SHORTCUTS)])
 def test_every_block_with_every_shortcut_learns_at_any_size(block: str, shortcut: str) -> None:
     model = ResNet(3, 5, layers=[1, 2], width=4, block=block, shortcut=shortcut)
     for pixels in (2, 9, 16):
@@ -34,7 +34,7 @@ def test_every_block_with_every_shortcut_learns_at_any_size(block: str, shortcut
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("activation", "norm", "block"), itertools.product(ACTIVATIONS, NORMS, ("basic", "preact_basic")))
+@pytest.mark.parametrize(("activation", "norm", "block"), [*itertools.product(ACTIVATIONS, NORMS, ("basic", "preact_basic"))])
 def test_activations_and_norms_leave_the_input_alone(activation: str, norm: str, block: str) -> None:
     model = ResNet(1, 3, layers=[1, 1], width=8, activation=activation, norm=norm, block=block)
     images = torch.randn(2, 1, 8, 8)

@@ -22,7 +22,7 @@ def summary(path):
 
 
 def rows(path):
-    return list(csv.DictReader((path / "metrics.csv").open()))
+    return list(csv.DictReader((path / "metrics.csv").read_text().splitlines()))
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def _is_number(value: Any) -> bool:
 def _contradictions(config: Config) -> Iterator[str]:
     if config.epochs is None and config.max_steps is None:
         yield "epochs=null max_steps=null: one of the two must say when training ends"
-    if config.accumulate > config.batch_size:
+    if config.accumulate > config.batch_size > 0:
         yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
     if config.early_stop is not None and config.data.val_size == 0:
         yield f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null"

@@ -87,7 +87,8 @@ def _remove_if_empty(directory: Path) -> None:
     """Takes back the folders that Hydra made for a job that could not start."""
     with suppress(OSError):
         for folder in (directory, directory.parent):
-            folder.rmdir()
+            if folder != Path.cwd():
+                folder.rmdir()
 
 
 def _run_id(*, _root_: Any) -> str:

@@ -64,5 +64,5 @@ def _type_name(key: str) -> str | None:
         kind = typing.get_args(kind)[0]
     if dataclasses.is_dataclass(kind):
         return f"a group; choose an option (see --help) or set its keys, as {key}.NAME=VALUE: it"
-    name: str | None = TYPE_NAMES.get(typing.get_origin(kind) or kind)
-    return f"{name}, or null," if name and optional else name
+    wanted = TYPE_NAMES.get(typing.get_origin(kind) or kind)
+    return f"{wanted}, or null," if wanted and optional else wanted
