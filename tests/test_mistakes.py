@@ -108,6 +108,13 @@ def test_corrupt_files_are_named(train, tmp_path) -> None:
     check(train, tmp_path, "data=mnist", "train-images-idx3-ubyte: truncated or corrupt")
 
 
+def test_no_network_and_no_files(train, tmp_path) -> None:
+    done = train("data=mnist", status=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: data/MNIST/raw/train-images-idx3-ubyte: not found") and "data=digits" in last
+    assert not any(tmp_path.iterdir())
+
+
 def test_unwritable_directory(train, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way")
     check(train, tmp_path, "data=digits hydra.run.dir=file/run", "cannot be written")

@@ -116,8 +116,24 @@ def test_a_sweep_of_four_runs_with_one_wandb_run_each(train, tmp_path) -> None:
     assert len({run["wandb_run"] for run in runs}) == 4
     files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 4
-    told = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(files[0])], capture_output=True, text=True, check=True
-    )
-    record = json.loads(told.stdout)
-    assert "test/accuracy" in json.dumps(record) and "model" in json.dumps(record) and "layers" in json.dumps(record)
+    for file in files:
+        record = inspect(file)
+        kept = next(run for run in runs if run["wandb_run"] in file.name)
+        assert record["summary"]["test/accuracy"] == kept["test"]["accuracy"]
+        assert record["summary"]["val/accuracy"]["max"] == kept["best"]["val/accuracy"]
+        assert record["config"]["model"]["layers"] in ([1, 1, 1], [2, 2, 2])
+        assert record["exit_code"] == 0
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_marked_failed_in_wandb(train, tmp_path) -> None:
+    train(*QUICK, "wandb.mode=offline", "optimizer.nesterov=false", "model.norm=none", "lr=1e30", "scheduler=constant", status=1)
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    record = inspect(file)
+    assert record["exit_code"] == 1 and record["summary"]["status"] == "failed"
+
+
+def inspect(file):
+    """A W&B file, read back by W&B's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(file)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

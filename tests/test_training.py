@@ -1,0 +1,105 @@
+"""Schedules against torch's own, the optimizer step against its definition, the choice of the best checkpoint."""
+
+import pytest
+import torch
+from conftest import compose
+from torch.optim import lr_scheduler
+
+from resnet.build import build, parameter_groups
+from resnet.models import ResNet
+from resnet.training import schedules
+from resnet.training.learner import Scores
+from resnet.training.loop import Progress
+
+
+def rates(make, steps=40):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = make(optimizer)
+    values = []
+    for _ in range(steps):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return values
+
+
+def test_multistep_is_torchs_after_its_warmup() -> None:
+    ours = rates(lambda optimizer: schedules.multistep(optimizer, [10, 30], 0.1, warmup_steps=5, warmup_factor=0.2))
+    theirs = rates(lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [10, 30], 0.1))
+    assert ours[:5] == pytest.approx([0.1] * 5)
+    assert ours[5:] == pytest.approx(theirs[5:])
+
+
+def test_cosine_without_warmup_is_torchs() -> None:
+    ours = rates(lambda optimizer: schedules.cosine(optimizer, 40, warmup=0.0, final=0.0))
+    assert ours == pytest.approx(rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 40)))
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 40])
+def test_one_cycle_climbs_to_lr_and_ends_low(total: int) -> None:
+    values = rates(lambda optimizer: schedules.one_cycle(optimizer, total, warmup=0.2, initial=0.1, final=0.0), total)
+    assert all(0 < value <= 0.5 for value in values)
+    if total == 40:
+        peak = values.index(max(values))
+        assert values[0] == pytest.approx(0.05) and values[peak] == pytest.approx(0.5) and peak == 8
+        assert values[:9] == sorted(values[:9]) and values[8:] == sorted(values[8:], reverse=True)
+
+
+def parts(*overrides):
+    return build(compose("data=digits", "model.layers=[1]", "model.norm=group", "fabric=cpu", *overrides))
+
+
+def after_one_step(*overrides):
+    built = parts(*overrides)
+    built.learner.step(*next(built.train.epoch()))
+    return [parameter.detach() for parameter in built.learner.weights.parameters()]
+
+
+def test_accumulation_is_the_whole_batch() -> None:
+    for whole, in_parts in zip(after_one_step(), after_one_step("accumulate=3"), strict=True):
+        torch.testing.assert_close(whole, in_parts)
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    built = parts(
+        "clip_grad_norm=0.01", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0", "scheduler=constant"
+    )
+    before = [parameter.detach().clone() for parameter in built.learner.weights.parameters()]
+    built.learner.step(*next(built.train.epoch()))
+    moved = torch.cat([(a - b.detach()).flatten() for a, b in zip(before, built.learner.weights.parameters(), strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01 * 0.2, rel=1e-3)
+
+
+def test_averaged_weights_follow_the_definition() -> None:
+    built = parts("ema=0.5")
+    expected = None
+    for batch in list(built.train.epoch())[:3]:
+        built.learner.step(*batch)
+        now = built.learner.model.module.head[-1].weight.detach().clone()
+        expected = now if expected is None else 0.5 * expected + 0.5 * now
+    torch.testing.assert_close(built.learner.weights.head[-1].weight.detach(), expected)
+
+
+def test_weight_decay_spares_norms_and_biases() -> None:
+    decayed, spared = parameter_groups(ResNet(1, 3, layers=[1], width=4), decay_norm_and_bias=False)
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert spared["weight_decay"] == 0 and all(parameter.ndim == 1 for parameter in spared["params"])
+
+
+def test_every_image_counts_once_in_the_scores() -> None:
+    built = parts()
+    scores = built.learner.scores(built.test.epoch(), keep_logits=True)
+    labels = built.data.test.labels
+    assert len(scores.logits) == len(labels)
+    assert scores.accuracy == pytest.approx((scores.logits.argmax(1) == labels).double().mean().item())
+    assert scores.loss == pytest.approx(torch.nn.functional.cross_entropy(scores.logits, labels).item(), rel=1e-5)
+
+
+def test_best_is_the_highest_accuracy_then_the_lowest_loss() -> None:
+    progress = Progress()
+    judged = []
+    for step, (accuracy, loss) in enumerate([(0.8, 1.0), (0.9, 1.0), (0.9, 1.2), (0.9, 0.8), (0.7, 0.1)], 1):
+        progress.step = step
+        judged.append(progress.judge(Scores(loss, accuracy)))
+    assert judged == [True, True, False, True, False]
+    assert (progress.best_step, progress.evaluations_since_best) == (4, 1)
