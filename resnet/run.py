@@ -12,7 +12,7 @@ from resnet.runs.curves import draw_curves
 from resnet.runs.directory import BEST, FAILED, FINISHED, INTERRUPTED, LAST, LOG, RUNNING, DirectoryError, RunDirectory
 from resnet.runs.identity import finished_run, shortest
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
-from resnet.tracking.base import COLUMNS
+from resnet.tracking.base import COLUMNS, TrackerError
 from resnet.training import checkpoint
 from resnet.training.loop import NotFinite, fit
 
@@ -37,6 +37,9 @@ def run(config: Config, path: Path, overrides: list[str]) -> float:
         raise UserError(str(error)) from None
     try:
         return objective(_run_in(directory, config, parts, overrides))
+    except TrackerError as error:  # before the first step
+        directory.remove()
+        raise UserError(str(error)) from None
     finally:
         directory.release()
 

@@ -67,6 +67,7 @@ WITH_DATA = [
     ("data=digits data.mean=[1,2]", "2 values, where the images have 1 channels"),
     ("data=digits fabric=gpu", "no such device here"),
     ("data=digits optimizer._target_=torch.optim.Nope", "cannot be imported"),
+    ("data=digits wandb=online", "wandb.mode=online: "),
     ("data=digits +optimizer.momntum=1", "SGD takes"),
     ("data=digits optimizer.momentum=-1", "refuses its settings"),
     ("data=arrays data.path=nowhere.npz", "nowhere.npz: no such file"),

@@ -85,9 +85,9 @@ def _say(message: str) -> None:
 
 def _remove_if_empty(directory: Path) -> None:
     """Takes back the folders that Hydra made for a job that could not start."""
-    with suppress(OSError):
-        for folder in (directory, directory.parent):
-            if folder != Path.cwd():
+    for folder in (directory, directory.parent):
+        if folder != Path.cwd():
+            with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
 
 

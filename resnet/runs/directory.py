@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -95,6 +96,10 @@ class RunDirectory:
         with (self / METRICS).open("w", newline="") as file:
             csv.writer(file).writerow(columns)
         self.write(CONFIG, lambda file: file.write(yaml.safe_dump(config, sort_keys=False).encode()))
+
+    def remove(self) -> None:
+        """Takes back what create() made, where the run could not start after all."""
+        shutil.rmtree(self.path)
 
     def release(self) -> None:
         self._lock.release()

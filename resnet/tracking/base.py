@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 COLUMNS = ("step", "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
 
 
+class TrackerError(Exception):
+    """One line: why a tracker could not be started, and what to do."""
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What is known before the first step. `flops` count two per multiply-add, for one image forward."""

@@ -5,13 +5,9 @@ from typing import Any
 
 import wandb
 from resnet.runs.directory import BEST, LAST
-from resnet.tracking.base import RunFacts, TestReport, Tracker
+from resnet.tracking.base import RunFacts, TestReport, Tracker, TrackerError
 
 SUMMARIES = {"train/loss": "min,last", "train/accuracy": "max,last", "val/loss": "min,last", "val/accuracy": "max,last"}
-
-
-class WandbError(Exception):
-    """One line: why Weights & Biases could not be started, and what to do."""
 
 
 class WandbTracker(Tracker):
@@ -30,8 +26,8 @@ class WandbTracker(Tracker):
                 ),
             )
         except (wandb.errors.UsageError, wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
-            reason = str(error).split("\n")[0]
-            raise WandbError(f"wandb.mode={settings['mode']}: {reason}; run `wandb login`, or use wandb=offline") from None
+            reason = str(error).split("\n")[0].split(". ")[0]
+            raise TrackerError(f"wandb.mode={settings['mode']}: {reason}; run `wandb login`, or use wandb=offline") from None
         self.run.define_metric("step")
         for metric in ("epoch", "lr", "images_per_second", "seconds"):
             self.run.define_metric(metric, step_metric="step")
