@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from resnet.runs.directory import BEST, LAST
 from resnet.tracking.base import RunFacts, TestReport, Tracker, TrackerError
 
