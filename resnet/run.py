@@ -9,8 +9,8 @@ from resnet import record
 from resnet.build import Parts, build
 from resnet.config import Config, RunFailed, UserError, config_hash
 from resnet.runs.curves import draw_curves
-from resnet.runs.directory import BEST, FAILED, FINISHED, INTERRUPTED, LAST, LOG, RUNNING, DirectoryError, RunDirectory
-from resnet.runs.identity import finished_run, shortest
+from resnet.runs.directory import BEST, FAILED, FINISHED, INTERRUPTED, LAST, LOG, RUNNING, DirectoryError, RunDirectory, shortest
+from resnet.runs.identity import finished_run
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, TrackerError
 from resnet.training import checkpoint

@@ -117,3 +117,8 @@ class RunDirectory:
     def write_summary(self, summary: dict[str, Any]) -> None:
         text = json.dumps({"format": FORMAT, **summary}, indent=2)
         self.write(SUMMARY, lambda file: file.write(text.encode() + b"\n"))
+
+
+def shortest(path: Path) -> str:
+    """Relative to the working directory where the path lies in it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

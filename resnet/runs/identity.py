@@ -1,6 +1,5 @@
 """Whether a config may start in a directory: it is free, holds the same run, or is refused with nothing touched."""
 
-from pathlib import Path
 from typing import Any
 
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
@@ -26,8 +25,3 @@ def finished_run(directory: RunDirectory, config: Config) -> dict[str, Any] | No
     if summary["status"] != FINISHED:
         raise UserError(f"{path}: it holds this very run, {summary['status']}; choose another name=..., or take it away")
     return summary
-
-
-def shortest(path: Path) -> str:
-    """Relative to the working directory where the path lies in it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,8 +1,8 @@
 """What a run says in words: the same lines on the screen and in train.log."""
 
-from pathlib import Path
 from typing import Any
 
+from resnet.runs.directory import shortest
 from resnet.tracking.base import RunFacts
 
 
@@ -43,7 +43,7 @@ def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:
-    directory = _shortest(facts.directory)
+    directory = shortest(facts.directory)
     data = facts.config["data"]["name"]
     on_same_data = f"data={data} " if data == "digits" else ""
     return [
@@ -70,8 +70,3 @@ def count(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{number:.0f}"
-
-
-def _shortest(path: Path) -> str:
-    """Relative to the working directory where that is shorter."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
