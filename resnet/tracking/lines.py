@@ -23,10 +23,10 @@ def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, floa
     parts = [
         f"epoch {epoch:.4g}/{facts.steps / facts.steps_per_epoch:.4g}",
         f"step {step:,}",
-        f"train loss {metrics['train/loss']:.4f} accuracy {percent(metrics['train/accuracy'])}",
+        f"train loss {metrics['train/loss']:.4f} acc {percent(metrics['train/accuracy'])}",
     ]
     if "val/loss" in metrics:
-        parts.append(f"held-out loss {metrics['val/loss']:.4f} accuracy {percent(metrics['val/accuracy'])}")
+        parts.append(f"held-out loss {metrics['val/loss']:.4f} acc {percent(metrics['val/accuracy'])}")
     parts.append(f"{metrics['images_per_second']:,.0f} images/s")
     return " | ".join([*parts, duration(metrics["seconds"])])
 
