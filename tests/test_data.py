@@ -1,5 +1,8 @@
 """Sources, splits and loaders, on real digits, real MNIST where it is there, and the user's own files."""
 
+import hashlib
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +118,37 @@ def test_a_corrupt_image_is_named(tmp_path) -> None:
     (tmp_path / "b" / "3.png").write_bytes(b"not an image")
     with pytest.raises(UserError, match=r"b/3\.png: truncated, corrupt or not an image"):
         build_data(compose("data=folder", f"data.path={tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "labels", "num_classes"),
+    [
+        ("cifar10", "cifar-10-batches-py", b"labels", 10),
+        ("cifar100", "cifar-100-python", b"fine_labels", 100),
+    ],
+)
+def test_cifar_is_read_in_torchvisions_layout(tmp_path, monkeypatch, name, folder, labels, num_classes) -> None:
+    """Made-up files in the published layout, under their own checksums."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, name.upper())
+    sums, pixels = {}, {}
+    (tmp_path / folder).mkdir()
+    rng = np.random.default_rng(0)
+    for file, _ in [*kind.train_list, *kind.test_list, [kind.meta["filename"], ""]]:
+        pixels[file] = rng.integers(0, 256, (2 * num_classes, 3072), dtype=np.uint8)
+        names = {kind.meta["key"]: [f"class {label}" for label in range(num_classes)]}
+        content = names if file == kind.meta["filename"] else {b"data": pixels[file], labels: [*range(num_classes)] * 2}
+        content = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+        (tmp_path / folder / file).write_bytes(pickle.dumps(content))
+        sums[file] = hashlib.md5((tmp_path / folder / file).read_bytes()).hexdigest()
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(kind, part, [[file, sums[file]] for file, _ in getattr(kind, part)])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
+    data = build_data(compose(f"data={name}", f"data.root={tmp_path}", "data.val_size=0"))
+    expected = np.concatenate([pixels[file] for file, _ in kind.train_list]).reshape(-1, 3, 32, 32)
+    assert torch.equal(data.train.images, torch.from_numpy(expected))
+    assert len(data.classes) == num_classes and data.classes[3] == "class 3"
+    (tmp_path / folder / kind.train_list[0][0]).write_bytes(b"cut short")
+    with pytest.raises(UserError, match="truncated or corrupt"):
+        build_data(compose(f"data={name}", f"data.root={tmp_path}", "data.val_size=0"))

@@ -11,7 +11,9 @@ import time
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image, ImageColor
 
+from resnet.runs.curves import HELD_OUT, TRAINING
 from resnet.runs.directory import RunDirectory
 
 QUICK = ("data=digits", "epochs=2", "model.layers=[1,1]")
@@ -126,11 +128,56 @@ def test_a_sweep_of_four_runs_with_one_wandb_run_each(train, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_what_wandb_is_told_of_a_run(train, tmp_path) -> None:
+    chosen = ("wandb.tags=[pilot]", "wandb.notes=hello", "wandb.group=blocks", "wandb.job_type=trial", "wandb.log_model=true")
+    train(*QUICK, "name=a", "wandb.mode=offline", "log_every=5", *chosen)
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    record = inspect(file)
+    assert record["name"] == "data=digits epochs=2 model.layers=[1,1] log_every=5" and record["notes"] == "hello"
+    assert set(record["tags"]) == {"pilot", *QUICK, "log_every=5"}
+    assert (record["config"]["wandb"]["group"], record["config"]["wandb"]["job_type"]) == ("blocks", "trial")
+    assert record["config"]["optimizer"]["momentum"] == 0.9 and record["config"]["model"]["layers"] == [1, 1]
+    history = [item["history"]["item"] for item in records(file) if item["type"] == "history"]
+    told = {int(item["step"]): item for item in history if "train/loss" in item}
+    kept = {int(row["step"]): row for row in rows(tmp_path / "outputs" / "a")}
+    assert list(told) == list(kept)
+    assert all(float(told[step]["train/loss"]) == float(kept[step]["train/loss"]) for step in kept)
+    wrong = round(359 * (1 - summary(tmp_path / "outputs" / "a")["test"]["accuracy"]))
+    assert len(list(file.parent.rglob("files/media/images/test/*.png"))) == min(wrong, 16)
+    table = json.loads(next(file.parent.rglob("files/media/table/test/*.table.json")).read_text())
+    assert sum(count for *_, count in table["data"]) == 359
+    assert b"model-" + record["run_id"].encode() in file.read_bytes()
+
+
+@pytest.mark.slow
 def test_a_failed_run_is_marked_failed_in_wandb(train, tmp_path) -> None:
     train(*QUICK, "wandb.mode=offline", "optimizer.nesterov=false", "model.norm=none", "lr=1e30", "scheduler=constant", status=1)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     record = inspect(file)
     assert record["exit_code"] == 1 and record["summary"]["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_curves_show_training_and_held_out(train, tmp_path) -> None:
+    train(*QUICK, "name=a", "log_every=5")
+    with Image.open(tmp_path / "outputs" / "a" / "curves.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+    assert {ImageColor.getrgb(TRAINING), ImageColor.getrgb(HELD_OUT)} <= colours
+
+
+@pytest.mark.slow
+def test_smoke_runs_and_early_ends(train, tmp_path) -> None:
+    train(*QUICK, "name=few", "limit_batches=3")
+    assert summary(tmp_path / "outputs" / "few")["last"]["step"] == 6
+    train("data=digits", "epochs=50", "model.layers=[1]", "model.norm=none", "lr=1e-30", "early_stop=2", "name=early")
+    kept = summary(tmp_path / "outputs" / "early")
+    assert (kept["best"]["step"], kept["last"]["step"]) == (11, 33)  # 11 steps an epoch; weights that stand still are never better
+
+
+def records(file):
+    """Every record of a W&B file, by W&B's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    return [json.loads(line) for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()]
 
 
 def inspect(file):

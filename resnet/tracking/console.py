@@ -37,7 +37,7 @@ class Console(Tracker):
         self.bar.update(self.task, completed=step)
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        text = f"loss {metrics['train/loss']:.3f} accuracy {lines.percent(metrics['train/accuracy'])}"
+        text = f"loss {metrics['train/loss']:.3f} acc {lines.percent(metrics['train/accuracy'])}"
         self.bar.update(self.task, metrics=f"{text} {metrics['images_per_second']:,.0f} images/s")
         if step % self.facts.steps_per_epoch == 0 or step == self.facts.steps:
             self._say(lines.epoch_line(step, epoch, self.facts, metrics))
