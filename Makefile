@@ -4,10 +4,10 @@ BIN := .venv/bin
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check format lock
+.PHONY: help setup train test test-full check format lock
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: .venv/installed ## make .venv and install the locked versions
 
@@ -23,11 +23,14 @@ train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides
 test: setup ## all tests
 	$(BIN)/python -m pytest -n 2
 
+test-full: setup ## the tests that take minutes too
+	$(BIN)/python -m pytest -n 2 -m ""
+
 check: setup ## format, lint, types and the quick tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not full"
 
 format: setup ## format the code
 	$(BIN)/ruff format .

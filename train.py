@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from resnet.config.cli import command_line, job
+from resnet.sweeps.ledger import run_id
 
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
@@ -16,4 +17,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command_line(main, run_id=run_id)

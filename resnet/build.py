@@ -1,14 +1,17 @@
 """Config -> objects. The only module that turns a _target_ into code."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_method, instantiate
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
@@ -20,6 +23,8 @@ from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 from resnet.data import Augment, DataError, DataSet, Loader, load_dataset
 from resnet.models import ResNet
+from resnet.models.published import WeightsError, fit_weights, read_weights
+from resnet.runs.directory import BEST, LAST
 from resnet.training.learner import Learner
 from resnet.training.loop import Plan
 
@@ -40,15 +45,16 @@ class Parts:
     image_size: int  # of the model's input
 
 
-def build(config: Config) -> Parts:
+def build(config: Config, fabric: Fabric) -> Parts:
     """Raises UserError where the data, the device or a _target_ is not what the config says; nothing is written."""
-    fabric = build_fabric(config)
     data = build_data(config)
     image_size = check_image_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
     train, val, test = build_loaders(config, data, fabric)
     plan = build_plan(config, len(train))
     model = build_model(config, data.channels, len(data.classes))
+    if config.model.weights is not None:
+        load_weights(model, Path(config.model.weights))
     return Parts(fabric, data, build_learner(config, fabric, model, plan), train, val, test, plan, image_size)
 
 
@@ -56,12 +62,33 @@ def build_fabric(config: Config) -> Fabric:
     settings = config.fabric
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
+    devices, num_nodes = _launched_processes() or (settings.devices, settings.num_nodes)
+    # Each process keeps the running statistics of its own share: their mean over all, taken where they are used, is that of all images.
+    ddp = DDPStrategy(broadcast_buffers=False)
+    strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
     try:
-        fabric = Fabric(**asdict(settings))
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=settings.precision,  # type: ignore[arg-type]
+        )
         fabric.launch()
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise _no_device(settings.accelerator, settings.devices, error) from None
+        raise _no_device(settings.accelerator, devices, error) from None
     return fabric
+
+
+def _launched_processes() -> tuple[int, int] | None:
+    """(processes a node, nodes), where torchrun or srun started this one: they outrank the config."""
+    names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
+    if not all(name in os.environ for name in names):
+        return None
+    total, part = (int(os.environ[name]) for name in names)
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return part, total // part
+    return total // part, part
 
 
 def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
@@ -125,14 +152,31 @@ def build_loaders(config: Config, data: DataSet, fabric: Fabric) -> tuple[Loader
 def build_plan(config: Config, steps_per_epoch: int) -> Plan:
     limits = [config.max_steps, config.epochs and config.epochs * steps_per_epoch]
     total_steps = min(limit for limit in limits if limit is not None)
-    return Plan(total_steps, steps_per_epoch, config.log_every, config.eval_every, config.early_stop)
+    saves = config.checkpoint
+    return Plan(
+        total_steps, steps_per_epoch, config.log_every, config.eval_every, config.early_stop, saves.every_steps, saves.every_minutes
+    )
 
 
 def build_model(config: Config, in_channels: int, num_classes: int) -> ResNet:
-    return ResNet(in_channels, num_classes, **asdict(config.model))
+    settings = asdict(config.model)
+    del settings["weights"]
+    return ResNet(in_channels, num_classes, **settings)
+
+
+def load_weights(model: ResNet, path: Path) -> None:
+    """From a file, or from a run directory: its best weights, where it has no held-out split its last."""
+    if path.is_dir():
+        path = path / (BEST if (path / BEST).exists() else LAST)
+    try:
+        model.load_state_dict(fit_weights(model, read_weights(path)))
+    except WeightsError as error:
+        raise UserError(f"model.weights={path}: {error}") from None
 
 
 def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) -> Learner:
+    if config.fabric.sync_batch_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(config, model)
@@ -151,10 +195,14 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
     """`total_steps` is handed to schedules that take it and leave it open."""
-    settings = config.scheduler
-    takes = inspect.signature(_find("scheduler", settings)).parameters
-    extra = {"total_steps": plan.total_steps} if "total_steps" in takes and settings.get("total_steps") is None else {}
-    return _call("scheduler", settings, optimizer, **extra)
+    extra = {"total_steps": max(plan.total_steps, 1)} if needs_length(config) else {}
+    return _call("scheduler", config.scheduler, optimizer, **extra)
+
+
+def needs_length(config: Config) -> bool:
+    """Whether the schedule is laid out for the length of training."""
+    takes = inspect.signature(_find("scheduler", config.scheduler)).parameters
+    return "total_steps" in takes and config.scheduler.get("total_steps") is None
 
 
 def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[str, Any]]:

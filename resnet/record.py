@@ -4,6 +4,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ PACKAGES = ("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf
 NUM_WORST = 16
 
 
-def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str]) -> RunFacts:
+def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str], start_step: int, continued: str) -> RunFacts:
     data, model = parts.data, config.model
     layers = str(model.layers).replace(" ", "")
     sizes = f"{len(data.train):,} training, {len(data.val) if data.val else 0:,} held-out, {len(data.test):,} test images"
@@ -38,6 +39,8 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,
+        start_step=start_step,
+        continued=continued,
     )
 
 
@@ -55,6 +58,8 @@ def description(config: Config, parts: Parts, known: RunFacts) -> dict[str, Any]
             "val": len(data.val) if data.val else 0,
             "test": len(data.test),
             "classes": data.classes,
+            "channels": data.channels,
+            "image_size": data.image_size,
             "mean": data.mean,
             "std": data.std,
         },
@@ -65,9 +70,29 @@ def description(config: Config, parts: Parts, known: RunFacts) -> dict[str, Any]
     }
 
 
+def session(parts: Parts, step: int, extended: list[str]) -> dict[str, Any]:
+    """One start of the run: at which step, and what its rounding depends on."""
+    return {
+        "step": step,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "threads": torch.get_num_threads(),
+        "processes": parts.fabric.world_size,
+        "device": parts.fabric.device.type,
+        "torch": torch.__version__,
+        "extended": extended,
+    }
+
+
+def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
+    """What is to be said about a continued run: it is no longer the uninterrupted one to the last bit."""
+    keys = ("threads", "processes", "device", "torch")
+    differing = [f"{key} {before[-1][key]} before, {now[key]} now" for key in keys if before and before[-1][key] != now[key]]
+    return [*now["extended"], *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+
+
 def best(progress: Progress) -> dict[str, float] | None:
     """None where nothing was held out: the last checkpoint is then the one that is tested."""
-    if not progress.best_step:
+    if progress.best_step is None:
         return None
     return {"step": progress.best_step, "val/accuracy": progress.best_accuracy, "val/loss": progress.best_loss}
 
@@ -76,7 +101,7 @@ def speed(progress: Progress) -> dict[str, float]:
     return {
         "seconds": progress.seconds,
         "training_seconds": progress.training_seconds,
-        "images_per_second": progress.images / progress.training_seconds,
+        "images_per_second": progress.images / progress.training_seconds if progress.images else 0.0,
     }
 
 

@@ -1,135 +1,245 @@
-"""One run: identity, build, lock, training, the test set once, summary. Knows no Hydra."""
+"""One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
 
+import secrets
+import signal
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
+
 from resnet import record
-from resnet.build import Parts, build
-from resnet.config import Config, RunFailed, UserError, config_hash
+from resnet.build import Parts, build, build_fabric, needs_length
+from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.runs.curves import draw_curves
-from resnet.runs.directory import BEST, FAILED, FINISHED, INTERRUPTED, LAST, LOG, RUNNING, DirectoryError, RunDirectory, shortest
-from resnet.runs.identity import finished_run
+from resnet.runs.directory import (
+    BEST,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    LAST,
+    LOG,
+    METRICS,
+    PREVIOUS,
+    RUNNING,
+    DirectoryError,
+    RunDirectory,
+    shortest,
+)
+from resnet.runs.identity import Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, TrackerError
 from resnet.training import checkpoint
-from resnet.training.loop import NotFinite, fit
+from resnet.training.checkpoint import CheckpointError
+from resnet.training.interrupt import Interrupted, StopSignals
+from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
+from resnet.training.processes import leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str]) -> float:
-    """Trains into `path`; returns the held-out accuracy of the best checkpoint (of the last training record without a split).
+    """Trains into `path`, or goes on there; returns the held-out accuracy of the best checkpoint (of the last training record
+    without a split).
 
     Raises:
         UserError: before anything is written.
         RunFailed: the run started and failed; its directory says why.
+        RunInterrupted: a signal came; the directory says so, and the same config continues it.
     """
-    directory = RunDirectory(path)
-    finished = finished_run(directory, config)
-    if finished is not None:
-        print(f"{shortest(path)}: this run is finished, with test accuracy {100 * finished['test']['accuracy']:.2f} %")
-        return objective(finished)
-    parts = build(config)
-    try:
-        if parts.fabric.is_global_zero:
-            directory.create(asdict(config), COLUMNS)
-    except DirectoryError as error:
-        raise UserError(str(error)) from None
-    try:
-        return objective(_run_in(directory, config, parts, overrides))
-    except TrackerError as error:  # before the first step
-        directory.remove()
-        raise UserError(str(error)) from None
-    finally:
-        directory.release()
+    with StopSignals() as signals:
+        try:
+            fabric = build_fabric(config)
+            config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
+            return objective(Run(config, RunDirectory(path), overrides, fabric, signals).go())
+        except Interrupted as error:
+            raise RunInterrupted(error.number == signal.SIGINT) from None
+        finally:
+            leave()
 
 
 def objective(summary: dict[str, Any]) -> float:
     """What a search maximises: never the test set."""
-    return float(summary["best"]["val/accuracy"] if summary["best"] else summary["last"]["train/accuracy"])
+    return float(summary["best"]["val/accuracy"] if summary["best"] else summary["last"].get("train/accuracy", 0.0))
 
 
-def _run_in(directory: RunDirectory, config: Config, parts: Parts, overrides: list[str]) -> dict[str, Any]:
-    facts = record.facts(config, parts, directory.path, overrides)
-    summary = {"status": RUNNING, "error": None, **record.description(config, parts, facts), "config_hash": config_hash(config)}
-    is_writer = parts.fabric.is_global_zero
-    if is_writer:
-        directory.write_summary(summary)
-    tracker, summary["wandb_run"], links = _trackers(directory, config, parts, facts) if is_writer else (Tracker(), None, {})
-    tracker.start(facts)
-    try:
-        summary |= _train_and_test(directory, parts, tracker)
-    except (Exception, KeyboardInterrupt) as error:
-        _end_badly(directory, summary, tracker, error)
-        raise
-    if is_writer:
+class Run:
+    """What the steps of one run share."""
+
+    def __init__(self, config: Config, directory: RunDirectory, overrides: list[str], fabric: Fabric, signals: StopSignals) -> None:
+        self.config, self.directory, self.overrides = config, directory, overrides
+        self.fabric, self.signals = fabric, signals
+        self.path = shortest(directory.path)
+
+    def go(self) -> dict[str, Any]:
+        """The summary of the finished run."""
+        standing = on_first(self.fabric, self._examine, UserError)
+        if standing.is_finished:
+            return self._is_finished(standing)
+        parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
+        on_first(self.fabric, self._acquire, UserError)
+        try:
+            standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
+            if standing.is_finished:
+                return self._is_finished(standing)
+            state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
+            return self._train(parts, standing, state, note)
+        except TrackerError as error:  # before the first step
+            if standing.summary is None:
+                self.directory.remove()
+            raise UserError(str(error)) from None
+        finally:
+            self.directory.release()
+
+    def _examine(self) -> Standing:
+        kept = [text for text in self.overrides if not text.startswith("name=")]
+        restart = " ".join(["python train.py", *kept, f"model.weights={self.path}", "name=..."])
+        return examine(self.directory, self.config, needs_length(self.config), restart)
+
+    def _is_finished(self, standing: Standing) -> dict[str, Any]:
+        assert standing.summary is not None
+        if self.fabric.is_global_zero:
+            accuracy = 100 * standing.summary["test"]["accuracy"]
+            print(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %")
+        return standing.summary
+
+    def _acquire(self) -> None:
+        try:
+            self.directory.acquire()
+            self.directory.check_inside()
+        except DirectoryError as error:
+            raise UserError(str(error)) from None
+
+    def _restore(self, standing: Standing) -> tuple[State | None, str | None]:
+        """The last good checkpoint, and what is to be said about it. Where none was written yet: None."""
+        if standing.summary is None:
+            return None, None
+        problems: list[str] = []
+        for name in (LAST, PREVIOUS):
+            try:
+                state = checkpoint.load(self.directory / name)
+                step = state["progress"]["step"]
+            except (CheckpointError, KeyError, TypeError) as error:
+                problems.append(str(error))
+            else:
+                return state, "; ".join([*problems, f"from step {step:,} ({name}), {standing.summary['status']} before"])
+        if any((self.directory / name).exists() for name in (LAST, PREVIOUS)):
+            raise UserError(f"{'; '.join(problems)}: no good checkpoint is left; put a copy back, or start anew under another name=...")
+        return None, f"from the start ({standing.summary['status']} before its first checkpoint)"
+
+    def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
+        before = standing.summary or {}
+        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals)
+        if state is not None:
+            together(self.fabric, lambda: self._resume(training, state), UserError)
+        session = record.session(parts, training.progress.step, standing.extended)
+        notes = [*filter(None, [note]), *record.changes(before.get("sessions", []), session)]
+        facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
+        summary = {
+            "status": RUNNING,
+            "error": None,
+            **record.description(self.config, parts, facts),
+            "config_hash": config_hash(self.config),
+            "wandb_run": before.get("wandb_run") or secrets.token_hex(4),
+            "sessions": [*before.get("sessions", []), session],
+        }
+        tracker, links = self._start(facts, summary)
+        training.observer = recorded = Recorded(tracker)
+        try:
+            self.signals.wait = True
+            training.fit()
+            summary |= self._test(parts, training, recorded.last)
+        except (Exception, Interrupted) as error:
+            self._end_badly(summary, tracker, training, error)
+            raise
+        if self.fabric.is_global_zero:
+            self._finish(summary, tracker, links)
+        return summary
+
+    def _resume(self, training: Training, state: State) -> None:
+        try:
+            training.resume(state)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
+
+    def _start(self, facts: RunFacts, summary: dict[str, Any]) -> tuple[Tracker, dict[str, str]]:
+        """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
+        if not self.fabric.is_global_zero:
+            return Tracker(), {}
+        self.directory.begin(facts.config, COLUMNS, facts.start_step)
+        self.directory.write_summary(summary)
+        trackers: list[Tracker] = [LocalRecord(self.directory, COLUMNS)]
+        links: dict[str, str] = {}
+        if self.config.wandb.mode != "disabled":
+            from resnet.tracking.wandb import WandbTracker
+
+            mirror = WandbTracker(asdict(self.config.wandb), facts, summary["wandb_run"], self.directory.metrics)
+            links = mirror.links
+            trackers.append(mirror)
+        tracker = Trackers([*trackers, Console()])
+        tracker.start(facts)
+        return tracker, links
+
+    def _save(self, name: str, content: State) -> None:
+        if self.fabric.is_global_zero:
+            self.directory.sync(METRICS)  # no checkpoint is ever ahead of its rows
+            file, keep = {SAVE_LAST: (LAST, PREVIOUS), SAVE_BEST: (BEST, None)}[name]
+            self.directory.write(file, lambda target: checkpoint.save(content, target), keep)
+        self.fabric.barrier()
+
+    def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> dict[str, Any]:
+        if training.best is not None:
+            parts.learner.weights.load_state_dict(training.best["model"])
+        scores = parts.learner.scores(parts.test.epoch(), keep_logits=True)
+        return {
+            "status": FINISHED,
+            "best": record.best(training.progress),
+            "last": last,
+            "test": {"loss": scores.loss, "accuracy": scores.accuracy, "images": parts.test.num_images},
+            **record.speed(training.progress),
+            "report": record.test_report(parts, scores.logits),
+        }
+
+    def _finish(self, summary: dict[str, Any], tracker: Tracker, links: dict[str, str]) -> None:
         report = summary.pop("report")
-        directory.write_summary(summary)
-        draw_curves(directory, f"{' '.join(overrides) or config.name}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
+        self.directory.write_summary(summary)
+        title = " ".join(self.overrides) or self.config.name
+        draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
         tracker.finish({**summary, "links": links}, report)
-    return summary
+
+    def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
+        """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
+        others = tell_failure(self.fabric, error)
+        if not self.fabric.is_global_zero:
+            return
+        is_interrupted = isinstance(error, Interrupted)
+        is_plain = is_interrupted or isinstance(error, (NotFinite, DirectoryError))
+        text = others or (str(error) if is_plain else f"{type(error).__name__}: {error}")
+        summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
+        with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
+            with (self.directory / LOG).open("a") as log:
+                log.write("".join(traceback.format_exception(error)))
+            self.directory.write_summary(summary)
+        with suppress(OSError, DirectoryError):
+            tracker.fail(summary)
+        kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
+        if is_interrupted:
+            print(f"{self.path}: interrupted by {text}; {kept}; the same command, or python -m resnet resume {self.path}, continues it")
+            return
+        raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 
 
-def _trackers(directory: RunDirectory, config: Config, parts: Parts, facts: RunFacts) -> tuple[Tracker, str | None, dict[str, str]]:
-    """The trackers, the id of the W&B run, and how to look at it."""
-    chosen: list[Tracker] = [LocalRecord(directory)]
-    run_id, links = None, {}
-    if config.wandb.mode != "disabled":
-        from resnet.tracking.wandb import WandbTracker
+class Recorded(Tracker):
+    """Keeps the latest values of what a tracker is told."""
 
-        mirror = WandbTracker(asdict(config.wandb), facts.name, facts.config, list(facts.overrides))
-        run_id, links = mirror.run.id, mirror.links
-        chosen.append(mirror)
-    return Trackers([*chosen, Console()]), run_id, links
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.last: dict[str, float] = {}
 
+    def advance(self, step: int) -> None:
+        self.tracker.advance(step)
 
-def _train_and_test(directory: RunDirectory, parts: Parts, tracker: Tracker) -> dict[str, Any]:
-    last: dict[str, float] = {}
-
-    class Recorded(Tracker):
-        """Keeps the latest values of what the tracker is told."""
-
-        def advance(self, step: int) -> None:
-            tracker.advance(step)
-
-        def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-            last.update({"step": step, "epoch": epoch, **metrics})
-            tracker.record(step, epoch, metrics)
-
-    def save(name: str, content: dict[str, Any]) -> None:
-        if parts.fabric.is_global_zero:
-            checkpoint.save(directory.write, {"last": LAST, "best": BEST}[name], content)
-        parts.fabric.barrier()
-
-    progress = fit(parts.learner, parts.train, parts.val, parts.plan, Recorded(), save)
-    best = record.best(progress)
-    if best:
-        parts.learner.weights.load_state_dict(checkpoint.load(directory / BEST)["model"])
-    scores = parts.learner.scores(parts.test.epoch(), keep_logits=True)
-    test = {"loss": scores.loss, "accuracy": scores.accuracy, "images": parts.test.num_images}
-    return {
-        "status": FINISHED,
-        "best": best,
-        "last": dict(last),
-        "test": test,
-        **record.speed(progress),
-        "report": record.test_report(parts, scores.logits),
-    }
-
-
-def _end_badly(directory: RunDirectory, summary: dict[str, Any], tracker: Tracker, error: BaseException) -> None:
-    """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
-    interrupted = isinstance(error, KeyboardInterrupt)
-    text = "Ctrl-C" if interrupted else str(error) or type(error).__name__
-    summary |= {"status": INTERRUPTED if interrupted else FAILED, "error": text}
-    with (directory / LOG).open("a") as log:
-        log.write(traceback.format_exc())
-    directory.write_summary(summary)
-    tracker.fail(summary)
-    where = shortest(directory.path)
-    if interrupted:
-        print(f"{where}: interrupted")
-        return
-    kept = "its last good checkpoint is kept" if (directory / LAST).exists() else "it had no checkpoint yet"
-    name = "" if isinstance(error, NotFinite) else f"{type(error).__name__}: "
-    raise RunFailed(f"{where}: failed: {name}{text}; {kept}, the traceback is in {LOG}") from error
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        self.last |= {"step": step, "epoch": epoch, **metrics}
+        self.tracker.record(step, epoch, metrics)

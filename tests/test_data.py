@@ -63,7 +63,7 @@ def test_statistics_are_of_the_training_split() -> None:
 def test_each_image_comes_once_an_epoch_in_a_new_order() -> None:
     data = digits()
     plain = loader(data, Augment())
-    epochs = [torch.cat([images for images, _ in plain.epoch(epoch)]).flatten(1) for epoch in (0, 1)]
+    epochs = [torch.cat([batch.images for batch in plain.epoch(epoch)]).flatten(1) for epoch in (0, 1)]
     assert len(epochs[0]) == len(data.train)
     assert sorted(map(tuple, epochs[0].tolist())) == sorted(map(tuple, epochs[1].tolist()))
     assert not torch.equal(epochs[0], epochs[1])
@@ -73,7 +73,7 @@ def test_any_position_can_be_reached_again() -> None:
     one, other = (loader(digits(), seed=5) for _ in range(2))
     whole = list(one.epoch(3))
     tail = list(other.epoch(3, start=9))
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(whole[9:], tail, strict=True))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(whole[9:], tail, strict=True))
 
 
 @pytest.mark.parametrize("augment", [Augment(pad=1, flip=0.5), Augment(mixup=0.5)])
@@ -96,7 +96,7 @@ def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
     memory, files = (build_data(compose(*common, f"data.in_memory={value}")) for value in ("true", "false"))
     assert memory.mean == files.mean
     batches = [list(loader(sets, Augment(), workers=2, seed=1).epoch(2)) for sets in (memory, files)]
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(*batches, strict=True))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(*batches, strict=True))
 
 
 def test_mnist_reads_what_torchvision_reads() -> None:

@@ -22,7 +22,7 @@ CONFIG_ALONE = [
     ("epochs=abc", "epochs=abc: a whole number, or null, is needed"),
     ("epochs=1.5", "a whole number"),
     ("epochs=", "a whole number"),
-    ("epochs=0", "epochs=0: out of range; it must be at least 1"),
+    ("epochs=-1", "epochs=-1: out of range; it must be at least 0"),
     ("max_steps=0", "at least 1"),
     ("epochs=null", "one of the two must say when training ends"),
     ("batch_size=0", "at least 1"),
@@ -57,6 +57,9 @@ CONFIG_ALONE = [
     ("fabric.devices=x", "fabric.devices=x"),
     ("fabric.precision=8", "choose one of 32-true"),
     ("name=", "a run needs a name"),
+    ("name=../a", "a run needs a name"),
+    ("checkpoint.every_steps=0", "at least 1"),
+    ("probes=[grad_nrm]", "did you mean grad_norm?"),
     ("~lr", "lr"),
 ]
 WITH_DATA = [

@@ -32,7 +32,8 @@ def test_a_run_leaves_a_whole_record(train, tmp_path) -> None:
     done = train(*QUICK, "name=a")
     directory = tmp_path / "outputs" / "a"
     names = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()}
-    expected = {"config.yaml", "metrics.csv", "summary.json", "train.log", "curves.png", "checkpoints/last.pt", "checkpoints/best.pt"}
+    expected = {"config.yaml", "metrics.csv", "summary.json", "train.log", "curves.png", "checkpoints/last.pt", "checkpoints/previous.pt"}
+    expected |= {"checkpoints/best.pt"}
     assert names - {".lock"} == expected
     kept = summary(directory)
     assert kept["status"] == "finished" and kept["error"] is None and kept["overrides"] == [*QUICK[:2], QUICK[2]]
@@ -73,7 +74,7 @@ def test_a_loss_that_is_not_finite_fails_and_keeps_the_checkpoint(train, tmp_pat
     done = train(*QUICK, "name=a", "scheduler=multistep", script, "scheduler.gamma=1e30", "model.norm=none", "lr=0.01", status=1)
     kept = summary(tmp_path / "outputs" / "a")
     assert kept["status"] == "failed" and "not finite at step" in kept["error"]
-    assert "last good checkpoint is kept" in done.stderr and "Traceback" not in done.stderr
+    assert "its checkpoint of step 11 is kept" in done.stderr and "Traceback" not in done.stderr
     state = torch.load(tmp_path / "outputs" / "a" / "checkpoints/last.pt", weights_only=True)["model"]
     assert all(value.isfinite().all() for value in state.values())
 

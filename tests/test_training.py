@@ -5,7 +5,7 @@ import torch
 from conftest import compose
 from torch.optim import lr_scheduler
 
-from resnet.build import build, parameter_groups
+from resnet.build import build, build_fabric, parameter_groups
 from resnet.models import ResNet
 from resnet.training import schedules
 from resnet.training.learner import Scores
@@ -46,7 +46,8 @@ def test_one_cycle_climbs_to_lr_and_ends_low(total: int) -> None:
 
 
 def parts(*overrides):
-    return build(compose("data=digits", "model.layers=[1]", "model.norm=group", "fabric=cpu", *overrides))
+    config = compose("data=digits", "model.layers=[1]", "model.norm=group", "fabric=cpu", *overrides)
+    return build(config, build_fabric(config))
 
 
 def after_one_step(*overrides):

@@ -2,12 +2,17 @@
 
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from resnet.config.hashing import flatten
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of an environment variable
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
     "above": (lambda value, limit: value > limit, "above {}"),
@@ -27,7 +32,7 @@ def _out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
         if dataclasses.is_dataclass(value):
             yield from _out_of_limits(value, f"{key}.")
         elif isinstance(value, list):
-            if not value and entry.metadata:
+            if not value and entry.metadata and not entry.metadata.get("may_be_empty"):
                 yield f"{key}=[]: at least one value is needed"
             for item in value:
                 yield from _broken_limits(f"{key}={value}".replace(" ", ""), item, entry.metadata)
@@ -86,5 +91,15 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"augment.mixup={config.augment.mixup} augment.cutmix={config.augment.cutmix}: only one of the two can mix a batch"
     if config.data.name in ("arrays", "folder") and config.data.path is None:
         yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
-    if not config.name or config.name in (".", ".."):
+    if not config.name or config.name == "." or ".." in Path(config.name).parts or Path(config.name).is_absolute():
         yield f"name={config.name}: a run needs a name, which is also its folder under outputs/"
+    yield from _secrets(config)
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    """A config is written into the run directory and sent to W&B: no key may come in by ${oc.env:...} or the shell."""
+    secrets = {value: name for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8}
+    for key, value in flatten(dataclasses.asdict(config)).items():
+        for secret, name in secrets.items():
+            if secret in str(value):
+                yield f"{key}: it holds the value of the environment variable {name}, which would be written down; leave it out"

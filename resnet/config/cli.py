@@ -17,8 +17,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from resnet.config.errors import RunFailed, UserError
-from resnet.config.hashing import config_hash, flatten
+from resnet.config.errors import RunFailed, RunInterrupted, UserError
+from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
@@ -35,9 +35,12 @@ class JobEnded(Exception):
         self.status = status
 
 
-def command_line(main: Callable[[], None]) -> None:
-    """Runs a Hydra main; a mistake becomes one line and exit status 2."""
-    OmegaConf.register_new_resolver("run_id", _run_id, replace=True)
+def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> None:
+    """Runs a Hydra main, with resolvers for its config; a mistake becomes one line and exit status 2."""
+    if not _is_first_process():  # the first one's directory is the run's: no other makes one
+        sys.argv.append("hydra.run.dir=.")
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
@@ -65,7 +68,10 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
         _remove_if_empty(directory)
         _say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra.mode)
+    except RunInterrupted as error:
+        raise SystemExit(error.status) from None
     except KeyboardInterrupt:
+        _remove_if_empty(directory)
         raise SystemExit(CTRL_C) from None
     except Exception:  # ours to mend: the traceback is wanted
         _remove_if_empty(directory)
@@ -79,7 +85,14 @@ def _end(status: int, mode: RunMode | None) -> None:
     raise SystemExit(status) from None
 
 
+def _is_first_process() -> bool:
+    """By the numbers that torchrun, Fabric's own launcher and srun give."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def _say(message: str) -> None:
+    if not _is_first_process():  # which says the same
+        return
     print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
 
 
@@ -89,16 +102,6 @@ def _remove_if_empty(directory: Path) -> None:
         if folder != Path.cwd():
             with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
-
-
-def _run_id(*, _root_: Any) -> str:
-    """The folder of a job in its sweep; never raises, which would end the whole sweep."""
-    values = OmegaConf.to_container(_root_, resolve=False)
-    values.pop("hydra", None)  # type: ignore[union-attr, call-arg, arg-type]
-    try:
-        return config_hash(load_config(OmegaConf.create(values)))[:8]
-    except UserError:
-        return "invalid"
 
 
 def _explain(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The two ways in which a run can end badly, as exceptions whose text is all that the user needs to read."""
+"""The ways in which a run can end badly, as exceptions whose text is all that the user needs to read."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
 
 class RunFailed(Exception):
     """A run that started and could not be finished; its directory says why. Exit status 1."""
+
+
+class RunInterrupted(Exception):
+    """A signal ended a run, whose directory says so. Exit status 130 where it was Ctrl-C, else 75: try again."""
+
+    def __init__(self, is_ctrl_c: bool) -> None:
+        super().__init__()
+        self.status = 130 if is_ctrl_c else 75

@@ -12,12 +12,16 @@ WITHOUT = {
     "name",
     "wandb",
     "sweep",
+    "checkpoint",
+    "probes",
+    "probe_every",
     "data.root",
     "data.download",
     "data.workers",
     "fabric.accelerator",
     "fabric.devices",
     "fabric.num_nodes",
+    "fabric.strategy",
 }
 
 
@@ -26,15 +30,11 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
-def differing_keys(one: Config, other: Config) -> list[str]:
-    """`key: one's value -> other's value` for each key that decides the result and differs."""
+def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """One's and the other's value of each key that decides the result and differs."""
     first, second = identity(one), identity(other)
-    missing = "(none)"
-    return [
-        f"{key}: {first.get(key, missing)} -> {second.get(key, missing)}"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key, missing) != second.get(key, missing)
-    ]
+    keys = sorted(first.keys() | second.keys())
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
 def identity(config: Config) -> dict[str, Any]:

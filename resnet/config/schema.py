@@ -3,7 +3,7 @@
 A key that is added once run directories exist gets its default here as well: an old config that lacks it means that.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 BLOCKS = ("basic", "bottleneck", "preact_basic", "preact_bottleneck")
@@ -12,12 +12,13 @@ ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
 NORMS = ("batch", "group", "none")
 DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PROBES = ("grad_norm", "activation_stats", "update_ratio")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
-def limited(**limits: Any) -> Any:
+def limited(default: Any = MISSING, **limits: Any) -> Any:
     """A field whose value, or each of whose values, is limited: at_least, above, at_most, below, choices."""
-    return field(metadata=limits)
+    return field(default=default, metadata=limits)
 
 
 def one_of(*choices: Any) -> Any:
@@ -36,6 +37,7 @@ class ModelConfig:
     zero_init_residual: bool
     stochastic_depth: float = limited(at_least=0, below=1)
     dropout: float = limited(at_least=0, below=1)
+    weights: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -75,6 +77,7 @@ class FabricConfig:
     num_nodes: int = limited(at_least=1)
     strategy: str = one_of("auto", "ddp")
     precision: str = one_of(*PRECISIONS)
+    sync_batch_norm: bool = False
 
 
 @dataclass(kw_only=True)
@@ -92,6 +95,12 @@ class WandbConfig:
 
 
 @dataclass(kw_only=True)
+class CheckpointConfig:
+    every_steps: int | None = limited(default=None, at_least=1)
+    every_minutes: float | None = limited(default=10.0, above=0)
+
+
+@dataclass(kw_only=True)
 class SweepConfig:
     name: str
 
@@ -100,7 +109,7 @@ class SweepConfig:
 class Config:
     name: str
     seed: int = limited(at_least=0, below=2**32)
-    epochs: int | None = limited(at_least=1)
+    epochs: int | None = limited(at_least=0)
     max_steps: int | None = limited(at_least=1)
     batch_size: int = limited(at_least=1)
     accumulate: int = limited(at_least=1)
@@ -113,6 +122,8 @@ class Config:
     eval_every: int = limited(at_least=1)
     early_stop: int | None = limited(at_least=1)
     log_every: int = limited(at_least=1)
+    probes: list[str] = field(default_factory=list, metadata={"choices": PROBES, "may_be_empty": True})
+    probe_every: int = limited(default=100, at_least=1)
     compile: bool
     channels_last: bool
     deterministic: bool
@@ -124,3 +135,4 @@ class Config:
     fabric: FabricConfig
     wandb: WandbConfig
     sweep: SweepConfig
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

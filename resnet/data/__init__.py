@@ -3,6 +3,6 @@
 from resnet.data.augment import Augment
 from resnet.data.datasets import DataSet, load_dataset
 from resnet.data.errors import DataError
-from resnet.data.loaders import Loader
+from resnet.data.loaders import Batch, Loader
 
-__all__ = ["Augment", "DataError", "DataSet", "Loader", "load_dataset"]
+__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "load_dataset"]

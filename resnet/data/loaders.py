@@ -1,7 +1,7 @@
 """Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,16 @@ from resnet.data.sources import Split
 ORDER, GEOMETRY = 0, 1  # streams of random numbers
 
 
+class Batch(NamedTuple):
+    """A process's share of a batch."""
+
+    images: Tensor  # (N, C, S, S) float, normalised
+    targets: Tensor  # (N,) labels, or (N, K) probabilities where mixed
+    batch_size: int  # images of all processes together
+
+
 class Loader:
-    """Batches of a split: images (N, C, S, S) float, normalised; targets (N,) labels, or (N, K) probabilities where mixed.
+    """Batches of a split.
 
     `batch_size` is that of all processes together; each gets every world_size-th image of it. With `shuffle` the images come in a
     new order each epoch, augmented; else in their own, centred. Images in memory lie on the device.
@@ -65,7 +73,7 @@ class Loader:
         """Images of one epoch, all processes together."""
         return min(len(self) * self.batch_size, len(self.labels))
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on."""
         order = self._order(epoch)
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
@@ -88,13 +96,13 @@ class Loader:
         pinned = self.device.type == "cuda"
         return iter(DataLoader(_Decoded(self.images), batch_sampler=indices, num_workers=self.workers, pin_memory=pinned))  # type: ignore[arg-type]
 
-    def _prepare(self, images: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _prepare(self, images: Tensor, targets: Tensor, generator: Generator) -> Batch:
         if self.shuffle:
             images = self.augment.geometry(images, generator)
             images, targets = self.augment.mix(self._normalise(images), targets, self.num_classes, generator)
         else:
             images = self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1])))
-        return images[self.rank :: self.world_size], targets[self.rank :: self.world_size]
+        return Batch(images[self.rank :: self.world_size], targets[self.rank :: self.world_size], len(images))
 
     def _normalise(self, images: Tensor) -> Tensor:
         images = images.to(torch.float32, memory_format=self.memory_format)

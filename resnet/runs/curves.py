@@ -23,7 +23,8 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
         axes.set_xlabel("optimizer step")
         axes.set_ylabel("cross-entropy loss" if metric == "loss" else "accuracy (%)")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     directory.write(CURVES, lambda file: file.write(buffer.getvalue()))

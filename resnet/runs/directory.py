@@ -1,10 +1,12 @@
 """The run directory: names, statuses, lock, reader and writer. The one owner of the format; imports no torch."""
 
 import csv
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +17,8 @@ FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-CURVES = "curves.png"
+LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
+CURVES, PROBES = "curves.png", "probes.png"
 
 Row = dict[str, float | None]
 
@@ -52,14 +54,15 @@ class RunDirectory:
             summary = json.loads((self / SUMMARY).read_text())
         except FileNotFoundError:
             summary = {"status": RUNNING}
-        if summary["status"] == RUNNING and not self.is_locked:
+        if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
             summary["status"] = INTERRUPTED
         return summary
 
     @property
-    def is_locked(self) -> bool:
+    def is_held_elsewhere(self) -> bool:
+        """Whether another process writes the run."""
         if self._lock.is_locked or not (self / LOCK).exists():
-            return self._lock.is_locked
+            return False
         probe = FileLock(self / LOCK, timeout=0)
         try:
             probe.acquire()
@@ -76,13 +79,27 @@ class RunDirectory:
         with (self / METRICS).open(newline="") as file:
             return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a run may be made here: nothing is there, or what a run leaves that was killed before its first file."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and all(file.name in (LOCK, Path(LAST).parent.name, f".{CONFIG}.part") for file in self.path.iterdir())
+
+    def check_inside(self) -> None:
+        """Raises DirectoryError where a link leads out of the directory: it would be read, or written, in its place."""
+        root = self.path.resolve()
+        for file in self.path.rglob("*"):
+            if file.is_symlink() and not file.resolve().is_relative_to(root):
+                raise DirectoryError(f"{file}: it leads out of the run directory, to {file.resolve()}; take it away")
+
     # writing
 
-    def create(self, config: dict[str, Any], columns: Sequence[str]) -> None:
-        """Makes the directory and holds its lock until release().
+    def acquire(self) -> None:
+        """Makes the directory where it is not there, and holds its lock until release().
 
         Raises:
-            DirectoryError: it cannot be written, another process writes it, or it holds something else.
+            DirectoryError: it cannot be written, or another process writes it.
         """
         try:
             (self / LAST).parent.mkdir(parents=True, exist_ok=True)
@@ -93,26 +110,52 @@ class RunDirectory:
             raise DirectoryError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another folder with hydra.run.dir=..."
             ) from None
-        with (self / METRICS).open("w", newline="") as file:
-            csv.writer(file).writerow(columns)
+
+    def begin(self, config: dict[str, Any], columns: Sequence[str], step: int) -> None:
+        """Writes the config, and leaves of metrics.csv the rows up to a step; a row that was cut short goes too."""
         self.write(CONFIG, lambda file: file.write(yaml.safe_dump(config, sort_keys=False).encode()))
+        kept = list(self._rows_until(step)) if (self / METRICS).exists() else []
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(kept)
+        self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
+
+    def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
+        lines = (self / METRICS).read_text().splitlines(keepends=True)
+        for row in csv.DictReader(line for line in lines if line.endswith("\n")):
+            if not row["step"].isdigit() or int(row["step"]) > step:
+                break
+            yield row
 
     def remove(self) -> None:
-        """Takes back what create() made, where the run could not start after all."""
+        """Takes back what was made, where a new run could not start after all."""
         shutil.rmtree(self.path)
 
     def release(self) -> None:
         self._lock.release()
 
-    def write(self, name: str, writer: Callable[[IO[bytes]], Any]) -> None:
-        """Writes a file so that it is there whole or not at all, whenever the machine stops."""
+    def write(self, name: str, writer: Callable[[IO[bytes]], Any], keep: str | None = None) -> None:
+        """Writes a file so that it is there whole or not at all, whenever the machine stops; `keep` is the name of the one before."""
         target = self / name
         part = target.with_name(f".{target.name}.part")
-        with part.open("wb") as file:
-            writer(file)
-            file.flush()
+        try:
+            with part.open("wb") as file:
+                writer(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if keep is not None and target.exists():
+                target.replace(self / keep)
+            part.replace(target)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise DirectoryError(f"{target}: cannot be written ({error.strerror}); the one before it is kept") from None
+
+    def sync(self, name: str) -> None:
+        """Waits until what was appended to a file is on the disk."""
+        with (self / name).open("a") as file:
             os.fsync(file.fileno())
-        part.replace(target)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         text = json.dumps({"format": FORMAT, **summary}, indent=2)

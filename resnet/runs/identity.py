@@ -1,27 +1,52 @@
 """Whether a config may start in a directory: it is free, holds the same run, or is refused with nothing touched."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
-from resnet.runs.directory import FINISHED, RunDirectory
+from resnet.runs.directory import FINISHED, RUNNING, RunDirectory, shortest
+
+LENGTH = {"epochs", "max_steps"}
 
 
-def finished_run(directory: RunDirectory, config: Config) -> dict[str, Any] | None:
-    """The summary of a finished run with this config, or None where a new one may start.
+@dataclass(frozen=True)
+class Standing:
+    """What a directory holds of a config's run."""
+
+    summary: dict[str, Any] | None  # None: nothing yet
+    extended: list[str]  # `epochs: 3 -> 5`, where the run shall go on for longer
+
+    @property
+    def is_finished(self) -> bool:
+        return self.summary is not None and self.summary["status"] == FINISHED and not self.extended
+
+
+def examine(directory: RunDirectory, config: Config, needs_length: bool, restart: str) -> Standing:
+    """`needs_length`: the schedule was laid out for its length; `restart` is the command that starts anew from these weights.
 
     Raises:
-        UserError: the directory holds something else.
+        UserError: the directory holds something else, or is being written.
     """
-    path = directory.path
+    path = shortest(directory.path)
     if not directory.exists:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not directory.is_free:
             raise UserError(f"{path}: it is there and holds no run; choose another name=..., or take it away")
-        return None
+        return Standing(None, [])
     kept = load_config(directory.config)
-    if config_hash(kept) != config_hash(config):
-        differences = "; ".join(differing_keys(kept, config))
-        raise UserError(f"{path}: it holds a run with another config ({differences}); choose another name=..., nothing was touched")
+    changes = differing_keys(kept, config) if config_hash(kept) != config_hash(config) else {}
+    told = [f"{key}: {before} -> {now}" for key, (before, now) in changes.items()]
+    is_longer = changes.keys() <= LENGTH and all(_raised(*change) for change in changes.values())
+    if not is_longer:
+        raise UserError(f"{path}: it holds a run with another config ({'; '.join(told)}); choose another name=..., nothing was touched")
+    if changes and needs_length:
+        raise UserError(
+            f"{path}: {'; '.join(told)}: its schedule was laid out for the length that it has; a new run from its weights: {restart}"
+        )
     summary = directory.summary
-    if summary["status"] != FINISHED:
-        raise UserError(f"{path}: it holds this very run, {summary['status']}; choose another name=..., or take it away")
-    return summary
+    if summary["status"] == RUNNING and directory.is_held_elsewhere:
+        raise UserError(f"{path}: another process is training into it; wait for it, or choose another name=...")
+    return Standing(summary, told)
+
+
+def _raised(before: int | None, now: int | None) -> bool:
+    return before is not None and (now is None or now > before)

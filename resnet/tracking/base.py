@@ -31,6 +31,8 @@ class RunFacts:
     device: str
     steps: int
     steps_per_epoch: int
+    start_step: int = 0
+    continued: str = ""  # from where, and what differs from before
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,15 @@ class Console(Tracker):
     def start(self, facts: RunFacts) -> None:
         self.facts = facts
         self._table(lines.header(facts))
-        self.task = self.bar.add_task("training", total=facts.steps, metrics="")
+        self.task = self.bar.add_task("training", total=facts.steps, completed=facts.start_step, metrics="")
         self.bar.start()
 
     def advance(self, step: int) -> None:
         self.bar.update(self.task, completed=step)
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        if "train/loss" not in metrics:
+            return
         text = f"loss {metrics['train/loss']:.3f} acc {lines.percent(metrics['train/accuracy'])}"
         self.bar.update(self.task, metrics=f"{text} {metrics['images_per_second']:,.0f} images/s")
         if step % self.facts.steps_per_epoch == 0 or step == self.facts.steps:

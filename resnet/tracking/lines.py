@@ -15,6 +15,7 @@ def header(facts: RunFacts) -> list[tuple[str, str]]:
         ("data", facts.data),
         ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
         ("device", facts.device),
+        *([("continued", facts.continued)] if facts.continued else []),
     ]
 
 

@@ -2,16 +2,17 @@
 
 import csv
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from resnet.runs.directory import LOG, METRICS, RunDirectory
 from resnet.tracking import lines
-from resnet.tracking.base import COLUMNS, RunFacts, TestReport, Tracker
+from resnet.tracking.base import RunFacts, TestReport, Tracker
 
 
 class LocalRecord(Tracker):
-    def __init__(self, directory: RunDirectory) -> None:
-        self.directory = directory
+    def __init__(self, directory: RunDirectory, columns: Sequence[str]) -> None:
+        self.directory, self.columns = directory, columns
 
     def start(self, facts: RunFacts) -> None:
         self.facts = facts
@@ -20,9 +21,9 @@ class LocalRecord(Tracker):
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
         with (self.directory / METRICS).open("a", newline="") as file:
-            row = {"step": step, "epoch": round(epoch, 6), **metrics}
-            csv.DictWriter(file, COLUMNS, restval="").writerow(row)
-        self._log(lines.epoch_line(step, epoch, self.facts, metrics))
+            csv.DictWriter(file, self.columns, restval="").writerow({"step": step, "epoch": epoch, **metrics})
+        if "train/loss" in metrics:
+            self._log(lines.epoch_line(step, epoch, self.facts, metrics))
 
     def finish(self, summary: dict[str, Any], report: TestReport) -> None:
         for name, text in lines.closing(summary):

@@ -1,27 +1,37 @@
 """Mirrors a run to Weights & Biases: the real client, offline unless asked otherwise."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import wandb
 
-from resnet.runs.directory import BEST, LAST
+from resnet.runs.directory import BEST, INTERRUPTED, LAST, Row
 from resnet.tracking.base import RunFacts, TestReport, Tracker, TrackerError
 
 SUMMARIES = {"train/loss": "min,last", "train/accuracy": "max,last", "val/loss": "min,last", "val/accuracy": "max,last"}
 
 
 class WandbTracker(Tracker):
-    """One W&B run. `settings` are the keys of conf/wandb."""
+    """One W&B run, whatever number of interruptions it has. `settings` are the keys of conf/wandb.
 
-    def __init__(self, settings: dict[str, Any], name: str, config: dict[str, Any], overrides: list[str]) -> None:
+    Offline, the record is written anew from the rows of metrics.csv, as W&B cannot go on with an offline file; online it resumes.
+    """
+
+    def __init__(self, settings: dict[str, Any], facts: RunFacts, run_id: str, rows: Sequence[Row]) -> None:
         self.log_model = settings["log_model"]
+        overrides = list(facts.overrides)
+        for before in Path(settings["dir"], "wandb").glob(f"offline-run-*-{run_id}"):
+            shutil.rmtree(before)
         try:
             self.run = wandb.init(
                 **{key: settings[key] for key in ("mode", "project", "entity", "group", "notes", "job_type", "dir")},
-                name=settings["name"] or " ".join(overrides) or name,
+                id=run_id,
+                resume="allow" if settings["mode"] == "online" else None,
+                name=settings["name"] or " ".join(overrides) or facts.name,
                 tags=[*settings["tags"], *(text for text in overrides if len(text) <= 64)],  # W&B's limit
-                config={**config, "overrides": overrides, "run_name": name},
+                config={**facts.config, "overrides": overrides, "run_name": facts.name},
                 settings=wandb.Settings(
                     silent=True, reinit="finish_previous", init_timeout=15, x_transaction_log_flush_interval=1.0, console="off"
                 ),
@@ -29,6 +39,12 @@ class WandbTracker(Tracker):
         except (wandb.errors.UsageError, wandb.errors.CommError, wandb.errors.AuthenticationError) as error:
             reason = str(error).split("\n")[0].split(". ")[0]
             raise TrackerError(f"wandb.mode={settings['mode']}: {reason}; run `wandb login`, or use wandb=offline") from None
+        self._define_metrics()
+        for row in rows:
+            known = {key: value for key, value in row.items() if value is not None}
+            self.record(int(known.pop("step")), known.pop("epoch"), known)
+
+    def _define_metrics(self) -> None:
         self.run.define_metric("step")
         for metric in ("epoch", "lr", "images_per_second", "seconds"):
             self.run.define_metric(metric, step_metric="step")
@@ -74,4 +90,6 @@ class WandbTracker(Tracker):
 
     def fail(self, summary: dict[str, Any]) -> None:
         self.run.summary.update({"status": summary["status"], "error": summary["error"]})
+        if summary["status"] == INTERRUPTED:
+            self.run.mark_preempting()
         self.run.finish(exit_code=1)

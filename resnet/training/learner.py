@@ -1,6 +1,6 @@
 """What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
+
+from resnet.data import Batch
 
 
 @dataclass
@@ -26,8 +28,11 @@ class Learner:
     accumulate: int = 1
     clip_grad_norm: float | None = None
 
-    def step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """One optimizer step; returns the sums (loss, right answers, images) of this process, on the device."""
+    def step(self, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
+        """One optimizer step on this process's share of a batch; returns its sums (loss, right answers, images), on the device.
+
+        Gradients are averaged over the processes, so a share weighs as many images as it has of `batch_size`.
+        """
         self.model.train()
         sums = torch.zeros(3, device=images.device)
         parts = list(zip(images.chunk(self.accumulate), targets.chunk(self.accumulate), strict=True))
@@ -35,7 +40,7 @@ class Learner:
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):  # type: ignore[arg-type]
                 logits = self.model(part)
                 loss = F.cross_entropy(logits.float(), part_targets, label_smoothing=self.label_smoothing)
-                self.fabric.backward(loss * (len(part) / len(images)))
+                self.fabric.backward(loss * (len(part) * self.fabric.world_size / batch_size))
             sums += _sums(loss.detach() * len(part), logits, part_targets)
         if self.clip_grad_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.clip_grad_norm, error_if_nonfinite=False)  # type: ignore[arg-type]
@@ -62,29 +67,58 @@ class Learner:
         return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
 
     @torch.no_grad()
-    def scores(self, batches: Iterable[tuple[Tensor, Tensor]], keep_logits: bool = False) -> "Scores":
+    def scores(self, batches: Iterable[Batch], keep_logits: bool = False) -> "Scores":
         """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
+        self.average_statistics()
         model = self.model if self.average is None else self.average
         model.eval()
         sums, kept = torch.zeros(3, device=self.fabric.device, dtype=torch.float64), []
-        for images, labels in batches:
+        for images, labels, _ in batches:
             if len(images):
                 with self.fabric.autocast():
                     logits = model(images).float()
                 sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
                 kept += [logits.cpu()] if keep_logits else []
-        loss, right, count = cast(Tensor, self.fabric.all_reduce(sums, reduce_op="sum")).tolist()
+        loss, right, count = self.total(sums).tolist()
         return Scores(loss / count, right / count, torch.cat(kept) if kept else None)
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Over all processes."""
+        return cast(Tensor, self.fabric.all_reduce(sums, reduce_op="sum"))
+
+    def average_statistics(self) -> None:
+        """Several processes normalise each its own share of a batch; their running statistics become those of all."""
+        if self.fabric.world_size == 1:
+            return
+        for module in (self._bare_model, self.average):
+            for buffer in module.buffers() if module is not None else ():
+                if buffer.is_floating_point():
+                    buffer.copy_(cast(Tensor, self.fabric.all_reduce(buffer, reduce_op="mean")))
 
     def state(self) -> dict[str, Any]:
         """Plain containers of tensors and numbers: all that the next step depends on, but the position."""
+        self.average_statistics()
         return {
             "model": self._bare_model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []},
         }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse; processes but the first keep random numbers of their own."""
+        self._bare_model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.fabric.is_global_zero:
+            torch.set_rng_state(state["random"]["cpu"])
+            if len(state["random"]["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["random"]["cuda"])
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
-"""The training loop: an epoch of steps, an evaluation, a record, a checkpoint, and again."""
+"""The training loop: an epoch of steps, an evaluation, a record, a checkpoint, and again; from any step on."""
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from resnet.data import Loader
+from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.learner import Learner, Scores
 
 SAVE_LAST, SAVE_BEST = "last", "best"
+State = dict[str, Any]
 
 
 class Observer(Protocol):
@@ -29,21 +31,23 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """When training ends and what happens on the way, in optimizer steps and epochs."""
+    """When training ends and what happens on the way, in optimizer steps, epochs and minutes."""
 
     total_steps: int
     steps_per_epoch: int
     log_every: int
     eval_every: int
     early_stop: int | None = None
+    save_every_steps: int | None = None
+    save_every_minutes: float | None = None
 
 
 @dataclass
 class Progress:
-    """Where training is, and the best checkpoint so far: the highest held-out accuracy, of equal ones the lowest loss."""
+    """Where training is, and the best weights so far: the highest held-out accuracy, of equal ones the lowest loss."""
 
     step: int = 0
-    best_step: int = 0
+    best_step: int | None = None
     best_accuracy: float = -math.inf
     best_loss: float = math.inf
     evaluations_since_best: int = 0
@@ -61,61 +65,128 @@ class Progress:
         return True
 
 
-def fit(
-    learner: Learner, train: Loader, val: Loader | None, plan: Plan, observer: Observer, save: Callable[[str, dict[str, Any]], None]
-) -> Progress:
-    """Trains to the end of the plan; the best and the last state are handed to `save`.
+@dataclass
+class Training:
+    """One training, from its start or from a state that `save` was handed."""
 
-    Raises:
-        NotFinite: at the record after the step, before anything of it is saved.
-    """
-    progress, started = Progress(), time.perf_counter()
-    while progress.step < plan.total_steps:
-        metrics = train_epoch(learner, train, plan, progress, observer)
-        is_due = _is_due(plan, progress)
-        is_best = False
-        if is_due and val is not None:
-            scores = learner.scores(val.epoch())
-            is_best = progress.judge(scores)
+    learner: Learner
+    train: Loader
+    val: Loader | None
+    plan: Plan
+    observer: Observer
+    save: Callable[[str, State], None]
+    signals: StopSignals
+    progress: Progress = field(default_factory=Progress)
+    best: State | None = None  # the weights of the best evaluation
+
+    def __post_init__(self) -> None:
+        self.window = Window(self.learner, self.progress)
+
+    def resume(self, state: State) -> None:
+        self.learner.load_state(state)
+        self.progress, self.best = Progress(**state["progress"]), state["best"]
+        self.window = Window(self.learner, self.progress, state["window"])
+
+    def fit(self) -> None:
+        """Trains to the end of the plan; the best and the last state are handed to `save`.
+
+        Raises:
+            NotFinite: before anything of the step is saved.
+            Interrupted: a signal came; the state was saved.
+        """
+        self.started = self.saved = time.perf_counter()
+        self.seconds_before, self.saved_step = self.progress.seconds, self.progress.step
+        if self.plan.total_steps == 0:
+            self._end_epoch({})
+        while not self._is_over():
+            self._end_epoch(self._train_epoch())
+            if not self._is_over():
+                self._save_where_due()
+
+    def _train_epoch(self) -> dict[str, float]:
+        """From where progress stands to the end of its epoch, whose last metrics are returned.
+
+        Sums stay on the device between records: no synchronisation.
+        """
+        epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)
+        for batch in self.train.epoch(epoch, position):
+            self.window.add(self.learner.lr, self.learner.step(*batch))
+            self.observer.advance(self.progress.step)
+            if self.progress.step == self.plan.total_steps or self.progress.step % self.plan.steps_per_epoch == 0:
+                break
+            if self.progress.step % self.plan.log_every == 0:
+                self._record(self.window.close())
+            self._save_where_due()
+        return self.window.close()
+
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
+        is_due, is_best = self._is_evaluation_due(), False
+        if is_due and self.val is not None:
+            scores = self.learner.scores(self.val.epoch())
+            is_best = self.progress.judge(scores)
             metrics |= {"val/loss": scores.loss, "val/accuracy": scores.accuracy}
-        observer.record(progress.step, progress.step / plan.steps_per_epoch, metrics)
-        progress.seconds = time.perf_counter() - started
-        if is_due:
-            save(SAVE_LAST, {**learner.state(), "progress": asdict(progress)})
+        self._record(metrics)
         if is_best:
-            save(SAVE_BEST, {"model": learner.weights.state_dict(), "progress": asdict(progress)})
-        if plan.early_stop is not None and progress.evaluations_since_best >= plan.early_stop:
-            break
-    return progress
+            self.best = {"model": copied(self.learner.weights.state_dict()), "progress": asdict(self.progress)}
+            self.save(SAVE_BEST, self.best)
+        if is_due:
+            self._save_last()
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        self.observer.record(self.progress.step, round(self.progress.step / self.plan.steps_per_epoch, 6), metrics)
+
+    def _save_where_due(self) -> None:
+        """By steps, by time, or because a signal asks for the end."""
+        plan, step = self.plan, self.progress.step
+        is_late = plan.save_every_minutes is not None and time.perf_counter() - self.saved > 60 * plan.save_every_minutes
+        is_stopped = self._any_process(self.signals.received is not None)
+        is_due = plan.save_every_steps is not None and step % plan.save_every_steps == 0
+        if step != self.saved_step and (is_stopped or self._any_process(is_late) or is_due):
+            self._save_last()
+        if is_stopped:
+            raise Interrupted(self.signals.received or 0)
+
+    def _save_last(self) -> None:
+        self.window.check()
+        self.progress.seconds = self.seconds_before + time.perf_counter() - self.started
+        state = {**self.learner.state(), "progress": asdict(self.progress), "window": self.window.state(), "best": self.best}
+        self.save(SAVE_LAST, state)
+        self.saved, self.saved_step = time.perf_counter(), self.progress.step
+
+    def _any_process(self, wish: bool) -> bool:
+        """Whether any process wishes so. Several processes ask each other only where they meet anyway: at records."""
+        step, fabric = self.progress.step, self.learner.fabric
+        if fabric.world_size == 1:
+            return wish
+        is_meeting = step % self.plan.log_every == 0 or step % self.plan.steps_per_epoch == 0
+        return is_meeting and bool(self.learner.total(torch.tensor(float(wish), device=fabric.device)))
+
+    def _is_evaluation_due(self) -> bool:
+        epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)
+        return self.progress.step >= self.plan.total_steps or (position == 0 and epoch % self.plan.eval_every == 0)
+
+    def _is_over(self) -> bool:
+        early_stop = self.plan.early_stop
+        is_stuck = early_stop is not None and self.progress.evaluations_since_best >= early_stop
+        return is_stuck or self.progress.step >= self.plan.total_steps
 
 
-def train_epoch(learner: Learner, train: Loader, plan: Plan, progress: Progress, observer: Observer) -> dict[str, float]:
-    """From where progress stands to the end of its epoch, whose last metrics are returned.
-
-    Sums stay on the device between records: no synchronisation.
-    """
-    epoch, position = divmod(progress.step, plan.steps_per_epoch)
-    window = _Window(learner, progress)
-    for images, targets in train.epoch(epoch, position):
-        window.add(learner.lr, learner.step(images, targets))
-        observer.advance(progress.step)
-        if progress.step == plan.total_steps or progress.step % plan.steps_per_epoch == 0:
-            break
-        if progress.step % plan.log_every == 0:
-            observer.record(progress.step, progress.step / plan.steps_per_epoch, window.close())
-    return window.close()
-
-
-class _Window:
+class Window:
     """The training metrics since the last record."""
 
-    def __init__(self, learner: Learner, progress: Progress) -> None:
+    def __init__(self, learner: Learner, progress: Progress, state: State | None = None) -> None:
         self.learner, self.progress = learner, progress
         self._open()
+        if state is not None:
+            self.started -= state["seconds"]
+            self.lr = state["lr"]
+            carried = state["sums"] if learner.fabric.is_global_zero else torch.zeros_like(state["sums"])
+            self.sums = list(carried.to(learner.fabric.device))
 
     def _open(self) -> None:
         self.started = time.perf_counter()
-        self.sums: list[Tensor] = []
+        self.lr = 0.0
+        self.sums = list[Tensor]()
 
     def add(self, lr: float, sums: Tensor) -> None:
         self.progress.step += 1
@@ -123,25 +194,28 @@ class _Window:
         self.sums.append(sums)
 
     def close(self) -> dict[str, float]:
-        """The means of the window; on a GPU this waits for its steps."""
-        table = cast(Tensor, self.learner.fabric.all_reduce(torch.stack(self.sums).double(), reduce_op="sum")).cpu()
-        self._check(table[:, 0])
-        loss, right, count = table.sum(0).tolist()
+        """The means of the window."""
+        loss, right, count = self.check().sum(0).tolist()
         seconds = time.perf_counter() - self.started
         self.progress.training_seconds += seconds
         self.progress.images += int(count)
+        metrics = {"train/loss": loss / count, "train/accuracy": right / count, "lr": self.lr}
         self._open()
-        metrics = {"train/loss": loss / count, "train/accuracy": right / count}
-        return {**metrics, "lr": self.lr, "images_per_second": count / seconds, "seconds": self.progress.training_seconds}
+        return {**metrics, "images_per_second": count / seconds, "seconds": self.progress.training_seconds}
 
-    def _check(self, losses: Tensor) -> None:
-        bad = (~losses.isfinite()).nonzero()
+    def check(self) -> Tensor:
+        """(steps, 3), the sums of all processes, once their losses are known to be finite; on a GPU this waits for them."""
+        table = self.learner.total(torch.stack([*self.sums, torch.zeros(3, device=self.learner.fabric.device)]).double())[:-1].cpu()
+        bad = (~table[:, 0].isfinite()).nonzero()
         if len(bad):
-            step = self.progress.step - len(losses) + 1 + int(bad[0])
+            step = self.progress.step - len(table) + 1 + int(bad[0])
             raise NotFinite(f"the training loss was not finite at step {step}; try a lower lr (it was {self.lr:.4g}), or clip_grad_norm=1")
+        return table
+
+    def state(self) -> State:
+        return {"sums": self.check().float(), "lr": self.lr, "seconds": time.perf_counter() - self.started}
 
 
-def _is_due(plan: Plan, progress: Progress) -> bool:
-    """Whether an evaluation follows this epoch."""
-    epoch, position = divmod(progress.step, plan.steps_per_epoch)
-    return progress.step >= plan.total_steps or (position == 0 and epoch % plan.eval_every == 0)
+def copied(state: State) -> State:
+    """On the CPU, apart from what training goes on changing."""
+    return {key: value.detach().cpu().clone() for key, value in state.items()}

@@ -1,0 +1,124 @@
+"""Reads weights from a file and fits them to a ResNet, also under the names of public networks for CIFAR.
+
+Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `shortcut`) and chenyaofo/pytorch-cifar-models (`fc`,
+`downsample`). Both are also common elsewhere.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnet.models.resnet import ResNet
+
+LAYERS_OF_A_BLOCK = {  # theirs: ours
+    "conv1": "residual.0",
+    "bn1": "residual.1",
+    "conv2": "residual.3",
+    "bn2": "residual.4",
+    "conv3": "residual.6",
+    "bn3": "residual.7",
+    "shortcut.0": "shortcut.0",
+    "shortcut.1": "shortcut.1",
+    "downsample.0": "shortcut.0",
+    "downsample.1": "shortcut.1",
+}
+
+
+class WeightsError(Exception):
+    """One line or more: names and shapes that don't fit, and what to do."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Of a .safetensors file or a torch file: a state dict, or a checkpoint that holds one. Averaged weights come first."""
+    # Data-parallel, averaged and compiled models put their own names before the network's.
+    weights = {
+        re.sub(r"^((module|_orig_mod)\.)+", "", name): value
+        for name, value in _state_dict(_open(path)).items()
+        if isinstance(name, str) and _is_dense(value) and name != "n_averaged"  # AveragedModel's counter
+    }
+    if not weights:
+        raise WeightsError(f"{path} holds no weights: give a state dict, or a checkpoint with one under 'state_dict' or 'model'")
+    return weights
+
+
+def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All that `model` needs, under its own names; raises WeightsError where a name or a shape does not fit."""
+    expected = model.state_dict()
+    layers = _our_layers(model)
+    sources = {_our_name(name, layers): name for name in weights}
+    fitted = {name: weights[sources[name]] for name in expected if name in sources}
+    unknown = sorted(weights.keys() - {sources[name] for name in fitted})
+    shapes = {name: (tuple(tensor.shape), tuple(expected[name].shape)) for name, tensor in fitted.items()}
+    for name in expected:
+        if name.endswith(".num_batches_tracked"):  # PyTorch before 0.4.1 wrote none; our momentum does not use it
+            fitted.setdefault(name, torch.tensor(0))
+    problems = [
+        *_listed("missing in the file", [name for name in expected if name not in fitted]),
+        *_listed("unknown to the model", unknown),
+        *_listed("of another shape", [f"{name}: file {theirs}, model {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]),
+    ]
+    if problems:
+        raise WeightsError("\n".join(["the weights do not fit the model", *problems, _advice([*sources], [*expected])]))
+    return fitted
+
+
+def _open(path: Path) -> Any:
+    try:
+        if path.suffix != ".safetensors":
+            return torch.load(path, map_location="cpu", weights_only=True)
+        from safetensors.torch import load_file  # type: ignore[import-not-found]  # not everybody needs it
+
+        return load_file(path)
+    except ModuleNotFoundError:
+        raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
+    except FileNotFoundError:
+        raise WeightsError(f"there is no file {path}") from None
+    except Exception as error:  # a damaged file fails in any way
+        reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
+        raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
+
+
+def _state_dict(content: Any) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        return {}
+    held = [content[key] for key in ("average", "model", "state_dict") if isinstance(content.get(key), dict)]
+    return held[0] if held else content
+
+
+def _is_dense(value: Any) -> bool:
+    """Not a tensor that load_state_dict would pass over (meta) or fail on halfway (sparse, quantised)."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+
+
+def _our_layers(model: ResNet) -> dict[str, str]:
+    """Their name of each layer: ours."""
+    head = f"head.{len(model.head) - 1}"
+    layers = {"conv1": "stem.0", "bn1": "stem.1", "linear": head, "fc": head}
+    for stage, blocks in enumerate(model.stages.children()):
+        for position, _ in enumerate(blocks.children()):
+            layers |= {f"layer{stage + 1}.{position}.{key}": f"stages.{stage}.{position}.{ours}" for key, ours in LAYERS_OF_A_BLOCK.items()}
+    return layers
+
+
+def _our_name(name: str, layers: Mapping[str, str]) -> str:
+    layer, _, parameter = name.rpartition(".")
+    return f"{layers[layer]}.{parameter}" if layer in layers else name
+
+
+def _listed(title: str, items: Sequence[str]) -> list[str]:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return [f"  {title}: {', '.join(items[:5])}{more}"] if items else []
+
+
+def _advice(file_names: Sequence[str], model_names: Sequence[str]) -> str:
+    file, model = (any(".shortcut." in name for name in names) for names in (file_names, model_names))
+    advice = "model.block, model.layers, model.width, model.shortcut and model.norm must be those of the weights, as must the classes"
+    if file == model:
+        return advice
+    return f"{advice}; the file has " + (
+        "projection shortcuts: model.shortcut=projection_1x1" if file else "no projections: model.shortcut=zero_pad"
+    )

@@ -1,0 +1,36 @@
+"""SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (a cluster's warning): a run saves and ends, instead of being ended."""
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Interrupted(BaseException):
+    """A signal ended the run. Not an Exception: like KeyboardInterrupt it passes what handles failures."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        self.number = number
+
+
+class StopSignals:
+    """While open, the signals raise Interrupted; while `wait` is set they are only noted, and a second Ctrl-C raises."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.wait = False
+
+    def __enter__(self) -> "StopSignals":
+        self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        is_second = number == signal.SIGINT == self.received
+        self.received = number
+        if is_second or not self.wait:
+            raise Interrupted(number)
