@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from resnet.config.errors import UserError
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
-from resnet.data import Augment, DataError, DataSet, Loader, load_dataset
+from resnet.data import Augment, DataError, DataSet, Loader, Split, load_dataset
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.runs.directory import BEST, LAST
@@ -129,8 +129,21 @@ def check_image_size(config: Config, data: DataSet) -> int:
 
 
 def build_loaders(config: Config, data: DataSet, fabric: Fabric) -> tuple[Loader, Loader | None, Loader]:
-    augment = Augment(**asdict(config.augment))
-    common: dict[str, Any] = {
+    common = _loader_settings(config, data, fabric)
+    train = Loader(data.train, config.batch_size, shuffle=True, seed=config.seed, **common)
+    if not len(train):
+        raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
+    val = build_eval_loader(config, data, data.val, fabric) if data.val is not None else None
+    return train, val, build_eval_loader(config, data, data.test, fabric)
+
+
+def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric) -> Loader:
+    return Loader(split, EVAL_BATCH, shuffle=False, **_loader_settings(config, data, fabric))
+
+
+def _loader_settings(config: Config, data: DataSet, fabric: Fabric) -> dict[str, Any]:
+    return {
+        "augment": Augment(**asdict(config.augment)),
         "mean": data.mean,
         "std": data.std,
         "num_classes": len(data.classes),
@@ -141,12 +154,6 @@ def build_loaders(config: Config, data: DataSet, fabric: Fabric) -> tuple[Loader
         "rank": fabric.global_rank,
         "world_size": fabric.world_size,
     }
-    train = Loader(data.train, config.batch_size, augment, shuffle=True, seed=config.seed, **common)
-    if not len(train):
-        raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
-    held_out = [Loader(split, EVAL_BATCH, augment, shuffle=False, **common) if split else None for split in (data.val, data.test)]
-    assert held_out[1] is not None
-    return train, held_out[0], held_out[1]
 
 
 def build_plan(config: Config, steps_per_epoch: int) -> Plan:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> N
     except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
         if wants_traceback:
             raise
-        _say(_explain(error))
+        say(_explain(error))
         raise SystemExit(MISTAKE) from None
 
 
@@ -66,7 +66,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
         yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
     except (UserError, RunFailed) as error:
         _remove_if_empty(directory)
-        _say(str(error))
+        say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra.mode)
     except RunInterrupted as error:
         raise SystemExit(error.status) from None
@@ -90,7 +90,8 @@ def _is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """A mistake or a failure, on standard error: each line as one of `error: `."""
     if not _is_first_process():  # which says the same
         return
     print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
@@ -104,7 +105,16 @@ def _remove_if_empty(directory: Path) -> None:
                 folder.rmdir()
 
 
-def _explain(error: Exception) -> str:
+def compose_config(overrides: list[str]) -> Config:
+    """The checked config that train.py would have for these overrides. Raises UserError."""
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return load_config(compose("train", overrides))
+    except HydraException as error:
+        raise UserError(_explain(error, overrides)) from None
+
+
+def _explain(error: Exception, arguments: Sequence[str] = sys.argv[1:]) -> str:
     first_line = str(error).split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
@@ -120,7 +130,7 @@ def _explain(error: Exception) -> str:
         match := re.match(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line)
     ):
         key = match[1].split("=")[0].strip("+~")
-        return f"{key}: unknown key{nearest(key, _known_keys())}"
+        return f"{key}: unknown key{nearest(key, _known_keys(arguments))}"
     if isinstance(error, TypeError | ValueError):
         return f"{first_line}; a group takes one of its options, as in model=resnet20 (--help lists them)"
     return f"{key}: {first_line}" if (key := getattr(error, "full_key", None)) else first_line
@@ -131,9 +141,9 @@ def _options(group: str) -> list[str]:
     return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
 
 
-def _known_keys() -> set[str]:
+def _known_keys(arguments: Sequence[str]) -> set[str]:
     """The keys of the schema and of the groups that were chosen."""
-    overrides = [text for text in sys.argv[1:] if "=" in text and not text.startswith("-")]
+    overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
     chosen = [str(item.input_line) for item in OverridesParser.create().parse_overrides(overrides) if item.key_or_group in groups]
     GlobalHydra.instance().clear()

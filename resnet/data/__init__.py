@@ -4,5 +4,6 @@ from resnet.data.augment import Augment
 from resnet.data.datasets import DataSet, load_dataset
 from resnet.data.errors import DataError
 from resnet.data.loaders import Batch, Loader
+from resnet.data.sources import Split, images_to_evaluate
 
-__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "load_dataset"]
+__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "Split", "images_to_evaluate", "load_dataset"]

@@ -90,20 +90,25 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
 
 def arrays(path: Path) -> Source:
     """The user's own .npz file."""
-    if not path.is_file():
-        raise DataError(f"data.path={path}: no such file; give the .npz file with x_train, y_train, x_test and y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in file]:
-                raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(file) or 'nothing'}")
-            train, test = (_array_split(path, part, file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test"))
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({error})") from None
+    train, test = _open_arrays(path, ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
         raise DataError(f"data.path={path}: x_train has images of shape {shapes[0]}, x_test of {shapes[1]}; they must agree")
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     return Source(train, test, _numbers(num_classes))
+
+
+def _open_arrays(path: Path, parts: tuple[str, ...]) -> list[Split]:
+    keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
+    if not path.is_file():
+        raise DataError(f"data.path={path}: no such file; give the .npz file with {', '.join(keys)}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if missing := [key for key in keys if key not in file]:
+                raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(file) or 'nothing'}")
+            return [_array_split(path, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({error})") from None
 
 
 def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
@@ -118,6 +123,25 @@ def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, s
         files = ImageFiles(paths, image_size, channels)
         splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
     return Source(splits[0], splits[1], classes) if len(splits) == 2 else _without_test_set(splits[0], classes, split_seed)
+
+
+def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels: int) -> Split:
+    """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder a class, named as in training."""
+    if path.is_dir():
+        folder = path / "test" if (path / "test").is_dir() else path
+        here = [name for name in classes if (folder / name).is_dir()]
+        if not here:
+            raise DataError(f"{folder}: it has none of the model's classes as folders; they are {', '.join(classes)}")
+        paths, labels = list_images(folder, here)
+        return Split(ImageFiles(paths, image_size, channels).decoded(), torch.tensor([classes.index(here[label]) for label in labels]))
+    split = _open_arrays(path, ("test",))[0]
+    if split.images.shape[1:] != (channels, image_size, image_size):
+        raise DataError(
+            f"{path}: x_test has images of shape {tuple(split.images.shape[1:])}; the model takes {(channels, image_size, image_size)}"
+        )
+    if int(split.labels.max()) >= len(classes):
+        raise DataError(f"{path}: y_test has label {int(split.labels.max())}; the model knows {len(classes)} classes")
+    return split
 
 
 def _without_test_set(whole: Split, classes: list[str], split_seed: int) -> Source:

@@ -66,21 +66,9 @@ class Learner:
         module = getattr(self.model, "module", self.model)  # without Fabric's wrapper
         return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
 
-    @torch.no_grad()
     def scores(self, batches: Iterable[Batch], keep_logits: bool = False) -> "Scores":
-        """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
         self.average_statistics()
-        model = self.model if self.average is None else self.average
-        model.eval()
-        sums, kept = torch.zeros(3, device=self.fabric.device, dtype=torch.float64), []
-        for images, labels, _ in batches:
-            if len(images):
-                with self.fabric.autocast():
-                    logits = model(images).float()
-                sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-                kept += [logits.cpu()] if keep_logits else []
-        loss, right, count = self.total(sums).tolist()
-        return Scores(loss / count, right / count, torch.cat(kept) if kept else None)
+        return evaluate(self.fabric, self.model if self.average is None else self.average, batches, keep_logits)
 
     def total(self, sums: Tensor) -> Tensor:
         """Over all processes."""
@@ -126,6 +114,21 @@ class Scores:
     loss: float
     accuracy: float
     logits: Tensor | None = None  # (N, K), of this process's images
+
+
+@torch.no_grad()
+def evaluate(fabric: Fabric, model: nn.Module, batches: Iterable[Batch], keep_logits: bool = False) -> Scores:
+    """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
+    model.eval()
+    sums, kept = torch.zeros(3, device=fabric.device, dtype=torch.float64), []
+    for images, labels, _ in batches:
+        if len(images):
+            with fabric.autocast():
+                logits = model(images).float()
+            sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
+            kept += [logits.cpu()] if keep_logits else []
+    loss, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
+    return Scores(loss / count, right / count, torch.cat(kept) if kept else None)
 
 
 def _sums(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,141 @@
+"""`python -m resnet COMMAND`: what can be done with a run after training, and before it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from resnet import show
+from resnet.config import RunFailed, RunInterrupted, UserError
+from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
+from resnet.runs.directory import DirectoryError
+
+EXAMPLES = """examples:
+  python -m resnet describe 'model.layers=[9,9,9]' data=digits
+  python -m resnet resume outputs/NAME
+  python -m resnet evaluate outputs/NAME --split test
+  python -m resnet predict outputs/NAME photo.jpg scans/
+  python -m resnet export outputs/NAME
+Each has --help, and --json for programs."""
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    try:
+        with redirect_stdout(sys.stderr if arguments.json else sys.stdout):
+            result = arguments.command(arguments)
+    except (UserError, DirectoryError) as error:
+        _end(MISTAKE, str(error))
+    except OSError as error:
+        _end(MISTAKE, f"{error.filename}: {error.strerror}")
+    except RunFailed as error:
+        _end(FAILED, str(error))
+    except RunInterrupted as error:
+        _end(error.status)
+    except KeyboardInterrupt:
+        _end(CTRL_C)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        arguments.show(result)
+
+
+def _end(status: int, message: str = "") -> None:
+    say(message)
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m resnet", description=__doc__, epilog=EXAMPLES, formatter_class=plain)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[..., Any], shown: Callable[..., None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)  # argparse formats both: %% is a per cent
+        added.set_defaults(command=command, show=shown)
+        added.add_argument("--json", action="store_true", help="print JSON instead")
+        return added
+
+    def add_for_run(name: str, command: Callable[..., Any], shown: Callable[..., None], text: str) -> argparse.ArgumentParser:
+        added = add(name, command, shown, text)
+        added.add_argument("run", type=Path, metavar="RUN", help="a run directory, like outputs/NAME")
+        added.add_argument("--allow", action="append", default=[], metavar="MODULE", help="trust this module's classes in the run's config")
+        if name != "resume":
+            added.add_argument("--checkpoint", choices=("best", "last"), help="default: best where something was held out")
+        return added
+
+    describe = add("describe", _describe, show.description, "Stages, sizes, operations, data and seconds an epoch, without training.")
+    describe.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+
+    resume = add_for_run(
+        "resume", _resume, show.nothing, "Continue an interrupted or failed run; key=value changes what does not decide its result."
+    )
+    resume.add_argument("overrides", nargs="*", metavar="key=value", help="like epochs=20 or fabric.devices=2")
+
+    evaluate = add_for_run("evaluate", _evaluate, show.evaluation, "Accuracy, loss, calibration and a row per class, with 95 %% intervals.")
+    evaluate.add_argument("--split", choices=("test", "val"), default="test", help="of the run's own data (default: test)")
+    evaluate.add_argument(
+        "--images", type=Path, metavar="PATH", help="your own instead: an .npz with x_test, y_test, or one folder a class"
+    )
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="like data.root=/elsewhere")
+
+    predict = add_for_run("predict", _predict, show.predictions, "Class and probabilities of image files, as CSV (or JSON).")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders; any size, gray or colour")
+
+    export = add_for_run(
+        "export", _export, show.exports, "Write model.onnx and model.safetensors, checked against the model on test images."
+    )
+    export.add_argument("--format", choices=("onnx", "safetensors", "all"), default="all")
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/export")
+    export.add_argument("overrides", nargs="*", metavar="key=value", help="like data.root=/elsewhere")
+    return parser
+
+
+def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.describe import describe
+
+    return describe(compose_config(arguments.overrides))
+
+
+def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.run import run
+    from resnet.runs.saved import open_run
+
+    # Where a stranger's config would write is not its to say: W&B's folder is the one here.
+    saved = open_run(arguments.run, ["wandb.dir=.", "data.download=false", *arguments.overrides], arguments.allow)
+    run(saved.config, arguments.run.resolve(), [*saved.summary["overrides"], *arguments.overrides])
+    return saved.directory.summary
+
+
+def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.runs.evaluate import draw_confusion, evaluate
+    from resnet.runs.saved import open_run
+
+    saved = open_run(arguments.run, arguments.overrides, arguments.allow)
+    report = evaluate(saved, arguments.split, arguments.images, arguments.checkpoint)
+    picture = f"confusion_{report['images']}.png"
+    saved.directory.write(picture, lambda file: file.write(draw_confusion(report)))
+    return {**report, "picture": str(saved.directory / picture)}
+
+
+def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from resnet.runs.predict import predict
+    from resnet.runs.saved import open_run
+
+    return predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
+
+
+def _export(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.runs.export import export
+    from resnet.runs.saved import open_run
+
+    kinds = ["onnx", "safetensors"] if arguments.format == "all" else [arguments.format]
+    saved = open_run(arguments.run, arguments.overrides, arguments.allow)
+    return export(saved, kinds, arguments.checkpoint, arguments.out or saved.directory / "export")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Scores of a finished run, with their uncertainty: on its own splits or on the user's images."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet.build import build_eval_loader, build_fabric
+from resnet.config import UserError
+from resnet.data import DataError, DataSet, Split, images_to_evaluate
+from resnet.runs.saved import SavedRun, load_data, load_model
+from resnet.training.learner import evaluate as score
+
+CONFIDENCE = 0.95
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+RESAMPLES = 1000
+Interval = dict[str, float]
+
+
+def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | None = None) -> dict[str, Any]:
+    """Loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder, instead of a split."""
+    torch.set_num_threads(run.summary["sessions"][-1]["threads"])  # the same sums in the same order
+    config = replace(run.config, fabric=replace(run.config.fabric, devices=1, num_nodes=1, strategy="auto"))
+    fabric = build_fabric(config)
+    model, file, step = load_model(run, which)
+    data, images = _images(run, split, own)
+    config = replace(config, limit_batches=None) if own is not None else config
+    model = model.to(memory_format=torch.channels_last) if config.channels_last else model  # type: ignore[call-overload]
+    scores = score(fabric, fabric.setup_module(model), build_eval_loader(config, data, images, fabric).epoch(), keep_logits=True)
+    assert scores.logits is not None
+    labels = images.labels[: len(scores.logits)]
+    return {
+        "run": str(run.directory.path),
+        "images": "own" if own is not None else split,
+        "number": len(labels),
+        "checkpoint": file,
+        "step": step,
+        **_summary(scores.logits, labels, scores.loss),
+        "classes": _per_class(scores.logits.argmax(1).numpy(), labels.numpy(), data.classes),
+        "confusion": _confusion(scores.logits.argmax(1).numpy(), labels.numpy(), len(data.classes)).tolist(),
+    }
+
+
+def _images(run: SavedRun, split: str, own: Path | None) -> tuple[DataSet, Split]:
+    if own is not None:
+        known = run.summary["data"]
+        try:
+            images = images_to_evaluate(own, run.classes, run.image_size, run.channels)
+        except DataError as error:
+            raise UserError(str(error)) from None
+        return DataSet(images, None, images, run.classes, known["mean"], known["std"]), images
+    data = load_data(run)
+    chosen = {"test": data.test, "val": data.val}[split]
+    if chosen is None:
+        raise UserError(f"{run.directory.path}: it held nothing out (data.val_size=0); evaluate it on test")
+    return data, chosen
+
+
+def _summary(logits: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
+    probabilities = logits.double().softmax(1)
+    losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+    spread = 1.96 * float(losses.std()) / len(labels) ** 0.5
+    order = logits.topk(min(5, logits.shape[1]), 1).indices
+    right = (logits.argmax(1) == labels).numpy()
+    confidence = probabilities.max(1).values.numpy()
+    return {
+        "accuracy": share(int(right.sum()), len(labels)),
+        **({"top5": share(int((order == labels[:, None]).any(1).sum()), len(labels))} if logits.shape[1] > 5 else {}),
+        "loss": {"value": loss, "low": loss - spread, "high": loss + spread},
+        "calibration_error": _bootstrap(calibration_error, confidence, right),
+    }
+
+
+def share(successes: int, trials: int) -> Interval:
+    """With Wilson's interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
+    return {"value": successes / trials, "low": float(interval.low), "high": float(interval.high)}
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by their images (expected calibration error)."""
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    distance = np.bincount(bins, confidence, BINS) - np.bincount(bins, right, BINS)
+    return float(np.abs(distance).sum() / len(right))
+
+
+def _bootstrap(metric: Callable[..., float], *samples: NDArray[Any]) -> Interval:
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(len(samples[0]), size=len(samples[0])) for _ in range(RESAMPLES)]
+    values = [metric(*(sample[draw] for sample in samples)) for draw in draws]
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"value": metric(*samples), "low": float(low), "high": float(high)}
+
+
+def _per_class(answers: NDArray[np.int64], labels: NDArray[np.int64], names: list[str]) -> list[dict[str, Any]]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    scores = precision_recall_fscore_support(labels, answers, labels=range(len(names)), zero_division=0.0)
+    rows = zip(names, *(column.tolist() for column in scores), strict=True)
+    return [
+        {"class": name, "images": images, "precision": precision, "recall": recall, "f1": f1}
+        | (
+            {"recall_low": share(round(recall * images), images)["low"], "recall_high": share(round(recall * images), images)["high"]}
+            if images
+            else {}
+        )
+        for name, precision, recall, f1, images in rows
+    ]
+
+
+def _confusion(answers: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    return np.bincount(labels * num_classes + answers, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def draw_confusion(report: dict[str, Any]) -> bytes:
+    """A PNG: rows are the true classes, columns the answers; the shade is the share of the row, which a few mistakes leave visible."""
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    names = [row["class"] for row in report["classes"]]
+    counts = np.array(report["confusion"])
+    side = max(5.0, 1.5 + 0.45 * min(len(names), 40))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", norm=PowerNorm(0.3, 0, 1))
+    axes.set_title(f"{report['images']}: {100 * report['accuracy']['value']:.2f} % of {report['number']:,} images", fontsize=11)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("true class")
+    if len(names) <= 40:
+        axes.set_xticks(
+            range(len(names)), names, rotation=45 if max(map(len, names)) > 2 else 0, ha="right" if max(map(len, names)) > 2 else "center"
+        )
+        axes.set_yticks(range(len(names)), names)
+    if len(names) <= 20:
+        for row, column in zip(*counts.nonzero(), strict=True):
+            is_dark = counts[row, column] > 0.25 * counts[row].sum()
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,88 @@
+"""How `python -m resnet` shows its results to people: tables on the screen, CSV where rows are wanted."""
+
+import csv
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from resnet.tracking.lines import count, duration, percent
+
+
+def nothing(result: Any) -> None:
+    """The command has shown what it did."""
+
+
+def description(result: dict[str, Any]) -> None:
+    table = _table("stage", "output", "parameters", "operations", "receptive field")
+    for row in result["stages"]:
+        shape = "x".join(map(str, row["output"]))
+        table.add_row(row["stage"], shape, f"{row['parameters']:,}", count(row["flops"]), f"{row['receptive_field']}")
+    table.add_section()
+    table.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]), f"{result['receptive_field']}")
+    splits = {name: result["data"][name] for name in ("train", "val", "test") if name in result["data"]}
+    counts = _table("class", *splits)
+    for name in next(iter(splits.values())):
+        counts.add_row(name, *(f"{split[name]:,}" for split in splits.values()))
+    counts.add_section()
+    counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
+    _print(table, counts)
+    print(
+        f"operations: of one image forward, two per multiply-add; data: {result['data']['name']}, mean {_few(result['data']['mean'])}, "
+        f"std {_few(result['data']['std'])}"
+    )
+    epochs = result["steps"] / result["steps_per_epoch"]
+    print(
+        f"an epoch of {result['steps_per_epoch']:,} steps: about {duration(result['seconds_per_epoch'])} on {result['device']}, "
+        f"{epochs:.4g} epochs: about {duration(result['seconds_per_epoch'] * epochs)}"
+    )
+
+
+def evaluation(result: dict[str, Any]) -> None:
+    table = _table("metric", "value", "95 % interval")
+    for key, name in (("accuracy", "accuracy"), ("top5", "top-5 accuracy"), ("loss", "loss"), ("calibration_error", "calibration error")):
+        if key in result:
+            show = (lambda value: f"{value:.4f}") if key == "loss" else percent
+            table.add_row(name, show(result[key]["value"]), f"{show(result[key]['low'])} to {show(result[key]['high'])}")
+    classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
+    for row in result["classes"]:
+        interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
+        classes.add_row(row["class"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}")
+    print(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {result['number']:,} {result['images']} images")
+    _print(table, classes)
+    print(f"confusion matrix: {result['picture']}")
+
+
+def predictions(result: list[dict[str, Any]]) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["file", "class", "probability", *result[0]["probabilities"]])
+    for row in result:
+        table.writerow([row["file"], row["class"], *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+
+
+def exports(result: dict[str, Any]) -> None:
+    for written in result["written"].values():
+        print(
+            f"{written['file']}: {written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
+            f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
+        )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _print(*tables: Table) -> None:
+    screen = Console(highlight=False)
+    for table in tables:
+        screen.print()
+        screen.print(table)
+    screen.print()
+
+
+def _few(values: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

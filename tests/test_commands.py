@@ -1,0 +1,186 @@
+"""`python -m resnet`: what can be done with a run directory alone, and before there is one."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, compose, real_data
+from PIL import Image
+from test_run import rows, summary
+
+from resnet.build import build_data
+from resnet.describe import receptive_field
+from resnet.models import ResNet
+from resnet.runs.evaluate import calibration_error, share
+from resnet.runs.predict import read_image
+
+
+def call(folder, *arguments, module="resnet", status=0):
+    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *(["-m", "resnet"] if module else [str(ROOT / "train.py")]), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where outputs/a is a finished run on real digits."""
+    folder = tmp_path_factory.mktemp("commands")
+    call(folder, "data=digits", "epochs=8", "name=a", "ema=0.9", module=None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return build_data(compose("data=digits"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_evaluate_gives_what_the_run_reported(folder, split) -> None:
+    report = json.loads(call(folder, "evaluate", "outputs/a", "--split", split, "--json").stdout)
+    kept = summary(folder / "outputs" / "a")
+    told = kept["test"] if split == "test" else {key: kept["best"][f"val/{key}"] for key in ("accuracy", "loss")}
+    assert (report["accuracy"]["value"], report["loss"]["value"]) == (told["accuracy"], told["loss"])
+    for key in ("accuracy", "top5", "loss", "calibration_error"):
+        assert report[key]["low"] <= report[key]["value"] <= report[key]["high"] or key == "calibration_error"
+    matrix = np.array(report["confusion"])
+    assert matrix.sum() == report["number"] and matrix.trace() / matrix.sum() == pytest.approx(told["accuracy"])
+    for label, row in enumerate(report["classes"]):
+        assert row["images"] == matrix[label].sum() and row["recall"] == pytest.approx(matrix[label, label] / matrix[label].sum())
+    with Image.open(folder / report["picture"]) as picture:
+        assert min(picture.size) > 400
+
+
+@pytest.mark.slow
+def test_evaluate_ones_own_images(folder, digits, tmp_path) -> None:
+    images, labels = digits.test.images[:, 0].numpy(), digits.test.labels.numpy()
+    np.savez(tmp_path / "own.npz", x_test=images, y_test=labels)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "own" / str(label) / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    told = summary(folder / "outputs" / "a")["test"]
+    for own in ("own.npz", "own"):
+        report = json.loads(call(folder, "evaluate", "outputs/a", "--images", tmp_path / own, "--json").stdout)
+        assert report["accuracy"]["value"] == told["accuracy"]
+    np.savez(tmp_path / "big.npz", x_test=np.zeros((4, 9, 9), np.uint8), y_test=np.zeros(4, np.int64))
+    assert "the model takes (1, 8, 8)" in call(folder, "evaluate", "outputs/a", "--images", tmp_path / "big.npz", status=2).stderr
+
+
+def test_intervals_and_calibration_by_their_definitions() -> None:
+    interval = share(9, 10)  # Wilson's, by hand: (p + z2/2n -+ z sqrt(p q / n + z2 / 4n2)) / (1 + z2/n)
+    z, p, n = 1.959964, 0.9, 10
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    assert interval["low"] == pytest.approx((middle - half) / (1 + z * z / n), rel=1e-5)
+    assert interval["high"] == pytest.approx((middle + half) / (1 + z * z / n), rel=1e-5)
+    confidence, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, False, True, True])
+    assert calibration_error(confidence, right) == pytest.approx((2 * 0.45 + 2 * 0.45) / 4)
+
+
+@pytest.mark.slow
+def test_predict_any_image(folder, digits, tmp_path) -> None:
+    """Real digits as they come: dark on light paper, off centre, large, in colour; the answers are those for the data set's own images."""
+    chosen = digits.test.images[:60, 0].numpy()
+    for index, image in enumerate(chosen):
+        large = Image.fromarray(image).resize((160, 160), Image.Resampling.BICUBIC)
+        paper = Image.new("L", (400, 300), 235)
+        paper.paste(large.point(lambda value: 235 - 0.8 * value), (40 + index, 90))
+        paper.convert("RGB").save(tmp_path / f"{index:02}.jpg", quality=95)
+        Image.fromarray(image).save(tmp_path / f"{index:02}.png")
+    table = list(csv.DictReader(io.StringIO(call(folder, "predict", "outputs/a", tmp_path).stdout)))
+    answers = {row["file"][-6:]: row["class"] for row in table}
+    agreed = [answers[f"{index:02}.jpg"[-6:]] == answers[f"{index:02}.png"[-6:]] for index in range(len(chosen))]
+    assert len(table) == 120 and sum(agreed) >= 54
+    assert all(float(row["probability"]) == max(float(row[str(digit)]) for digit in range(10)) for row in table)
+    told = json.loads(call(folder, "predict", "outputs/a", tmp_path / "00.png", "--json").stdout)
+    assert sum(told[0]["probabilities"].values()) == pytest.approx(1)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    error = call(folder, "predict", "outputs/a", tmp_path / "bad.png", status=2).stderr
+    assert "bad.png: truncated, corrupt or not an image" in error and error.count("\n") == 1
+
+
+def test_images_of_the_data_sets_own_size_are_left_alone(digits, tmp_path) -> None:
+    Image.fromarray(digits.test.images[3, 0].numpy()).save(tmp_path / "a.png")
+    assert torch.equal(read_image(tmp_path / "a.png", "digits", 1, 8), digits.test.images[3])
+    see_through = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # nothing on it: white paper, for a model of dark on light
+    see_through.save(tmp_path / "b.png")
+    assert read_image(tmp_path / "b.png", "folder", 3, 8).min() == 255
+
+
+def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
+    real_data("MNIST", "raw", "t10k-images-idx3-ubyte")
+    data = build_data(compose("data=mnist", f"data.root={ROOT / 'data'}"))
+    distances = []
+    for image in data.test.images[:30]:
+        large = Image.fromarray(image[0].numpy()).resize((280, 280), Image.Resampling.BICUBIC)
+        paper = Image.new("L", (500, 400), 255)
+        paper.paste(large.point(lambda value: 255 - value), (30, 70))
+        paper.save(tmp_path / "a.png")
+        distances.append((read_image(tmp_path / "a.png", "mnist", 1, 28).float() - image.float()).abs().mean().item())
+    assert np.mean(distances) < 12  # of 255; a shift by one pixel costs about twice as much
+
+
+@pytest.mark.slow
+def test_export_gives_the_models_answers(folder, digits) -> None:
+    onnxruntime, safetensors = pytest.importorskip("onnxruntime"), pytest.importorskip("safetensors")
+    done = json.loads(call(folder, "export", "outputs/a", "--json").stdout)
+    assert set(done["written"]) == {"onnx", "safetensors"}
+    images = digits.test.images
+    session = onnxruntime.InferenceSession(str(folder / done["written"]["onnx"]["file"]), providers=["CPUExecutionProvider"])
+    answers = session.run(["probabilities"], {"images": images.numpy()})[0].argmax(1)
+    assert (answers == digits.test.labels.numpy()).mean() == pytest.approx(summary(folder / "outputs" / "a")["test"]["accuracy"], abs=1e-6)
+    with safetensors.safe_open(str(folder / done["written"]["safetensors"]["file"]), "pt") as file:
+        assert json.loads(file.metadata()["classes"]) == digits.classes
+    call(folder, "data=digits", "epochs=0", "name=b", "model.weights=outputs/a/export/model.safetensors", module=None)
+    assert summary(folder / "outputs" / "b")["test"] == summary(folder / "outputs" / "a")["test"]
+    assert not list((folder / "outputs" / "a" / "export").glob(".*"))
+
+
+@pytest.mark.slow
+def test_describe_says_what_would_be_trained(folder) -> None:
+    told = json.loads(call(folder, "describe", "data=digits", "epochs=8", "--json").stdout)
+    kept = summary(folder / "outputs" / "a")
+    assert (told["parameters"], told["flops"]) == (kept["parameters"], kept["flops"]["forward"])
+    assert {name: sum(counts.values()) for name, counts in told["data"].items() if name in ("train", "val", "test")} == {
+        name: kept["data"][name] for name in ("train", "val", "test")
+    }
+    assert [stage["output"] for stage in told["stages"]] == [[16, 8, 8], [16, 8, 8], [32, 4, 4], [64, 2, 2], [10]]
+    assert "did you mean model.layers" in call(folder, "describe", "layers=[1]", status=2).stderr
+    assert "stages.2" in call(folder, "describe", "data=digits").stdout
+
+
+def test_receptive_field_is_what_the_gradient_reaches() -> None:
+    model = ResNet(1, 2, layers=[1, 1, 1], width=4, norm="none", activation="tanh", shortcut="projection_3x3").double()
+    images = torch.randn(1, 1, 64, 64, dtype=torch.float64, requires_grad=True)
+    maps = model.features(images)[-1]
+    maps[0, :, 8, 8].sum().backward()
+    reached = images.grad[0, 0].abs() > 0
+    side = int(reached.any(0).sum())
+    field, jump = receptive_field(model.stem, 1, 1)
+    for stage in model.stages:
+        field, jump = receptive_field(stage, field, jump)
+    assert (field, jump) == (side, 4)
+
+
+@pytest.mark.slow
+def test_resume_needs_no_command(folder, tmp_path) -> None:
+    call(tmp_path, "data=digits", "model.layers=[1]", "scheduler=constant", "epochs=2", "name=c", module=None)
+    call(tmp_path, "resume", "outputs/c", "epochs=3")
+    assert [row["step"] for row in rows(tmp_path / "outputs" / "c")][-1] == "33"
+    assert json.loads(call(tmp_path, "resume", "outputs/c", "--json").stdout)["status"] == "finished"
+
+
+def test_mistakes_get_one_line(tmp_path) -> None:
+    for command in ("resume", "evaluate", "export"):
+        error = call(tmp_path, command, "nowhere", status=2).stderr
+        assert error == "error: nowhere: no run directory: it holds no config.yaml\n"
+    for command in ("describe", "resume", "evaluate", "predict", "export"):
+        assert "--json" in call(tmp_path, command, "--help").stdout
