@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from resnet import record
 from resnet.build import Parts, build, build_fabric, needs_length
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
-from resnet.runs.curves import draw_curves
+from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
     FAILED,
@@ -35,6 +35,7 @@ from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
+from resnet.training.probes import RECORDED, Probes
 from resnet.training.processes import leave, on_first, tell_failure, together
 
 
@@ -129,7 +130,8 @@ class Run:
 
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}
-        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals)
+        probes = Probes(parts.learner, self.config.probes, self.config.probe_every)
+        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, probes)
         if state is not None:
             together(self.fabric, lambda: self._resume(training, state), UserError)
         session = record.session(parts, training.progress.step, standing.extended)
@@ -143,7 +145,7 @@ class Run:
             "wandb_run": before.get("wandb_run") or secrets.token_hex(4),
             "sessions": [*before.get("sessions", []), session],
         }
-        tracker, links = self._start(facts, summary)
+        tracker, links = self._start(facts, summary, [*COLUMNS, *probes.columns])
         training.observer = recorded = Recorded(tracker)
         try:
             self.signals.wait = True
@@ -163,13 +165,13 @@ class Run:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
-    def _start(self, facts: RunFacts, summary: dict[str, Any]) -> tuple[Tracker, dict[str, str]]:
+    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str]) -> tuple[Tracker, dict[str, str]]:
         """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
         if not self.fabric.is_global_zero:
             return Tracker(), {}
-        self.directory.begin(facts.config, COLUMNS, facts.start_step)
+        columns = self.directory.begin(facts.config, columns, facts.start_step)
         self.directory.write_summary(summary)
-        trackers: list[Tracker] = [LocalRecord(self.directory, COLUMNS)]
+        trackers: list[Tracker] = [LocalRecord(self.directory, columns)]
         links: dict[str, str] = {}
         if self.config.wandb.mode != "disabled":
             from resnet.tracking.wandb import WandbTracker
@@ -206,6 +208,7 @@ class Run:
         self.directory.write_summary(summary)
         title = " ".join(self.overrides) or self.config.name
         draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
+        draw_probes(self.directory, title, [metric for metrics in RECORDED.values() for metric in metrics])
         tracker.finish({**summary, "links": links}, report)
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:

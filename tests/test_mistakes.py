@@ -59,6 +59,7 @@ CONFIG_ALONE = [
     ("name=", "a run needs a name"),
     ("name=../a", "a run needs a name"),
     ("checkpoint.every_steps=0", "at least 1"),
+    ("probes=[activation_stats] compile=true", "hides its activations"),
     ("probes=[grad_nrm]", "did you mean grad_norm?"),
     ("~lr", "lr"),
 ]

@@ -1,9 +1,13 @@
-"""Draws a run's learning curves from its metrics.csv."""
+"""Draws a run's learning curves, and what its probes saw, from its metrics.csv."""
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from resnet.runs.directory import CURVES, Row, RunDirectory
+from resnet.runs.directory import CURVES, PROBES, Row, RunDirectory
+
+if TYPE_CHECKING:  # importing it takes a second
+    from matplotlib.figure import Figure
 
 TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
@@ -25,9 +29,43 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+    _save(directory, CURVES, figure)
+
+
+def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> None:
+    """probes.png: each metric over depth, a line per watched step from dark to light; nothing where nothing was watched."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = directory.metrics
+    layers = {metric: [key for key in rows[0] if key.startswith(f"{metric}/")] if rows else [] for metric in metrics}
+    layers = {metric: columns for metric, columns in layers.items() if columns}
+    if not layers:
+        return
+    figure = Figure(figsize=(10, 1 + 3.2 * len(layers)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, (metric, columns) in zip(figure.subplots(len(layers), squeeze=False).flat, layers.items(), strict=True):
+        watched = [row for row in rows if row[columns[0]] is not None]
+        for index, row in enumerate(watched):
+            label = f"step {row['step']:.0f}" if index in (0, len(watched) - 1) else None
+            shade = colormaps["viridis"](0.9 * index / max(len(watched) - 1, 1))
+            axes.plot(range(len(columns)), [row[column] for column in columns], color=shade, marker=".", label=label)
+        if metric != "activation_mean":  # which may be negative
+            axes.set_yscale("log")
+        names = [column.removeprefix(f"{metric}/") for column in columns]
+        shown = range(0, len(names), max(len(names) // 25, 1))
+        axes.set_xticks(list(shown), [names[index] for index in shown], rotation=60, ha="right", fontsize=7)
+        axes.set_ylabel(metric)
+        axes.grid(alpha=0.3)
+        if watched:
+            axes.legend()
+    _save(directory, PROBES, figure)
+
+
+def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    directory.write(CURVES, lambda file: file.write(buffer.getvalue()))
+    directory.write(name, lambda file: file.write(buffer.getvalue()))
 
 
 def _series(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:

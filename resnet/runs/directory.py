@@ -111,15 +111,20 @@ class RunDirectory:
                 f"{self.path}: cannot be written ({error.strerror}); choose another folder with hydra.run.dir=..."
             ) from None
 
-    def begin(self, config: dict[str, Any], columns: Sequence[str], step: int) -> None:
-        """Writes the config, and leaves of metrics.csv the rows up to a step; a row that was cut short goes too."""
+    def begin(self, config: dict[str, Any], columns: Sequence[str], step: int) -> list[str]:
+        """Writes the config, and leaves of metrics.csv the rows up to a step; a row that was cut short goes too.
+
+        Returns its columns: those asked for, and further ones that the kept rows have.
+        """
         self.write(CONFIG, lambda file: file.write(yaml.safe_dump(config, sort_keys=False).encode()))
         kept = list(self._rows_until(step)) if (self / METRICS).exists() else []
+        all_columns = list(dict.fromkeys([*columns, *(kept[0] if kept else [])]))
         text = io.StringIO(newline="")
-        table = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        table = csv.DictWriter(text, all_columns, restval="")
         table.writeheader()
         table.writerows(kept)
         self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
+        return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
         lines = (self / METRICS).read_text().splitlines(keepends=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import wandb
 
-from resnet.runs.directory import BEST, INTERRUPTED, LAST, Row
+from resnet.runs.directory import BEST, INTERRUPTED, LAST, PROBES, Row
 from resnet.tracking.base import RunFacts, TestReport, Tracker, TrackerError
 
 SUMMARIES = {"train/loss": "min,last", "train/accuracy": "max,last", "val/loss": "min,last", "val/accuracy": "max,last"}
@@ -75,6 +75,8 @@ class WandbTracker(Tracker):
             for item in report.worst
         ]
         self.run.log({"test/confusion_matrix": matrix, **({"test/worst_mistakes": worst} if worst else {})})
+        if (self.directory / PROBES).exists():
+            self.run.log({"probes": wandb.Image(str(self.directory / PROBES))})
         self.run.summary.update(
             {"test/accuracy": summary["test"]["accuracy"], "test/loss": summary["test"]["loss"], "status": summary["status"]}
         )

@@ -48,7 +48,7 @@ class Learner:
         self.scheduler.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update_parameters(self._bare_model)
+            self.average.update_parameters(self.bare_model)
         return sums
 
     @property
@@ -59,10 +59,14 @@ class Learner:
     @property
     def weights(self) -> nn.Module:
         """The model that is evaluated and kept: the averaged one where averaging is on."""
-        return self._bare_model if self.average is None else self.average.module
+        return self.bare_model if self.average is None else self.average.module
 
     @property
-    def _bare_model(self) -> nn.Module:
+    def bare_optimizer(self) -> Optimizer:
+        return cast(Optimizer, getattr(self.optimizer, "optimizer", self.optimizer))  # without Fabric's wrapper
+
+    @property
+    def bare_model(self) -> nn.Module:
         module = getattr(self.model, "module", self.model)  # without Fabric's wrapper
         return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
 
@@ -78,7 +82,7 @@ class Learner:
         """Several processes normalise each its own share of a batch; their running statistics become those of all."""
         if self.fabric.world_size == 1:
             return
-        for module in (self._bare_model, self.average):
+        for module in (self.bare_model, self.average):
             for buffer in module.buffers() if module is not None else ():
                 if buffer.is_floating_point():
                     buffer.copy_(cast(Tensor, self.fabric.all_reduce(buffer, reduce_op="mean")))
@@ -87,7 +91,7 @@ class Learner:
         """Plain containers of tensors and numbers: all that the next step depends on, but the position."""
         self.average_statistics()
         return {
-            "model": self._bare_model.state_dict(),
+            "model": self.bare_model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -97,7 +101,7 @@ class Learner:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse; processes but the first keep random numbers of their own."""
-        self._bare_model.load_state_dict(state["model"])
+        self.bare_model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

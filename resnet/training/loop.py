@@ -12,6 +12,7 @@ from torch import Tensor
 from resnet.data import Loader
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.learner import Learner, Scores
+from resnet.training.probes import Probes
 
 SAVE_LAST, SAVE_BEST = "last", "best"
 State = dict[str, Any]
@@ -76,6 +77,7 @@ class Training:
     observer: Observer
     save: Callable[[str, State], None]
     signals: StopSignals
+    probes: Probes
     progress: Progress = field(default_factory=Progress)
     best: State | None = None  # the weights of the best evaluation
 
@@ -110,14 +112,18 @@ class Training:
         """
         epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)
         for batch in self.train.epoch(epoch, position):
-            self.window.add(self.learner.lr, self.learner.step(*batch))
+            lr = self.learner.lr
+            with self.probes.watch(self.progress.step + 1) as seen:
+                sums = self.learner.step(*batch)
+            self.window.add(lr, sums)
             self.observer.advance(self.progress.step)
             if self.progress.step == self.plan.total_steps or self.progress.step % self.plan.steps_per_epoch == 0:
                 break
-            if self.progress.step % self.plan.log_every == 0:
-                self._record(self.window.close())
+            metrics = self.window.close() if self.progress.step % self.plan.log_every == 0 else {}
+            if metrics or seen:
+                self._record({**metrics, **seen})
             self._save_where_due()
-        return self.window.close()
+        return {**self.window.close(), **seen}
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         is_due, is_best = self._is_evaluation_due(), False

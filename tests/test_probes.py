@@ -1,0 +1,61 @@
+"""Probes see what they say they see, and change nothing."""
+
+import pytest
+import torch
+from PIL import Image
+from test_resume import assert_same, timeless
+from test_run import rows, summary
+from test_training import parts
+
+from resnet.training.probes import RECORDED, Probes
+
+ALL = list(RECORDED)
+
+
+def test_values_are_those_of_the_definitions() -> None:
+    built = parts("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0", "scheduler=constant")
+    probes = Probes(built.learner, ALL, every=2)
+    batch = next(built.train.epoch())
+    model = built.learner.bare_model
+    layer, block = model.stages[0][0].residual[0], model.stages[0][0]
+    outputs = []
+    handle = block.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach()))
+    before = layer.weight.detach().clone()
+    with probes.watch(1) as seen:
+        built.learner.step(*batch)
+    handle.remove()
+    change = layer.weight.detach() - before
+    assert set(seen) == set(probes.columns)
+    assert seen["grad_norm/stages.0.0.residual.0"] == pytest.approx(float(change.norm()) / 0.2, rel=1e-4)
+    assert seen["update_ratio/stages.0.0.residual.0"] == pytest.approx(float(change.norm() / before.norm()), rel=1e-4)
+    assert seen["activation_mean/stages.0.0"] == pytest.approx(float(outputs[0].mean()), rel=1e-4)
+    assert seen["activation_var/stages.0.0"] == pytest.approx(float(outputs[0].var(correction=0)), rel=1e-4)
+
+
+def test_between_the_watched_steps_nothing_is_attached() -> None:
+    built = parts()
+    probes = Probes(built.learner, ALL, every=10)
+    for step, is_watched in ((1, True), (7, False), (10, True)):
+        with probes.watch(step) as seen:
+            assert bool(built.learner.bare_model.stem._forward_hooks) == is_watched
+            built.learner.step(*next(built.train.epoch()))
+        assert bool(seen) == is_watched
+    assert not built.learner.bare_model.stem._forward_hooks and not built.learner.bare_optimizer._optimizer_step_pre_hooks
+
+
+@pytest.mark.slow
+def test_they_are_recorded_drawn_and_change_nothing(train, tmp_path) -> None:
+    common = ("data=digits", "epochs=3", "model.layers=[1,1]", "model.dropout=0.2")
+    train(*common, "name=plain")
+    train(*common, "name=probed", f"probes=[{','.join(ALL)}]", "probe_every=7")
+    plain, probed = (tmp_path / "outputs" / name for name in ("plain", "probed"))
+    watched = [int(row["step"]) for row in rows(probed) if row["grad_norm/stem.0"]]
+    assert watched == [1, 7, 14, 21, 28]
+    assert summary(plain)["test"] == summary(probed)["test"] and summary(plain)["config_hash"] == summary(probed)["config_hash"]
+    weights = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (plain, probed)]
+    assert_same(*(timeless(content) for content in weights))
+    both = [row for row in rows(probed) if row["train/loss"]]
+    assert [row["train/loss"] for row in both] == [row["train/loss"] for row in rows(plain)]
+    with Image.open(probed / "probes.png") as picture:
+        assert picture.size[1] > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
+    assert not (plain / "probes.png").exists()
