@@ -74,6 +74,7 @@ WITH_DATA = [
     ("data=digits wandb=online", "wandb.mode=online: "),
     ("data=digits +optimizer.momntum=1", "SGD takes"),
     ("data=digits optimizer.momentum=-1", "refuses its settings"),
+    ("data=digits model.weights=nowhere.pt", "there is no file nowhere.pt"),
     ("data=arrays data.path=nowhere.npz", "nowhere.npz: no such file"),
     ("data=folder data.path=nowhere", "nowhere: no such folder"),
     ("data.download=false", "data/MNIST/raw/train-images-idx3-ubyte: not found"),
