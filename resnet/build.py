@@ -1,6 +1,7 @@
 """Config -> objects. The only module that turns a _target_ into code."""
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -59,12 +60,13 @@ def build(config: Config, fabric: Fabric) -> Parts:
 
 
 def build_fabric(config: Config) -> Fabric:
+    """One process, or those that the config, torchrun or srun ask for."""
     settings = config.fabric
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
     devices, num_nodes = _launched_processes() or (settings.devices, settings.num_nodes)
     # Each process keeps the running statistics of its own share: their mean over all, taken where they are used, is that of all images.
-    ddp = DDPStrategy(broadcast_buffers=False)
+    ddp = DDPStrategy(forward_sync_buffers=False)
     strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
     try:
         fabric = Fabric(
@@ -74,9 +76,12 @@ def build_fabric(config: Config) -> Fabric:
             num_nodes=num_nodes,
             precision=settings.precision,  # type: ignore[arg-type]
         )
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
         fabric.launch()
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise _no_device(settings.accelerator, devices, error) from None
+    if settings.sync_batch_norm and fabric.device.type != "cuda":
+        raise UserError(f"fabric.sync_batch_norm=true: torch has it for GPUs only, and this is a {fabric.device.type}; set it to false")
     return fabric
 
 

@@ -117,16 +117,14 @@ def count_flops(config: Config, parts: Parts) -> int:
 
 
 def test_report(parts: Parts, logits: Tensor | None) -> TestReport:
-    """The answers, and the mistakes that the model was surest of. With several processes: those of the first one's images."""
+    """The answers, and the mistakes that the model was surest of."""
     assert logits is not None
-    split, rank = parts.data.test, parts.fabric.global_rank
-    mine = torch.arange(parts.test.num_images)[rank :: parts.fabric.world_size]
-    labels, answers = split.labels[mine], logits.argmax(1)
+    labels, answers = parts.data.test.labels[: len(logits)], logits.argmax(1)
     probability = logits.softmax(1).max(1).values
     wrong = (answers != labels).nonzero().flatten()
     surest = wrong[probability[wrong].argsort(descending=True)][:NUM_WORST]
     names = parts.data.classes
-    worst = [Mistake(_image(parts, int(mine[i])), names[labels[i]], names[answers[i]], float(probability[i])) for i in surest.tolist()]
+    worst = [Mistake(_image(parts, i), names[labels[i]], names[answers[i]], float(probability[i])) for i in surest.tolist()]
     return TestReport(labels.numpy(), answers.numpy(), names, worst)
 
 

@@ -61,6 +61,8 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
     directory = Path(hydra.runtime.output_dir)
     try:
         config = load_config(cfg)
+        if hydra.mode == RunMode.MULTIRUN:
+            _check_processes(config)
         if hydra.mode == RunMode.MULTIRUN and config.wandb.group is None:
             config.wandb.group = config.sweep.name
         yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
@@ -77,6 +79,18 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
         _remove_if_empty(directory)
         traceback.print_exc()
         _end(FAILED, hydra.mode)
+
+
+def _check_processes(config: Config) -> None:
+    """A launcher of processes starts the whole command again: under -m that would be the whole sweep. SLURM starts each job's own."""
+    devices, nodes = config.fabric.devices, config.fabric.num_nodes
+    is_several = devices != 1 or nodes != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if is_several and "SLURM_JOB_ID" not in os.environ:
+        number = devices if devices != "auto" else "N"
+        raise UserError(
+            f"fabric.devices={devices}: in a sweep (-m) each job has one process; for several: torchrun --nproc-per-node {number} train.py "
+            "key=value ..., one job at a time"
+        )
 
 
 def _end(status: int, mode: RunMode | None) -> None:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet.data import Batch
+from resnet.training.processes import dealt_back
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Learner:
 class Scores:
     loss: float
     accuracy: float
-    logits: Tensor | None = None  # (N, K), of this process's images
+    logits: Tensor | None = None  # (N, K), in the order of the images
 
 
 @torch.no_grad()
@@ -126,13 +127,12 @@ def evaluate(fabric: Fabric, model: nn.Module, batches: Iterable[Batch], keep_lo
     model.eval()
     sums, kept = torch.zeros(3, device=fabric.device, dtype=torch.float64), []
     for images, labels, _ in batches:
-        if len(images):
-            with fabric.autocast():
-                logits = model(images).float()
-            sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-            kept += [logits.cpu()] if keep_logits else []
+        with fabric.autocast():
+            logits = model(images).float()
+        sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
+        kept += [logits.cpu()] if keep_logits else []
     loss, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
-    return Scores(loss / count, right / count, torch.cat(kept) if kept else None)
+    return Scores(loss / count, right / count, torch.cat(dealt_back(fabric, kept)) if kept else None)
 
 
 def _sums(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -145,12 +145,12 @@ class Training:
         """By steps, by time, or because a signal asks for the end."""
         plan, step = self.plan, self.progress.step
         is_late = plan.save_every_minutes is not None and time.perf_counter() - self.saved > 60 * plan.save_every_minutes
-        is_stopped = self._any_process(self.signals.received is not None)
+        stopped_by = self._largest(self.signals.received or 0)
         is_due = plan.save_every_steps is not None and step % plan.save_every_steps == 0
-        if step != self.saved_step and (is_stopped or self._any_process(is_late) or is_due):
+        if step != self.saved_step and (stopped_by or self._largest(is_late) or is_due):
             self._save_last()
-        if is_stopped:
-            raise Interrupted(self.signals.received or 0)
+        if stopped_by:
+            raise Interrupted(stopped_by)
 
     def _save_last(self) -> None:
         self.window.check()
@@ -159,13 +159,14 @@ class Training:
         self.save(SAVE_LAST, state)
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
-    def _any_process(self, wish: bool) -> bool:
-        """Whether any process wishes so. Several processes ask each other only where they meet anyway: at records."""
+    def _largest(self, value: int) -> int:
+        """Of all processes. Several ask each other only where they meet anyway, at records; elsewhere it is 0 for all of them."""
         step, fabric = self.progress.step, self.learner.fabric
         if fabric.world_size == 1:
-            return wish
-        is_meeting = step % self.plan.log_every == 0 or step % self.plan.steps_per_epoch == 0
-        return is_meeting and bool(self.learner.total(torch.tensor(float(wish), device=fabric.device)))
+            return value
+        if step % self.plan.log_every and step % self.plan.steps_per_epoch:
+            return 0
+        return int(cast(Tensor, fabric.all_reduce(torch.tensor(value, device=fabric.device), reduce_op="max")))
 
     def _is_evaluation_due(self) -> bool:
         epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)

@@ -5,6 +5,7 @@ from typing import TypeVar, cast
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from torch import Tensor
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
@@ -30,6 +31,21 @@ def on_first(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception
     """Calls in the first process alone; all get its result, or its mistake."""
     result = together(fabric, call if fabric.is_global_zero else lambda: cast(Result, None), mistake)
     return fabric.broadcast(result) if fabric.world_size > 1 else result
+
+
+def dealt_back(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
+    """The whole of each batch, from shares that were dealt like cards: image i went to process i modulo their number."""
+    if fabric.world_size == 1:
+        return shares
+    hands: list[list[Tensor]] = [[]] * fabric.world_size
+    dist.all_gather_object(hands, shares)
+    batches = []
+    for parts in zip(*hands, strict=True):
+        whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+        for process, part in enumerate(parts):
+            whole[process :: fabric.world_size] = part
+        batches.append(whole)
+    return batches
 
 
 def tell_failure(fabric: Fabric, error: BaseException) -> str | None:

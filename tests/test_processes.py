@@ -1,0 +1,111 @@
+"""One model on several processes: the same curve, one record, one end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from test_resume import finish, start, timeless, wait_for
+from test_run import rows, summary
+
+# 1,298 images in batches of 127: the last one, of 28, and the odd ones before it are dealt unevenly.
+SMALL = ("data=digits", "model.layers=[1,1]", "log_every=4", "batch_size=127", "fabric.accelerator=cpu", "augment.flip=0.5")
+TWO = ("fabric=ddp", "fabric.accelerator=cpu", "fabric.devices=2")
+
+
+def torchrun(folder, *arguments, **environment):
+    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{folder}", **environment}
+    command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", str(ROOT / "train.py"), *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def numbers(run):
+    return [{key: float(value) for key, value in timeless(row).items() if value} for row in rows(run)]
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
+    arguments = (*SMALL, "model.norm=group", "epochs=2", "optimizer=adam", "ema=0.9")
+    finish(start(tmp_path, *arguments, "name=one"))
+    finish(start(tmp_path, *arguments, "name=two", *TWO))
+    output = finish(torchrun(tmp_path, *arguments))
+    assert output.count("test accuracy:") == 1
+    names = {path.name for path in (tmp_path / "outputs").iterdir()}
+    assert len(names) == 3  # the third one under its time stamp, made once
+    one = tmp_path / "outputs" / "one"
+    for name in names - {"one"}:
+        other = tmp_path / "outputs" / name
+        assert summary(other)["sessions"][0]["processes"] == 2
+        for mine, theirs in zip(numbers(one), numbers(other), strict=True):
+            assert mine == pytest.approx(theirs, rel=2e-3)
+        assert summary(other)["test"] == pytest.approx(summary(one)["test"], rel=2e-3)
+        assert summary(other)["config_hash"] == summary(one)["config_hash"]
+
+
+@pytest.mark.slow
+def test_batch_normalisation_has_one_set_of_statistics(train, tmp_path) -> None:
+    """What was saved gives, in one process, the scores that two processes reported."""
+    finish(start(tmp_path, *SMALL, "epochs=3", "name=two", *TWO))
+    train(*SMALL, "epochs=0", "name=one", "model.weights=outputs/two")
+    told, again = (summary(tmp_path / "outputs" / name)["test"] for name in ("two", "one"))
+    assert again["accuracy"] == told["accuracy"] and again["loss"] == pytest.approx(told["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_from_one_process_to_two_and_back(tmp_path) -> None:
+    arguments = (*SMALL, "model.norm=group", "epochs=60", "scheduler=constant", "lr=0.05", "name=a", "checkpoint.every_steps=5")
+    directory, steps = tmp_path / "outputs" / "a", []
+    for extra in ((), TWO, ()):
+        process = start(tmp_path, *arguments, *extra)
+        wait_for(lambda: (directory / "summary.json").exists() and len(summary(directory)["sessions"]) > len(steps), process)
+        before = (directory / "metrics.csv").stat().st_size
+        wait_for(lambda: (directory / "metrics.csv").stat().st_size > before + 500, process)  # noqa: B023
+        process.send_signal(signal.SIGTERM)
+        finish(process, 75)
+        steps.append(torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"])
+    assert steps == sorted(set(steps))
+    finish(start(tmp_path, *arguments))
+    kept = summary(directory)
+    assert [session["processes"] for session in kept["sessions"]] == [1, 2, 1, 1]
+    assert [session["step"] for session in kept["sessions"]] == [0, *steps]
+    told = [int(row["step"]) for row in rows(directory)]
+    assert told == sorted({*range(4, 661, 4), *range(11, 661, 11)})
+
+
+FAILING = """
+import os, torch
+
+class Failing(torch.optim.SGD):
+    def step(self, closure=None):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls == 5 and os.environ.get("LOCAL_RANK") == "1":
+            raise ValueError("the disk of the second process is gone")
+        return super().step(closure)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["fabric", "torchrun"])
+def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = (*SMALL, "name=a", "epochs=50", "optimizer._target_=failing.Failing", "optimizer.fused=false")
+    if launcher == "fabric":
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(ROOT / "train.py"), *arguments, *TWO]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    else:
+        process = torchrun(tmp_path, *arguments)
+    output = finish(process, 1)
+    kept = summary(tmp_path / "outputs" / "a")
+    assert kept["status"] == "failed" and "the disk of the second process is gone" in kept["error"], output
+    assert "process 1: ValueError: the disk" in output
+
+
+def test_mistakes(train) -> None:
+    error = train("-m", *SMALL, "fabric.devices=2", "seed=0,1", status=2).stderr
+    assert "torchrun --nproc-per-node 2 train.py" in error and error.count("error: fabric.devices=2") == 2
+    assert "GPUs only" in train(*SMALL, "fabric.sync_batch_norm=true", status=2).stderr
