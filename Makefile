@@ -21,10 +21,10 @@ train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides
 	$(BIN)/python train.py $(ARGS)
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-full: setup ## the tests that take minutes too
-	$(BIN)/python -m pytest -n 2 -m ""
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
 
 check: setup ## format, lint, types and the quick tests
 	$(BIN)/ruff format --check .

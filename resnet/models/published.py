@@ -48,18 +48,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All that `model` needs, under its own names; raises WeightsError where a name or a shape does not fit."""
     expected = model.state_dict()
-    layers = _our_layers(model)
-    sources = {_our_name(name, layers): name for name in weights}
-    fitted = {name: weights[sources[name]] for name in expected if name in sources}
-    unknown = sorted(weights.keys() - {sources[name] for name in fitted})
-    shapes = {name: (tuple(tensor.shape), tuple(expected[name].shape)) for name, tensor in fitted.items()}
-    for name in expected:
-        if name.endswith(".num_batches_tracked"):  # PyTorch before 0.4.1 wrote none; our momentum does not use it
-            fitted.setdefault(name, torch.tensor(0))
+    sources = _sources(model, weights)
+    # PyTorch before 0.4.1 wrote no count of batches; nothing that we compute depends on it.
+    counts = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}
+    fitted = counts | {name: weights[source] for name, source in sources.items() if name in expected}
+    shapes = {name: (tuple(fitted[name].shape), tuple(expected[name].shape)) for name in expected if name in fitted}
+    used = {sources[name] for name in expected if name in sources}
     problems = [
         *_listed("missing in the file", [name for name in expected if name not in fitted]),
-        *_listed("unknown to the model", unknown),
-        *_listed("of another shape", [f"{name}: file {theirs}, model {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]),
+        *_listed("unknown to the model", [name for name in weights if name not in used]),
+        *_listed("of another shape", [f"{name}: file {file}, model {ours}" for name, (file, ours) in shapes.items() if file != ours]),
     ]
     if problems:
         raise WeightsError("\n".join(["the weights do not fit the model", *problems, _advice([*sources], [*expected])]))
@@ -94,19 +92,25 @@ def _is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
+def _sources(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our name of each entry of the file: its name there."""
+    layers = _our_layers(model)
+    sources = {}
+    for name in weights:
+        layer, _, parameter = name.rpartition(".")
+        sources[f"{layers[layer]}.{parameter}" if layer in layers else name] = name
+    return sources
+
+
 def _our_layers(model: ResNet) -> dict[str, str]:
     """Their name of each layer: ours."""
     head = f"head.{len(model.head) - 1}"
     layers = {"conv1": "stem.0", "bn1": "stem.1", "linear": head, "fc": head}
     for stage, blocks in enumerate(model.stages.children()):
         for position, _ in enumerate(blocks.children()):
-            layers |= {f"layer{stage + 1}.{position}.{key}": f"stages.{stage}.{position}.{ours}" for key, ours in LAYERS_OF_A_BLOCK.items()}
+            for theirs, ours in LAYERS_OF_A_BLOCK.items():
+                layers[f"layer{stage + 1}.{position}.{theirs}"] = f"stages.{stage}.{position}.{ours}"
     return layers
-
-
-def _our_name(name: str, layers: Mapping[str, str]) -> str:
-    layer, _, parameter = name.rpartition(".")
-    return f"{layers[layer]}.{parameter}" if layer in layers else name
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:
@@ -115,10 +119,10 @@ def _listed(title: str, items: Sequence[str]) -> list[str]:
 
 
 def _advice(file_names: Sequence[str], model_names: Sequence[str]) -> str:
-    file, model = (any(".shortcut." in name for name in names) for names in (file_names, model_names))
-    advice = "model.block, model.layers, model.width, model.shortcut and model.norm must be those of the weights, as must the classes"
-    if file == model:
-        return advice
-    return f"{advice}; the file has " + (
-        "projection shortcuts: model.shortcut=projection_1x1" if file else "no projections: model.shortcut=zero_pad"
-    )
+    advice = "set model.block, model.layers, model.width, model.shortcut and model.norm, and data of as many classes, as the weights have"
+    in_file, in_model = (any(".shortcut." in name for name in names) for names in (file_names, model_names))
+    if in_file and not in_model:
+        return f"{advice}; the file has projection shortcuts: model.shortcut=projection_1x1"
+    if in_model and not in_file:
+        return f"{advice}; the file has no projection shortcuts: model.shortcut=zero_pad"
+    return advice
