@@ -19,7 +19,7 @@ LAYERS_OF_A_BLOCK = {  # theirs: ours
     "bn1": "residual.1",
     "conv2": "residual.3",
     "bn2": "residual.4",
-    "conv3": "residual.6",
+    "conv3": "residual.6",  # right where conv1 has the stride, as in He et al. 2015; torchvision's conv2 has it: same shapes, other scores
     "bn3": "residual.7",
     "shortcut.0": "shortcut.0",
     "shortcut.1": "shortcut.1",

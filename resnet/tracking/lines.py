@@ -51,6 +51,7 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
         ("run directory", directory),
         ("curves", f"{directory}/curves.png"),
         *summary.get("links", {}).items(),
+        ("what it can do", f"python -m resnet evaluate {directory}"),
         ("try next", f"python train.py {on_same_data}'model.layers=[3,3,3]' lr=0.1"),
         ("", f"python train.py -m {on_same_data}model.shortcut=none,projection_3x3 'seed=range(3)'"),
     ]
