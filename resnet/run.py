@@ -2,10 +2,13 @@
 
 import secrets
 import signal
+import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -36,7 +39,7 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
 from resnet.training.probes import RECORDED, Probes
-from resnet.training.processes import leave, on_first, tell_failure, together
+from resnet.training.processes import Watch, adopt, leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str]) -> float:
@@ -49,14 +52,23 @@ def run(config: Config, path: Path, overrides: list[str]) -> float:
         RunInterrupted: a signal came; the directory says so, and the same config continues it.
     """
     with StopSignals() as signals:
+        children: list[Popen[bytes]] = []
         try:
             fabric = build_fabric(config)
+            children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
-            return objective(Run(config, RunDirectory(path), overrides, fabric, signals).go())
+            return objective(Run(config, RunDirectory(path), overrides, fabric, signals, children).go())
         except Interrupted as error:
+            tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
+        except (UserError, RunFailed):  # which all processes met
+            raise
+        except Exception as error:
+            if failure := tell_failure(error):
+                raise RunFailed(f"{path}: failed: {failure}") from None
+            raise
         finally:
-            leave()
+            leave(children)
 
 
 def objective(summary: dict[str, Any]) -> float:
@@ -67,9 +79,17 @@ def objective(summary: dict[str, Any]) -> float:
 class Run:
     """What the steps of one run share."""
 
-    def __init__(self, config: Config, directory: RunDirectory, overrides: list[str], fabric: Fabric, signals: StopSignals) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDirectory,
+        overrides: list[str],
+        fabric: Fabric,
+        signals: StopSignals,
+        children: Sequence[Popen[bytes]],
+    ) -> None:
         self.config, self.directory, self.overrides = config, directory, overrides
-        self.fabric, self.signals = fabric, signals
+        self.fabric, self.signals, self.children = fabric, signals, children
         self.path = shortest(directory.path)
 
     def go(self) -> dict[str, Any]:
@@ -86,7 +106,7 @@ class Run:
             state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
             return self._train(parts, standing, state, note)
         except TrackerError as error:  # before the first step
-            if standing.summary is None:
+            if standing.summary is None and self.fabric.is_global_zero:
                 self.directory.remove()
             raise UserError(str(error)) from None
         finally:
@@ -145,12 +165,13 @@ class Run:
             "wandb_run": before.get("wandb_run") or secrets.token_hex(4),
             "sessions": [*before.get("sessions", []), session],
         }
-        tracker, links = self._start(facts, summary, [*COLUMNS, *probes.columns])
+        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
         training.observer = recorded = Recorded(tracker)
         try:
             self.signals.wait = True
-            training.fit()
-            summary |= self._test(parts, training, recorded.last)
+            with Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)):
+                training.fit()
+                summary |= self._test(parts, training, recorded.last)
         except (Exception, Interrupted) as error:
             self._end_badly(summary, tracker, training, error)
             raise
@@ -213,24 +234,33 @@ class Run:
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
-        others = tell_failure(self.fabric, error)
+        is_interrupted = isinstance(error, Interrupted)  # all processes are
+        others = None if is_interrupted else tell_failure(error)
         if not self.fabric.is_global_zero:
             return
-        is_interrupted = isinstance(error, Interrupted)
         is_plain = is_interrupted or isinstance(error, (NotFinite, DirectoryError))
         text = others or (str(error) if is_plain else f"{type(error).__name__}: {error}")
         summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
-        with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
-            with (self.directory / LOG).open("a") as log:
-                log.write("".join(traceback.format_exception(error)))
-            self.directory.write_summary(summary)
-        with suppress(OSError, DirectoryError):
-            tracker.fail(summary)
+        self._write_end(summary, tracker, "".join(traceback.format_exception(error)))
         kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
         if is_interrupted:
             print(f"{self.path}: interrupted by {text}; {kept}; the same command, or python -m resnet resume {self.path}, continues it")
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
+
+    def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: str) -> None:
+        """The end of a run whose main thread waits for a process that has failed."""
+        if self.fabric.is_global_zero:
+            self._write_end({**summary, "status": FAILED, "error": failure}, tracker, "")
+            print(f"error: {self.path}: failed: {failure}", file=sys.stderr, flush=True)
+
+    def _write_end(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
+        with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
+            with (self.directory / LOG).open("a") as log:
+                log.write(details)
+            self.directory.write_summary(summary)
+        with suppress(OSError, DirectoryError):
+            tracker.fail(summary)
 
 
 class Recorded(Tracker):

@@ -1,6 +1,7 @@
 """SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (a cluster's warning): a run saves and ends, instead of being ended."""
 
 import signal
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -15,10 +16,14 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """While open, the signals raise Interrupted; while `wait` is set they are only noted, and a second Ctrl-C raises."""
+    """While open, the signals raise Interrupted; while `wait` is set they are only noted, and a second Ctrl-C raises.
+
+    Not within a second: torchrun passes a Ctrl-C on, which the terminal sent to its processes too.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.received_at = 0.0
         self.wait = False
 
     def __enter__(self) -> "StopSignals":
@@ -30,7 +35,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        is_second = number == signal.SIGINT == self.received
-        self.received = number
+        is_second = number == signal.SIGINT == self.received and time.monotonic() - self.received_at > 1
+        self.received, self.received_at = number, time.monotonic()
         if is_second or not self.wait:
             raise Interrupted(number)

@@ -1,7 +1,11 @@
 """What several processes of one run agree on: mistakes, what only the first does, and how one's failure reaches the others."""
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from subprocess import Popen, TimeoutExpired
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
@@ -9,6 +13,8 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
+GONE = "the first process ended"
+GRACE = 5.0  # seconds in which a process notices by itself that another one failed
 
 
 def together(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
@@ -48,19 +54,70 @@ def dealt_back(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
     return batches
 
 
-def tell_failure(fabric: Fabric, error: BaseException) -> str | None:
+def tell_failure(error: BaseException) -> str | None:
     """Leaves the error where the other processes find it; returns the one that another process left first."""
-    if fabric.world_size == 1:
+    if not dist.is_initialized():
         return None
-    own = f"process {fabric.global_rank}: {type(error).__name__}: {error}"
+    own = f"process {dist.get_rank()}: {type(error).__name__}: {error}"
     try:
-        store = dist.distributed_c10d._get_default_store()  # type: ignore[no-untyped-call]
-        first = store.compare_set(FAILURE, "", own).decode()
+        first = _store().compare_set(FAILURE, "", own).decode()
     except (RuntimeError, ValueError):  # the first process, which keeps the store, is gone
-        return "the first process ended"
+        return GONE
     return None if first == own else first
 
 
-def leave() -> None:
-    if dist.is_available() and dist.is_initialized():
+class Watch:
+    """While open, ends this process once another one has failed and this one does not notice, because it waits for it on a GPU.
+
+    `end` is handed the other's error, in a thread of its own, before the process is ended.
+    """
+
+    def __init__(self, children: Sequence[Popen[bytes]], end: Callable[[str], None]) -> None:
+        self.children, self.end = children, end
+        self.is_over = threading.Event()
+
+    def __enter__(self) -> None:
+        if dist.is_initialized():
+            threading.Thread(target=self._look, args=(_store().clone(),), daemon=True).start()  # with a connection of its own
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+
+    def _look(self, store: Any) -> None:
+        while not self.is_over.wait(1):
+            if (failure := self._failure(store)) and not self.is_over.wait(GRACE):
+                self.end(failure)
+                os._exit(1)
+
+    def _failure(self, store: Any) -> str | None:
+        try:
+            if store.check([FAILURE]):
+                return store.get(FAILURE).decode()
+        except RuntimeError:
+            return GONE
+        ended = [f"process {number}: it ended with status {child.poll()}" for number, child in enumerate(self.children, 1) if child.poll()]
+        return ended[0] if ended else None
+
+
+def adopt(fabric: Fabric) -> list[Popen[bytes]]:
+    """The processes that Fabric started, taken from Fabric, which kills this one as soon as it sees that one of them failed."""
+    started = getattr(fabric.strategy.launcher, "procs", [])
+    children = started.copy()
+    started.clear()
+    return children
+
+
+def leave(children: Sequence[Popen[bytes]]) -> None:
+    """Returns once the processes that this one started have ended too."""
+    if dist.is_initialized():
         dist.destroy_process_group()
+    deadline = time.monotonic() + 2 * GRACE
+    for child in children:
+        try:
+            child.wait(max(0, deadline - time.monotonic()))
+        except TimeoutExpired:
+            child.kill()
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()  # type: ignore[no-untyped-call]
