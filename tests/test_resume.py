@@ -230,6 +230,14 @@ def test_a_full_disk_keeps_the_checkpoint_before(directory, tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("key", "before_last"), [("every_steps=4", 8), ("every_minutes=1e-6", 10), ("every_minutes=null", None)])
+def test_checkpoints_by_steps_and_by_time(train, tmp_path, key, before_last) -> None:
+    train("data=digits", "model.layers=[1]", "epochs=1", "name=a", f"checkpoint.{key}")  # 11 steps
+    path = tmp_path / "outputs" / "a" / "checkpoints" / "previous.pt"
+    assert (torch.load(path, weights_only=True)["progress"]["step"] if path.exists() else None) == before_last
+
+
+@pytest.mark.slow
 def test_two_processes_in_one_directory(train, tmp_path) -> None:
     process, directory = start(tmp_path, *RECIPE, "epochs=500"), tmp_path / "outputs" / "a"
     wait_for((directory / "checkpoints" / "last.pt").exists, process)
