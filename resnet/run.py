@@ -28,6 +28,7 @@ from resnet.runs.directory import (
     PREVIOUS,
     RUNNING,
     DirectoryError,
+    Row,
     RunDirectory,
     shortest,
 )
@@ -105,6 +106,8 @@ class Run:
                 return self._is_finished(standing)
             state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
             return self._train(parts, standing, state, note)
+        except DirectoryError as error:
+            raise RunFailed(str(error)) from None
         except TrackerError as error:  # before the first step
             if standing.summary is None and self.fabric.is_global_zero:
                 self.directory.remove()
@@ -166,7 +169,9 @@ class Run:
             "sessions": [*before.get("sessions", []), session],
         }
         tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
-        training.observer = recorded = Recorded(tracker)
+        training.observer = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
+        if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
+            self._save(SAVE_BEST, training.best)
         try:
             self.signals.wait = True
             with Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)):
@@ -225,12 +230,13 @@ class Run:
         }
 
     def _finish(self, summary: dict[str, Any], tracker: Tracker, links: dict[str, str]) -> None:
+        """The summary comes last: a run that is stopped before it is tested and drawn again."""
         report = summary.pop("report")
-        self.directory.write_summary(summary)
         title = " ".join(self.overrides) or self.config.name
         draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
         draw_probes(self.directory, title, [metric for metrics in RECORDED.values() for metric in metrics])
         tracker.finish({**summary, "links": links}, report)
+        self.directory.write_summary(summary)
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
@@ -264,15 +270,20 @@ class Run:
 
 
 class Recorded(Tracker):
-    """Keeps the latest values of what a tracker is told."""
+    """Keeps the latest value of each metric that a tracker is told, beginning with the rows that are there."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, rows: Sequence[Row]) -> None:
         self.tracker = tracker
         self.last: dict[str, float] = {}
+        for row in rows:
+            self._keep({key: value for key, value in row.items() if value is not None})
 
     def advance(self, step: int) -> None:
         self.tracker.advance(step)
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        self.last |= {"step": step, "epoch": epoch, **metrics}
+        self._keep({"step": step, "epoch": epoch, **metrics})
         self.tracker.record(step, epoch, metrics)
+
+    def _keep(self, metrics: dict[str, float]) -> None:
+        self.last |= {key: int(value) if key == "step" else value for key, value in metrics.items() if key in COLUMNS}
