@@ -60,7 +60,10 @@ def build(config: Config, fabric: Fabric) -> Parts:
     model = build_model(config, data.channels, len(data.classes))
     if config.model.weights is not None:
         load_weights(model, Path(config.model.weights))
-    return Parts(fabric, data, build_learner(config, fabric, model, plan), train, val, test, plan, image_size)
+    learner = build_learner(config, fabric, model, plan)
+    if fabric.global_rank:
+        torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
+    return Parts(fabric, data, learner, train, val, test, plan, image_size)
 
 
 def build_fabric(config: Config) -> Fabric:
