@@ -11,6 +11,7 @@ from typing import Any
 from resnet import show
 from resnet.config import RunFailed, RunInterrupted, UserError
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
+from resnet.config.launched import is_first_process
 from resnet.runs.directory import DirectoryError
 
 EXAMPLES = """examples:
@@ -37,6 +38,8 @@ def main() -> None:
         _end(error.status)
     except KeyboardInterrupt:
         _end(CTRL_C)
+    if not is_first_process():
+        return
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:

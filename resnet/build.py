@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,10 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_method, instantiate
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -20,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet.config.errors import UserError
+from resnet.config.launched import is_srun, is_torchrun, started_processes
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 from resnet.data import Augment, DataError, DataSet, Loader, Split, load_dataset
@@ -56,7 +60,10 @@ def build(config: Config, fabric: Fabric) -> Parts:
     model = build_model(config, data.channels, len(data.classes))
     if config.model.weights is not None:
         load_weights(model, Path(config.model.weights))
-    return Parts(fabric, data, build_learner(config, fabric, model, plan), train, val, test, plan, image_size)
+    learner = build_learner(config, fabric, model, plan)
+    if fabric.global_rank:
+        torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
+    return Parts(fabric, data, learner, train, val, test, plan, image_size)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -64,7 +71,7 @@ def build_fabric(config: Config) -> Fabric:
     settings = config.fabric
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
-    devices, num_nodes = _launched_processes() or (settings.devices, settings.num_nodes)
+    devices, num_nodes = started_processes() or (settings.devices, settings.num_nodes)
     # Each process keeps the running statistics of its own share: their mean over all, taken where they are used, is that of all images.
     ddp = DDPStrategy(forward_sync_buffers=False)
     strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
@@ -75,6 +82,7 @@ def build_fabric(config: Config) -> Fabric:
             devices=devices,
             num_nodes=num_nodes,
             precision=settings.precision,  # type: ignore[arg-type]
+            plugins=[_cluster()],
         )
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
         fabric.launch()
@@ -85,15 +93,9 @@ def build_fabric(config: Config) -> Fabric:
     return fabric
 
 
-def _launched_processes() -> tuple[int, int] | None:
-    """(processes a node, nodes), where torchrun or srun started this one: they outrank the config."""
-    names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
-    if not all(name in os.environ for name in names):
-        return None
-    total, part = (int(os.environ[name]) for name in names)
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        return part, total // part
-    return total // part, part
+def _cluster() -> ClusterEnvironment:
+    """Not Fabric's guess, which takes a job script of SLURM for what srun started."""
+    return TorchElasticEnvironment() if is_torchrun() else SLURMEnvironment() if is_srun() else LightningEnvironment()
 
 
 def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:

@@ -13,13 +13,22 @@ from resnet.config import Config
 from resnet.models import ResNet
 from resnet.models.blocks import Block
 from resnet.record import device_name
+from resnet.training.processes import adopt, leave
 
 WARM_UP, MEASURED = 3, 10  # optimizer steps
 
 
 def describe(config: Config) -> dict[str, Any]:
     """Operations count two per multiply-add, for one image forward."""
-    parts = build(config, build_fabric(config))
+    fabric = build_fabric(config)
+    children = adopt(fabric)
+    try:
+        return _description(config, build(config, fabric))
+    finally:
+        leave(children)
+
+
+def _description(config: Config, parts: Parts) -> dict[str, Any]:
     data = parts.data
     stages = _stages(config, parts)
     splits = {"train": data.train, "val": data.val, "test": data.test}

@@ -1,5 +1,6 @@
 """Between Hydra and a run: what `train.py` was asked for, and one line instead of a traceback where that was a mistake."""
 
+import math
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import flatten
+from resnet.config.launched import is_first_process, is_srun, started_processes
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
@@ -37,14 +39,18 @@ class JobEnded(Exception):
 
 def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> None:
     """Runs a Hydra main, with resolvers for its config; a mistake becomes one line and exit status 2."""
-    if not _is_first_process():  # the first one's directory is the run's: no other makes one
+    if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
+        _check_not_a_sweep()
         main()
+    except UserError as error:
+        say(str(error))
+        raise SystemExit(MISTAKE) from None
     except JobEnded as error:
         raise SystemExit(error.status) from None
     except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
@@ -81,16 +87,25 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
         _end(FAILED, hydra.mode)
 
 
+def _check_not_a_sweep() -> None:
+    """Each process that torchrun or srun started would run the whole sweep. A job of hydra/launcher=submitit_slurm is no command line."""
+    processes = math.prod(started_processes() or (1,))
+    if processes > 1 and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError(f"-m under torchrun or srun: {_one_job(processes)}")
+
+
 def _check_processes(config: Config) -> None:
-    """A launcher of processes starts the whole command again: under -m that would be the whole sweep. SLURM starts each job's own."""
+    """Fabric's launcher starts the whole command again: under -m that would be the whole sweep."""
     devices, nodes = config.fabric.devices, config.fabric.num_nodes
-    is_several = devices != 1 or nodes != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if is_several and "SLURM_JOB_ID" not in os.environ:
-        number = devices if devices != "auto" else "N"
-        raise UserError(
-            f"fabric.devices={devices}: in a sweep (-m) each job has one process; for several: torchrun --nproc-per-node {number} train.py "
-            "key=value ..., one job at a time"
-        )
+    if (devices != 1 or nodes != 1) and not is_srun():
+        raise UserError(f"fabric.devices={devices}: {_one_job(devices)}")
+
+
+def _one_job(processes: int | str) -> str:
+    return (
+        f"in a sweep (-m) each job has one process; for several, one job at a time: torchrun --nproc-per-node {processes} train.py "
+        "key=value ..."
+    )
 
 
 def _end(status: int, mode: RunMode | None) -> None:
@@ -99,14 +114,9 @@ def _end(status: int, mode: RunMode | None) -> None:
     raise SystemExit(status) from None
 
 
-def _is_first_process() -> bool:
-    """By the numbers that torchrun, Fabric's own launcher and srun give."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-
-
 def say(message: str) -> None:
     """A mistake or a failure, on standard error: each line as one of `error: `."""
-    if not _is_first_process():  # which says the same
+    if not is_first_process():  # which says the same
         return
     print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
 

@@ -21,6 +21,7 @@ class Batch(NamedTuple):
     images: Tensor  # (N, C, S, S) float, normalised
     targets: Tensor  # (N,) labels, or (N, K) probabilities where mixed
     batch_size: int  # images of all processes together
+    is_copy: bool = False  # the first process has and counts the same images
 
 
 class Loader:
@@ -62,7 +63,7 @@ class Loader:
 
     def _count_batches(self, limit: int | None) -> int:
         full, rest = divmod(len(self.labels), self.batch_size)
-        smallest = 2 * self.world_size if self.shuffle else 1  # batch normalisation cannot train on one image a process
+        smallest = 2 if self.shuffle else 1  # batch normalisation cannot train on one image
         return min(full + (rest >= smallest), limit or full + 1)
 
     def __len__(self) -> int:
@@ -100,6 +101,8 @@ class Loader:
         if self.shuffle:
             images = self.augment.geometry(images, generator)
             images, targets = self.augment.mix(self._normalise(images), targets, self.num_classes, generator)
+            if len(images) < 2 * self.world_size:  # too few to deal out: each process takes them all
+                return Batch(images, targets, len(images) * self.world_size, is_copy=self.rank > 0)
         else:
             images = self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1])))
         return Batch(images[self.rank :: self.world_size], targets[self.rank :: self.world_size], len(images))

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet.data import Batch
-from resnet.training.processes import dealt_back
+from resnet.training.processes import dealt_back, of_all
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Learner:
     accumulate: int = 1
     clip_grad_norm: float | None = None
 
-    def step(self, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
+    def step(self, images: Tensor, targets: Tensor, batch_size: int, is_copy: bool = False) -> Tensor:
         """One optimizer step on this process's share of a batch; returns its sums (loss, right answers, images), on the device.
 
         Gradients are averaged over the processes, so a share weighs as many images as it has of `batch_size`.
@@ -50,7 +50,7 @@ class Learner:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.bare_model)
-        return sums
+        return torch.zeros_like(sums) if is_copy else sums
 
     @property
     def lr(self) -> float:
@@ -97,21 +97,26 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
-            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []},
+            "random": of_all(self.fabric, self._random()),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse; processes but the first keep random numbers of their own."""
+        """The inverse. Where the processes are not as many as before, those but the first keep the random numbers that they have."""
         self.bare_model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        if self.fabric.is_global_zero:
-            torch.set_rng_state(state["random"]["cpu"])
-            if len(state["random"]["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        if len(state["random"]) == self.fabric.world_size or self.fabric.is_global_zero:
+            random = state["random"][self.fabric.global_rank]
+            torch.set_rng_state(random["cpu"])
+            if self.fabric.device.type == "cuda" and random["cuda"] is not None:
+                torch.cuda.set_rng_state(random["cuda"], self.fabric.device)
+
+    def _random(self) -> dict[str, Tensor | None]:
+        device = self.fabric.device
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def evaluate(fabric: Fabric, model: nn.Module, batches: Iterable[Batch], keep_lo
     """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
     model.eval()
     sums, kept = torch.zeros(3, device=fabric.device, dtype=torch.float64), []
-    for images, labels, _ in batches:
+    for images, labels, *_ in batches:
         with fabric.autocast():
             logits = model(images).float()
         sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)

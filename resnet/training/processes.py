@@ -24,11 +24,7 @@ def together(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception
         result = call()
     except mistake as own:
         error = own
-    errors: list[Exception | None] = [error]
-    if fabric.world_size > 1:
-        errors = [None] * fabric.world_size
-        dist.all_gather_object(errors, error)
-    for first in filter(None, errors):
+    for first in filter(None, of_all(fabric, error)):
         raise first from None
     return cast(Result, result)
 
@@ -39,14 +35,18 @@ def on_first(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception
     return fabric.broadcast(result) if fabric.world_size > 1 else result
 
 
+def of_all(fabric: Fabric, own: Result) -> list[Result]:
+    """What each process has, in their order."""
+    found = [own] * fabric.world_size
+    if fabric.world_size > 1:
+        dist.all_gather_object(found, own)
+    return found
+
+
 def dealt_back(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
     """The whole of each batch, from shares that were dealt like cards: image i went to process i modulo their number."""
-    if fabric.world_size == 1:
-        return shares
-    hands: list[list[Tensor]] = [[]] * fabric.world_size
-    dist.all_gather_object(hands, shares)
     batches = []
-    for parts in zip(*hands, strict=True):
+    for parts in zip(*of_all(fabric, shares), strict=True):
         whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
         for process, part in enumerate(parts):
             whole[process :: fabric.world_size] = part
