@@ -14,7 +14,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from resnet import record
-from resnet.build import Parts, build, build_fabric, needs_length
+from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
@@ -98,6 +98,8 @@ class Run:
         standing = on_first(self.fabric, self._examine, UserError)
         if standing.is_finished:
             return self._is_finished(standing)
+        if self.fabric.world_size > 1:  # one downloads
+            on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
         parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
         on_first(self.fabric, self._acquire, UserError)
         try:
