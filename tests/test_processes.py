@@ -92,24 +92,32 @@ def test_an_interrupted_run_of_two_ends_like_the_undisturbed(tmp_path) -> None:
 
 
 FAILING = """
-import os, time, torch
+import os, signal, time, torch
 
 class Failing(torch.optim.SGD):
     def step(self, closure=None):
         self.calls = getattr(self, "calls", 0) + 1
         if self.calls == 5:
             if os.environ.get("LOCAL_RANK") == "1":
-                raise ValueError("the disk of the second process is gone")
+                FAULT
             time.sleep(SECONDS)
         return super().step(closure)
 """
+RAISES, KILLED = 'raise ValueError("its disk is gone")', "os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "seconds"), [("fabric", 600), ("torchrun", 0)])
-def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, seconds) -> None:
-    """Also where the first one would wait for ever, as it does for a GPU's collective."""
-    (tmp_path / "failing.py").write_text(FAILING.replace("SECONDS", str(seconds)))
+@pytest.mark.parametrize(
+    ("launcher", "fault", "seconds", "error"),
+    [
+        ("fabric", RAISES, 600, "process 1: ValueError: its disk is gone"),  # the first one waits for ever, as for a GPU
+        ("torchrun", RAISES, 0, "process 1: ValueError: its disk is gone"),
+        pytest.param("fabric", KILLED, 0, "process 1: it ended with status -9", marks=pytest.mark.full),
+    ],
+    ids=["waited for", "torchrun", "killed"],
+)
+def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, fault, seconds, error) -> None:
+    (tmp_path / "failing.py").write_text(FAILING.replace("FAULT", fault).replace("SECONDS", str(seconds)))
     arguments = (*SMALL, "name=a", "epochs=50", "optimizer._target_=failing.Failing", "optimizer.fused=false")
     if launcher == "fabric":
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
@@ -119,8 +127,8 @@ def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, secon
         process = torchrun(tmp_path, *arguments)
     output = finish(process, 1)
     kept = summary(tmp_path / "outputs" / "a")
-    assert kept["status"] == "failed" and "the disk of the second process is gone" in kept["error"], output
-    assert "process 1: ValueError: the disk" in output
+    assert (kept["status"], kept["error"]) == ("failed", error), output
+    assert f"outputs/a: failed: {error}" in output
 
 
 @pytest.mark.slow
