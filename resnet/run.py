@@ -14,7 +14,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from resnet import record
-from resnet.build import Parts, build, build_fabric, needs_length
+from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
@@ -40,7 +40,7 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
 from resnet.training.probes import RECORDED, Probes
-from resnet.training.processes import Watch, adopt, leave, on_first, tell_failure, together
+from resnet.training.processes import Watch, adopt, ended, leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str]) -> float:
@@ -98,6 +98,8 @@ class Run:
         standing = on_first(self.fabric, self._examine, UserError)
         if standing.is_finished:
             return self._is_finished(standing)
+        if self.fabric.world_size > 1:  # one downloads
+            on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
         parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
         on_first(self.fabric, self._acquire, UserError)
         try:
@@ -241,7 +243,7 @@ class Run:
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
         is_interrupted = isinstance(error, Interrupted)  # all processes are
-        others = None if is_interrupted else tell_failure(error)
+        others = None if is_interrupted else tell_failure(error) or ended(self.children)
         if not self.fabric.is_global_zero:
             return
         is_plain = is_interrupted or isinstance(error, (NotFinite, DirectoryError))

@@ -69,13 +69,13 @@ def test_two_nodes_give_one_process_s_curve(tmp_path) -> None:
     nodes, one = (tmp_path / "outputs" / name for name in ("nodes", "one"))
     assert summary(nodes)["sessions"][0]["processes"] == 2
     for theirs, mine in zip(numbers(nodes), numbers(one), strict=True):
-        assert theirs == pytest.approx(mine, rel=2e-3)
+        assert theirs == pytest.approx(mine, rel=1e-5)
 
 
 def test_a_warning_in_the_middle_of_an_epoch_loses_nothing(tmp_path) -> None:
     for folder in ("calm", "wild"):
         (tmp_path / folder).mkdir()
-    arguments = (*ARGUMENTS, "epochs=40", "name=a")
+    arguments = (*ARGUMENTS, "model.dropout=0.3", "epochs=40", "name=a")  # the random numbers of both processes go on too
     job = submit(tmp_path / "wild", *arguments)
     warn_in_the_middle(tmp_path / "wild", job)
     wait_until(lambda: is_gone(job), 60)

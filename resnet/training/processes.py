@@ -95,8 +95,7 @@ class Watch:
                 return store.get(FAILURE).decode()
         except RuntimeError:
             return GONE
-        ended = [f"process {number}: it ended with status {child.poll()}" for number, child in enumerate(self.children, 1) if child.poll()]
-        return ended[0] if ended else None
+        return ended(self.children)
 
 
 def adopt(fabric: Fabric) -> list[Popen[bytes]]:
@@ -105,6 +104,13 @@ def adopt(fabric: Fabric) -> list[Popen[bytes]]:
     children = started.copy()
     started.clear()
     return children
+
+
+def ended(children: Sequence[Popen[bytes]]) -> str | None:
+    """What is to be said of the first of them that ended without saying why, as one that was killed."""
+    return next(
+        (f"process {rank}: it ended with status {child.returncode}" for rank, child in enumerate(children, 1) if child.poll()), None
+    )
 
 
 def leave(children: Sequence[Popen[bytes]]) -> None:
