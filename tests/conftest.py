@@ -1,34 +1,44 @@
 """What tests share: a project in a temporary folder, and the command line run as a user runs it."""
 
+import multiprocessing
 import os
 import subprocess
-import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-Train = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = forked.ROOT
+Done = subprocess.CompletedProcess[str]
+Train = Callable[..., Done]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(forked.HEAVY)
 
 
 def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: one thread each
 
 
+def call(folder: Path, *arguments: object, status: int = 0, **environment: str) -> Done:
+    """`python ARGUMENTS` in a folder, offline."""
+    kept = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"}
+    kept |= {"HOME": str(folder), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    with tempfile.TemporaryDirectory() as outputs:
+        paths = Path(outputs, "out"), Path(outputs, "err")
+        process = FORKS.Process(target=forked.run, args=(folder, kept, [str(argument) for argument in arguments], paths))
+        process.start()
+        process.join()
+        done = Done(arguments, process.exitcode or 0, *(path.read_text() if path.exists() else "" for path in paths))
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
     """Runs `python train.py ...` in an empty folder, offline."""
-
-    def call(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
-        environment = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"}
-        environment |= {"HOME": str(tmp_path.parent), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(ROOT / "train.py"), *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
-
-    return call
+    return lambda *arguments, status=0: call(tmp_path, ROOT / "train.py", *arguments, status=status)
 
 
 def compose(*overrides: str):  # type: ignore[no-untyped-def]

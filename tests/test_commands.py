@@ -3,14 +3,12 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, compose, real_data
+from conftest import call as run_python
 from PIL import Image
 from test_run import rows, summary
 
@@ -21,19 +19,15 @@ from resnet.runs.evaluate import calibration_error, share
 from resnet.runs.predict import read_image
 
 
-def call(folder, *arguments, module="resnet", status=0):
-    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *(["-m", "resnet"] if module else [str(ROOT / "train.py")]), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
+def call(folder, *arguments, status=0):
+    return run_python(folder, "-m", "resnet", *arguments, status=status)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where outputs/a is a finished run on real digits."""
     folder = tmp_path_factory.mktemp("commands")
-    call(folder, "data=digits", "epochs=8", "name=a", "ema=0.9", module=None)
+    run_python(folder, ROOT / "train.py", "data=digits", "epochs=8", "name=a", "ema=0.9")
     return folder
 
 
@@ -139,7 +133,7 @@ def test_export_gives_the_models_answers(folder, digits) -> None:
     assert (answers == digits.test.labels.numpy()).mean() == pytest.approx(summary(folder / "outputs" / "a")["test"]["accuracy"], abs=1e-6)
     with safetensors.safe_open(str(folder / done["written"]["safetensors"]["file"]), "pt") as file:
         assert json.loads(file.metadata()["classes"]) == digits.classes
-    call(folder, "data=digits", "epochs=0", "name=b", "model.weights=outputs/a/export/model.safetensors", module=None)
+    run_python(folder, ROOT / "train.py", "data=digits", "epochs=0", "name=b", "model.weights=outputs/a/export/model.safetensors")
     assert summary(folder / "outputs" / "b")["test"] == summary(folder / "outputs" / "a")["test"]
     assert not list((folder / "outputs" / "a" / "export").glob(".*"))
 
@@ -172,7 +166,7 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
 
 @pytest.mark.slow
 def test_resume_needs_no_command(folder, tmp_path) -> None:
-    call(tmp_path, "data=digits", "model.layers=[1]", "scheduler=constant", "epochs=2", "name=c", module=None)
+    run_python(tmp_path, ROOT / "train.py", "data=digits", "model.layers=[1]", "scheduler=constant", "epochs=2", "name=c")
     call(tmp_path, "resume", "outputs/c", "epochs=3")
     assert [row["step"] for row in rows(tmp_path / "outputs" / "c")][-1] == "33"
     assert json.loads(call(tmp_path, "resume", "outputs/c", "--json").stdout)["status"] == "finished"

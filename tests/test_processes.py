@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, call
 from test_resume import assert_same_run, finish, start, timeless, wait_for
 from test_run import rows, summary
 
@@ -30,7 +30,7 @@ def numbers(run):
 @pytest.mark.slow
 def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
     arguments = (*SMALL, "batch_size=81", "model.norm=group", "epochs=2", "optimizer=adam", "ema=0.9")  # the last batch is of 2 images
-    finish(start(tmp_path, *arguments, "name=one"))
+    call(tmp_path, ROOT / "train.py", *arguments, "name=one")
     finish(start(tmp_path, *arguments, "name=two", *TWO))
     output = finish(torchrun(tmp_path, *arguments))
     assert output.count("test accuracy:") == 1
@@ -68,7 +68,7 @@ def test_from_one_process_to_two_and_back(tmp_path) -> None:
         finish(process, 75)
         steps.append(torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"])
     assert steps == sorted(set(steps))
-    finish(start(tmp_path, *arguments))
+    call(tmp_path, ROOT / "train.py", *arguments)
     kept = summary(directory)
     assert [session["processes"] for session in kept["sessions"]] == [1, 2, 1, 1]
     assert [session["step"] for session in kept["sessions"]] == [0, *steps]

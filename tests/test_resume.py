@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, call
 from test_run import inspect, records, rows, summary
 
 from resnet.runs.directory import RunDirectory
@@ -93,7 +93,7 @@ def kill_until_done(folder, arguments, kills, seed) -> int:
         process.communicate()
         assert RunDirectory(directory).summary["status"] == "interrupted"
         done += 1
-    finish(start(folder, *arguments))
+    call(folder, ROOT / "train.py", *arguments, WANDB_MODE="offline")
     return done
 
 
@@ -103,7 +103,7 @@ def test_killed_again_and_again_it_ends_like_the_undisturbed(tmp_path, kills, ep
     arguments = (*RECIPE, f"epochs={epochs}", "checkpoint.every_steps=1", "wandb.mode=offline")
     for folder in ("calm", "wild"):
         (tmp_path / folder).mkdir()
-    finish(start(tmp_path / "calm", *arguments))
+    call(tmp_path / "calm", ROOT / "train.py", *arguments)
     assert kill_until_done(tmp_path / "wild", arguments, kills, seed=epochs) == kills
     runs = [tmp_path / folder / "outputs" / "a" for folder in ("calm", "wild")]
     assert_same_run(*runs)
@@ -126,8 +126,8 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, number, status) -> None:
     kept = summary(directory)
     assert kept["status"] == "interrupted"
     step = torch.load(directory / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"]
-    assert f"continued: from step {step}" in finish(start(tmp_path / "wild", *arguments))
-    finish(start(tmp_path / "calm", *arguments))
+    assert f"continued: from step {step}" in call(tmp_path / "wild", ROOT / "train.py", *arguments).stdout
+    call(tmp_path / "calm", ROOT / "train.py", *arguments)
     assert_same_run(tmp_path / "calm" / "outputs" / "a", directory)
 
 
@@ -148,7 +148,7 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
 def finished(tmp_path_factory):
     """A finished run of two epochs whose schedule allows more."""
     folder = tmp_path_factory.mktemp("finished")
-    finish(start(folder, *LONGER, "epochs=2"))
+    call(folder, ROOT / "train.py", *LONGER, "epochs=2")
     return folder / "outputs" / "a"
 
 
@@ -226,7 +226,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(directory, tmp_path) -> None:
     text = finish(start(tmp_path, *LONGER, "epochs=3", preexec_fn=small_files), status=1)
     assert "cannot be written" in text and "step 22 is kept" in text and "Traceback" not in text
     assert (directory / "checkpoints" / "last.pt").read_bytes() == before
-    assert "from step 22" in finish(start(tmp_path, *LONGER, "epochs=3"))
+    assert "from step 22" in call(tmp_path, ROOT / "train.py", *LONGER, "epochs=3").stdout
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_another_number_of_threads_is_said(directory, tmp_path) -> None:
     kept = json.loads((directory / "summary.json").read_text())
     kept["sessions"][-1]["threads"] = 7
     (directory / "summary.json").write_text(json.dumps(kept))
-    assert "threads 7 before, 1 now" in finish(start(tmp_path, *LONGER, "epochs=3"))
+    assert "threads 7 before, 1 now" in call(tmp_path, ROOT / "train.py", *LONGER, "epochs=3").stdout
 
 
 def test_no_flipped_byte_goes_unnoticed(tmp_path) -> None:

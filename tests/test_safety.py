@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from conftest import call as run_python
 from test_commands import call
 
 COMMANDS = ("resume", "evaluate", "export")
@@ -19,7 +20,7 @@ COMMANDS = ("resume", "evaluate", "export")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("safety")
-    call(folder, "data=digits", "model.layers=[1]", "epochs=1", "name=a", module=None)
+    run_python(folder, ROOT / "train.py", "data=digits", "model.layers=[1]", "epochs=1", "name=a")
     return folder / "outputs" / "a"
 
 

@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, call
 from test_processes import SMALL, numbers
-from test_resume import assert_same_run, finish, start
+from test_resume import assert_same_run, finish
 from test_run import summary
 
 
@@ -65,7 +65,7 @@ def warn_in_the_middle(folder, job) -> None:
 
 def test_two_nodes_give_one_process_s_curve(tmp_path) -> None:
     srun(tmp_path, *ARGUMENTS, "epochs=2", "name=nodes")
-    finish(start(tmp_path, *SMALL, "model.norm=group", "epochs=2", "name=one"))
+    call(tmp_path, ROOT / "train.py", *SMALL, "model.norm=group", "epochs=2", "name=one")
     nodes, one = (tmp_path / "outputs" / name for name in ("nodes", "one"))
     assert summary(nodes)["sessions"][0]["processes"] == 2
     for theirs, mine in zip(numbers(nodes), numbers(one), strict=True):

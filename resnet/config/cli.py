@@ -56,7 +56,7 @@ def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> N
     except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
         if wants_traceback:
             raise
-        say(_explain(error))
+        say(_explain(error, sys.argv[1:]))
         raise SystemExit(MISTAKE) from None
 
 
@@ -65,6 +65,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
     """The checked config of a Hydra job, its directory, and the overrides that it differs from the defaults by."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
+    made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
     try:
         config = load_config(cfg)
         if hydra.mode == RunMode.MULTIRUN:
@@ -73,16 +74,16 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
             config.wandb.group = config.sweep.name
         yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
     except (UserError, RunFailed) as error:
-        _remove_if_empty(directory)
+        _remove_if_empty(made)
         say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra.mode)
     except RunInterrupted as error:
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
-        _remove_if_empty(directory)
+        _remove_if_empty(made)
         raise SystemExit(CTRL_C) from None
     except Exception:  # ours to mend: the traceback is wanted
-        _remove_if_empty(directory)
+        _remove_if_empty(made)
         traceback.print_exc()
         _end(FAILED, hydra.mode)
 
@@ -123,8 +124,10 @@ def say(message: str) -> None:
 
 def _remove_if_empty(directory: Path) -> None:
     """Takes back the folders that Hydra made for a job that could not start."""
-    for folder in (directory, directory.parent):
-        if folder != Path.cwd():
+    here = Path.cwd()
+    inside = [folder for folder in directory.parents if folder.is_relative_to(here) and folder != here]
+    for folder in (directory, *inside):
+        if folder != here:
             with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
 
@@ -138,7 +141,7 @@ def compose_config(overrides: list[str]) -> Config:
         raise UserError(_explain(error, overrides)) from None
 
 
-def _explain(error: Exception, arguments: Sequence[str] = sys.argv[1:]) -> str:
+def _explain(error: Exception, arguments: Sequence[str]) -> str:
     first_line = str(error).split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
