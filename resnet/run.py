@@ -40,7 +40,7 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
 from resnet.training.probes import RECORDED, Probes
-from resnet.training.processes import Watch, adopt, ended, leave, on_first, tell_failure, together
+from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str]) -> float:
@@ -66,7 +66,7 @@ def run(config: Config, path: Path, overrides: list[str]) -> float:
             raise
         except Exception as error:
             if failure := tell_failure(error):
-                raise RunFailed(f"{path}: failed: {failure}") from None
+                raise RunFailed(f"{path}: failed: {failure.text}") from None
             raise
         finally:
             leave(children)
@@ -242,25 +242,26 @@ class Run:
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
-        is_interrupted = isinstance(error, Interrupted)  # all processes are
-        others = None if is_interrupted else tell_failure(error) or ended(self.children)
+        is_interrupted = isinstance(error, Interrupted)
+        is_everywhere = is_interrupted or isinstance(error, NotFinite)
+        other = None if is_everywhere else tell_failure(error) or ended(self.children)
         if not self.fabric.is_global_zero:
             return
-        is_plain = is_interrupted or isinstance(error, (NotFinite, DirectoryError))
-        text = others or (str(error) if is_plain else f"{type(error).__name__}: {error}")
+        is_plain = is_everywhere or isinstance(error, DirectoryError)
+        text = other.text if other else str(error) if is_plain else f"{type(error).__name__}: {error}"
         summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
-        self._write_end(summary, tracker, "".join(traceback.format_exception(error)))
+        self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
         kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
         if is_interrupted:
             print(f"{self.path}: interrupted by {text}; {kept}; the same command, or python -m resnet resume {self.path}, continues it")
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 
-    def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: str) -> None:
+    def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: Failure) -> None:
         """The end of a run whose main thread waits for a process that has failed."""
         if self.fabric.is_global_zero:
-            self._write_end({**summary, "status": FAILED, "error": failure}, tracker, "")
-            print(f"error: {self.path}: failed: {failure}", file=sys.stderr, flush=True)
+            self._write_end({**summary, "status": FAILED, "error": failure.text}, tracker, failure.traceback)
+            print(f"error: {self.path}: failed: {failure.text}; the traceback is in {LOG}", file=sys.stderr, flush=True)
 
     def _write_end(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
         with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted

@@ -129,6 +129,7 @@ def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, fault
     kept = summary(tmp_path / "outputs" / "a")
     assert (kept["status"], kept["error"]) == ("failed", error), output
     assert f"outputs/a: failed: {error}" in output
+    assert fault is KILLED or "failing.py" in (tmp_path / "outputs" / "a" / "train.log").read_text()  # the traceback that matters
 
 
 @pytest.mark.slow

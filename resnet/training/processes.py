@@ -1,11 +1,13 @@
 """What several processes of one run agree on: mistakes, what only the first does, and how one's failure reaches the others."""
 
+import json
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from subprocess import Popen, TimeoutExpired
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
@@ -13,8 +15,17 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
-GONE = "the first process ended"
 GRACE = 5.0  # seconds in which a process notices by itself that another one failed
+
+
+class Failure(NamedTuple):
+    """How another process ended."""
+
+    text: str
+    traceback: str = ""
+
+
+GONE = Failure("the first process ended")
 
 
 def together(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
@@ -54,16 +65,16 @@ def dealt_back(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
     return batches
 
 
-def tell_failure(error: BaseException) -> str | None:
+def tell_failure(error: BaseException) -> Failure | None:
     """Leaves the error where the other processes find it; returns the one that another process left first."""
     if not dist.is_initialized():
         return None
-    own = f"process {dist.get_rank()}: {type(error).__name__}: {error}"
+    own = Failure(f"process {dist.get_rank()}: {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
     try:
-        first = _store().compare_set(FAILURE, "", own).decode()
+        first = Failure(*json.loads(_store().compare_set(FAILURE, "", json.dumps(own))))
     except (RuntimeError, ValueError):  # the first process, which keeps the store, is gone
         return GONE
-    return None if first == own else first
+    return None if first.text == own.text else first
 
 
 class Watch:
@@ -72,7 +83,7 @@ class Watch:
     `end` is handed the other's error, in a thread of its own, before the process is ended.
     """
 
-    def __init__(self, children: Sequence[Popen[bytes]], end: Callable[[str], None]) -> None:
+    def __init__(self, children: Sequence[Popen[bytes]], end: Callable[[Failure], None]) -> None:
         self.children, self.end = children, end
         self.is_over = threading.Event()
 
@@ -89,10 +100,10 @@ class Watch:
                 self.end(failure)
                 os._exit(1)
 
-    def _failure(self, store: Any) -> str | None:
+    def _failure(self, store: Any) -> Failure | None:
         try:
             if store.check([FAILURE]):
-                return store.get(FAILURE).decode()
+                return Failure(*json.loads(store.get(FAILURE)))
         except RuntimeError:
             return GONE
         return ended(self.children)
@@ -106,11 +117,12 @@ def adopt(fabric: Fabric) -> list[Popen[bytes]]:
     return children
 
 
-def ended(children: Sequence[Popen[bytes]]) -> str | None:
+def ended(children: Sequence[Popen[bytes]]) -> Failure | None:
     """What is to be said of the first of them that ended without saying why, as one that was killed."""
-    return next(
-        (f"process {rank}: it ended with status {child.returncode}" for rank, child in enumerate(children, 1) if child.poll()), None
-    )
+    for rank, child in enumerate(children, 1):
+        if child.poll():
+            return Failure(f"process {rank}: it ended with status {child.returncode}")
+    return None
 
 
 def leave(children: Sequence[Popen[bytes]]) -> None:
