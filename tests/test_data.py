@@ -20,8 +20,8 @@ def digits(*overrides):
 
 
 def loader(data, augment=None, **settings):
-    settings = {"shuffle": True, "mean": data.mean, "std": data.std, "num_classes": len(data.classes), **settings}
-    return Loader(data.train, 100, augment or Augment(pad=1), **settings)
+    settings = {"batch_size": 100, "shuffle": True, "mean": data.mean, "std": data.std, "num_classes": len(data.classes), **settings}
+    return Loader(data.train, augment=augment or Augment(pad=1), **settings)
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -83,6 +83,17 @@ def test_processes_share_the_global_batch(augment) -> None:
     shares = [next(loader(data, augment, rank=rank, world_size=2).epoch()) for rank in range(2)]
     for rank, share in enumerate(shares):
         assert torch.equal(share[0], whole[0][rank::2]) and torch.equal(share[1], whole[1][rank::2])
+
+
+def test_a_last_batch_too_small_to_share_is_everyone_s_and_counted_once() -> None:
+    data = digits()
+    size = next(size for size in range(20, 200) if len(data.train) % size == 2)
+    whole, *shares = (
+        list(loader(data, batch_size=size, rank=rank, world_size=processes).epoch()) for rank, processes in ((0, 1), (0, 2), (1, 2))
+    )
+    assert len(whole[-1].images) == 2 and len(whole) == len(shares[0]) == len(shares[1])
+    assert all(torch.equal(share[-1].images, whole[-1].images) for share in shares)
+    assert [share[-1].is_copy for share in shares] == [False, True]
 
 
 def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
