@@ -75,7 +75,7 @@ def test_two_nodes_give_one_process_s_curve(tmp_path) -> None:
 def test_a_warning_in_the_middle_of_an_epoch_loses_nothing(tmp_path) -> None:
     for folder in ("calm", "wild"):
         (tmp_path / folder).mkdir()
-    arguments = (*ARGUMENTS, "model.dropout=0.3", "epochs=40", "name=a")  # the random numbers of both processes go on too
+    arguments = (*ARGUMENTS, "model.dropout=0.3", "epochs=15", "name=a")  # the random numbers of both processes go on too
     job = submit(tmp_path / "wild", *arguments)
     warn_in_the_middle(tmp_path / "wild", job)
     wait_until(lambda: is_gone(job), 60)
