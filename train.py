@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from resnet.config.cli import command_line, job
+from resnet.sweeps import sweeping
 from resnet.sweeps.ledger import run_id
 
 
@@ -17,4 +18,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    command_line(main, run_id=run_id)
+    command_line(main, sweeping, run_id=run_id)

@@ -1,9 +1,11 @@
 """Config -> objects. The only module that turns a _target_ into code."""
 
 import inspect
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +108,17 @@ def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
 
 
 def build_data(config: Config) -> DataSet:
+    """Read once in a process, however many jobs of a sweep use it."""
     settings = asdict(config.data)
     for key in ("workers", "shift", "flip"):  # of the loaders and the augmentation
         del settings[key]
+    return _data(json.dumps(settings))
+
+
+@lru_cache(maxsize=2)
+def _data(settings: str) -> DataSet:
     try:
-        return load_dataset(**settings)
+        return load_dataset(**json.loads(settings))
     except DataError as error:
         raise UserError(str(error)) from None
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build, build_fabric, build_model
+from resnet.build import Parts, build, build_fabric
 from resnet.config import Config
 from resnet.models import ResNet
 from resnet.models.blocks import Block
-from resnet.record import device_name
+from resnet.record import device_name, meta_model
 from resnet.training.processes import adopt, leave
 
 WARM_UP, MEASURED = 3, 10  # optimizer steps
@@ -55,9 +55,8 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
 
 
 def _stages(config: Config, parts: Parts) -> list[dict[str, Any]]:
-    with torch.device("meta"):
-        model = build_model(config, parts.data.channels, len(parts.data.classes)).eval()
-        image = torch.empty(1, parts.data.channels, parts.image_size, parts.image_size)
+    model = meta_model(config, parts.data)
+    image = torch.empty(1, parts.data.channels, parts.image_size, parts.image_size, device="meta")
     rows, jump, field = [], 1, 1
     for name, module in _rooms(model):
         field, jump = receptive_field(module, field, jump)

@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet.build import Parts, build_model
 from resnet.config import Config
+from resnet.data import DataSet
+from resnet.models import ResNet
 from resnet.tracking import RunFacts, TestReport
 from resnet.tracking.base import Mistake
 from resnet.training.loop import Progress
@@ -34,7 +36,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         directory=directory,
         model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
-        flops=count_flops(config, parts),
+        flops=count_flops(config, data, parts.image_size),
         data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
         device=device_name(parts),
         steps=parts.plan.total_steps,
@@ -105,11 +107,15 @@ def speed(progress: Progress) -> dict[str, float]:
     }
 
 
-def count_flops(config: Config, parts: Parts) -> int:
-    """Operations of one image forward, two per multiply-add, counted on the meta device."""
+def meta_model(config: Config, data: DataSet) -> ResNet:
+    """The model without memory for its weights."""
     with torch.device("meta"):
-        model = build_model(config, parts.data.channels, len(parts.data.classes)).eval()
-        image = torch.empty(1, parts.data.channels, parts.image_size, parts.image_size)
+        return build_model(config, data.channels, len(data.classes)).eval()
+
+
+def count_flops(config: Config, data: DataSet, image_size: int) -> int:
+    """Operations of one image forward, two per multiply-add, counted on the meta device."""
+    model, image = meta_model(config, data), torch.empty(1, data.channels, image_size, image_size, device="meta")
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(image)

@@ -6,11 +6,12 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,8 +38,8 @@ class JobEnded(Exception):
         self.status = status
 
 
-def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> None:
-    """Runs a Hydra main, with resolvers for its config; a mistake becomes one line and exit status 2."""
+def command_line(main: Callable[[], None], around: Callable[[], AbstractContextManager[None]], **resolvers: Callable[..., Any]) -> None:
+    """Runs a Hydra main inside `around`, with resolvers for its config; a mistake becomes one line and exit status 2."""
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
     for name, resolver in resolvers.items():
@@ -47,7 +48,8 @@ def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> N
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
         _check_not_a_sweep()
-        main()
+        with around():
+            main()
     except UserError as error:
         say(str(error))
         raise SystemExit(MISTAKE) from None
@@ -56,7 +58,7 @@ def command_line(main: Callable[[], None], **resolvers: Callable[..., Any]) -> N
     except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
         if wants_traceback:
             raise
-        say(_explain(error, sys.argv[1:]))
+        say(explain(error, sys.argv[1:]))
         raise SystemExit(MISTAKE) from None
 
 
@@ -69,14 +71,14 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
     try:
         config = load_config(cfg)
         if hydra.mode == RunMode.MULTIRUN:
-            _check_processes(config)
+            check_processes(config)
         if hydra.mode == RunMode.MULTIRUN and config.wandb.group is None:
             config.wandb.group = config.sweep.name
         yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
     except (UserError, RunFailed) as error:
         _remove_if_empty(made)
         say(str(error))
-        _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra.mode)
+        _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra, cfg.sweep.on_failure == "stop")
     except RunInterrupted as error:
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
@@ -85,7 +87,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
     except Exception:  # ours to mend: the traceback is wanted
         _remove_if_empty(made)
         traceback.print_exc()
-        _end(FAILED, hydra.mode)
+        _end(FAILED, hydra, cfg.sweep.on_failure == "stop")
 
 
 def _check_not_a_sweep() -> None:
@@ -95,7 +97,7 @@ def _check_not_a_sweep() -> None:
         raise UserError(f"-m under torchrun or srun: {_one_job(processes)}")
 
 
-def _check_processes(config: Config) -> None:
+def check_processes(config: Config) -> None:
     """Fabric's launcher starts the whole command again: under -m that would be the whole sweep."""
     devices, nodes = config.fabric.devices, config.fabric.num_nodes
     if (devices != 1 or nodes != 1) and not is_srun():
@@ -109,10 +111,12 @@ def _one_job(processes: int | str) -> str:
     )
 
 
-def _end(status: int, mode: RunMode | None) -> None:
-    if mode == RunMode.MULTIRUN:
+def _end(status: int, hydra: HydraConf, stops: bool) -> None:
+    """Of a job. In a grid the others go on and the closing table tells of it; a search is told by an exception."""
+    if hydra.mode != RunMode.MULTIRUN or stops:
+        raise SystemExit(status) from None
+    if not hydra.sweeper["_target_"].endswith("BasicSweeper"):
         raise JobEnded(status) from None
-    raise SystemExit(status) from None
 
 
 def say(message: str) -> None:
@@ -138,10 +142,11 @@ def compose_config(overrides: list[str]) -> Config:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return load_config(compose("train", overrides))
     except HydraException as error:
-        raise UserError(_explain(error, overrides)) from None
+        raise UserError(explain(error, overrides)) from None
 
 
-def _explain(error: Exception, arguments: Sequence[str]) -> str:
+def explain(error: Exception, arguments: Sequence[str]) -> str:
+    """One line for what Hydra found wrong."""
     first_line = str(error).split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."

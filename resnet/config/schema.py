@@ -103,6 +103,9 @@ class CheckpointConfig:
 @dataclass(kw_only=True)
 class SweepConfig:
     name: str
+    preflight: bool = True
+    on_failure: str = limited(default="continue", choices=("continue", "stop"))
+    objective: str = limited(default="val/accuracy", choices=("val/accuracy", "val/loss"))
 
 
 @dataclass(kw_only=True)

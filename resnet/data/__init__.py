@@ -3,7 +3,7 @@
 from resnet.data.augment import Augment
 from resnet.data.datasets import DataSet, load_dataset
 from resnet.data.errors import DataError
-from resnet.data.loaders import Batch, Loader
+from resnet.data.loaders import Batch, Loader, count_batches
 from resnet.data.sources import Split, images_to_evaluate
 
-__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "Split", "images_to_evaluate", "load_dataset"]
+__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "Split", "count_batches", "images_to_evaluate", "load_dataset"]

@@ -59,12 +59,7 @@ class Loader:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.scale = 1 / (255 * torch.tensor(std, device=self.device))[:, None, None]  # (C, 1, 1)
         self.offset = -(torch.tensor(mean, device=self.device) / torch.tensor(std, device=self.device))[:, None, None]
-        self.num_batches = self._count_batches(limit)
-
-    def _count_batches(self, limit: int | None) -> int:
-        full, rest = divmod(len(self.labels), self.batch_size)
-        smallest = 2 if self.shuffle else 1  # batch normalisation cannot train on one image
-        return min(full + (rest >= smallest), limit or full + 1)
+        self.num_batches = count_batches(len(self.labels), batch_size, limit, is_training=shuffle)
 
     def __len__(self) -> int:
         return self.num_batches
@@ -110,6 +105,12 @@ class Loader:
     def _normalise(self, images: Tensor) -> Tensor:
         images = images.to(torch.float32, memory_format=self.memory_format)
         return images.mul_(self.scale).add_(self.offset)
+
+
+def count_batches(num_images: int, batch_size: int, limit: int | None, is_training: bool) -> int:
+    full, rest = divmod(num_images, batch_size)
+    smallest = 2 if is_training else 1  # batch normalisation cannot train on one image
+    return min(full + (rest >= smallest), limit or full + 1)
 
 
 class _Decoded(Dataset[Tensor]):

@@ -1,0 +1,98 @@
+"""The jobs of a grid, before Hydra runs them: each composed and checked, the same parts only once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from resnet.config import Config, UserError, config_hash, load_config
+from resnet.config.cli import CONF, check_processes, explain
+
+UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
+
+
+@dataclass(frozen=True)
+class Job:
+    """`config` is None where it could not be composed; `error` says why."""
+
+    overrides: list[str]
+    config: Config | None
+    error: str = ""
+
+    @property
+    def id(self) -> str:
+        return config_hash(self.config)[:8] if self.config else "invalid"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a command with -m asks for. `overrides` holds no list of jobs where another sweeper than the basic one makes them."""
+
+    name: str
+    directory: Path
+    settings: Any  # conf's sweep
+    overrides: list[list[str]]
+
+
+def read_sweep(arguments: Sequence[str]) -> Sweep:
+    """Raises UserError where the command cannot be read."""
+    given = [text for text in arguments if not text.startswith("-")]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            parsed = OverridesParser.create().parse_overrides(given)
+            fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
+            config = compose("train", fixed, return_hydra_config=True)
+            sweeper = config.hydra.sweeper
+            params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+            overrides: list[list[str]] = []
+            if sweeper._target_.endswith("BasicSweeper"):
+                (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
+            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, arguments)) from None
+
+
+def compose_jobs(sweep: Sweep) -> Iterator[Job]:
+    """Hydra composes once for each choice of groups; plain values, which are most of a grid, are set on a copy."""
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    name = f"sweep.name={sweep.name}"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for texts in sweep.overrides:
+            try:
+                items = OverridesParser.create().parse_overrides([*texts, name])
+                choices = tuple(str(item.input_line) for item in items if not _is_plain_value(item))
+                if choices not in composed:
+                    composed[choices] = compose("train", list(choices))
+                config = composed[choices].copy()
+                for item in items:
+                    if _is_plain_value(item):
+                        OmegaConf.update(config, item.key_or_group, item.value(), merge=False)
+                checked = load_config(config)
+                check_processes(checked)
+                yield Job(texts, checked)
+            except UserError as error:
+                yield Job(texts, None, str(error))
+            except (HydraException, OmegaConfBaseException) as error:
+                yield Job(texts, None, explain(error, texts))
+
+
+def _is_plain_value(item: Override) -> bool:
+    """`key=value`: not a choice of a group, an addition or a deletion, whose rules are Hydra's."""
+    is_group = (CONF / item.key_or_group.split("@")[0]).is_dir()
+    return item.type is not None and item.type.name == "CHANGE" and not is_group and not isinstance(item.value(), dict)
+
+
+def differing(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Of each job's overrides those that not all of them share, as key and value; a key that it leaves alone has no value."""
+    given = [dict(text.lstrip("+~").partition("=")[::2] for text in overrides) for overrides in jobs]
+    keys = [key for key in dict.fromkeys(key for values in given for key in values) if not key.startswith(UNNAMED)]
+    varied = [key for key in keys if len({values.get(key) for values in given}) > 1]
+    return [{key: values.get(key, "") for key in varied} for values in given]

@@ -1,0 +1,120 @@
+"""Before the first job of a grid: all of them checked, shown, and their time estimated; any mistake and none starts."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from resnet.config import Config, UserError
+from resnet.runs.directory import FINISHED, RunDirectory
+from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
+from resnet.tracking.lines import count, duration
+
+MOST_ROWS = 40  # of the table
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A job that can run."""
+
+    job: Job
+    parameters: int
+    flops: int  # of training, all its steps
+    state: str
+
+
+def preflight(sweep: Sweep) -> list[str]:
+    """The ids of the jobs, each once. Raises UserError with all the mistakes of all jobs."""
+    jobs = list(compose_jobs(sweep))
+    _raise_mistakes(jobs, [job.error for job in jobs])
+    distinct = {job.id: job for job in reversed(jobs)}
+    checked = _check_models(sweep, [job for job in jobs if distinct[job.id] is job])
+    _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(checked))
+    return [one.job.id for one in checked]
+
+
+def _raise_mistakes(jobs: Sequence[Job], errors: Sequence[str]) -> None:
+    """One line per mistake, with the jobs that make it."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, error in enumerate(errors):
+        for line in error.splitlines():
+            found[line].append(number)
+    if found:
+        lines = [f"{_numbers(numbers)} ({' '.join(jobs[numbers[0]].overrides)}): {line}" for line, numbers in found.items()]
+        raise UserError("\n".join([*lines, f"nothing was started: {len(jobs)} jobs, mistakes in {sum(map(bool, errors))} of them"]))
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:8]))
+    return f"job{'s' if len(numbers) > 1 else ''} {shown}{' and more' if len(numbers) > 8 else ''}"
+
+
+def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
+    """Every distinct model is built on the meta device, every distinct data set is read."""
+    from resnet.build import build_data, build_optimizer, build_plan, check_image_size
+    from resnet.data import count_batches
+    from resnet.record import count_flops, meta_model
+
+    sizes: dict[str, tuple[int, int]] = {}
+    checked, errors = [], []
+    for job in jobs:
+        assert job.config is not None
+        error = ""
+        try:
+            config: Config = job.config
+            data = build_data(config)
+            size = check_image_size(config, data)
+            key = repr((config.model, size, data.channels, len(data.classes)))
+            if key not in sizes:
+                model = meta_model(config, data)
+                build_optimizer(config, model)
+                sizes[key] = sum(parameter.numel() for parameter in model.parameters()), count_flops(config, data, size)
+            steps_per_epoch = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
+            images = build_plan(config, steps_per_epoch).total_steps * config.batch_size
+            parameters, flops = sizes[key]
+            checked.append(Checked(job, parameters, 3 * flops * images, _state(sweep, job)))
+        except UserError as mistake:
+            error = str(mistake)
+        errors.append(error)
+    _raise_mistakes(jobs, errors)
+    return checked
+
+
+def _state(sweep: Sweep, job: Job) -> str:
+    directory = RunDirectory(sweep.directory / job.id)
+    return directory.summary["status"] if directory.exists else "waiting"
+
+
+def _seconds(checked: Sequence[Checked]) -> list[float]:
+    """Of each job, from the speed of a few steps of the first: operations take about the same time in all of them."""
+    from resnet.describe import describe
+
+    config = checked[0].job.config
+    assert config is not None
+    told = describe(config)
+    if not checked[0].flops:
+        return [0.0] * len(checked)
+    per_operation = told["seconds_per_epoch"] / told["steps_per_epoch"] * told["steps"] / checked[0].flops
+    return [per_operation * one.flops for one in checked]
+
+
+def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequence[float]) -> None:
+    rows = differing([one.job.overrides for one in checked])
+    keys = list(rows[0])
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("job", *keys, "parameters", "operations", "about", "state"):
+        table.add_column(name, justify="left" if name in ("job", "state", *keys) else "right", overflow="fold")
+    for one, row, time in list(zip(checked, rows, seconds, strict=True))[:MOST_ROWS]:
+        values = map(escape, row.values())
+        table.add_row(one.job.id, *values, f"{one.parameters:,}", count(one.flops), duration(time), one.state)
+    screen = Console(highlight=False)
+    screen.print(table)
+    if len(checked) > MOST_ROWS:
+        screen.print(f"... and {len(checked) - MOST_ROWS} more")
+    open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if one.state != FINISHED)
+    for job in duplicates[:MOST_ROWS]:
+        screen.print(f"twice, run once: {' '.join(job.overrides)} (job {job.id})", markup=False, soft_wrap=True)
+    screen.print(f"{len(checked)} jobs; about {duration(open_ones)} one after another\n", markup=False)
