@@ -5,12 +5,12 @@ from omegaconf import DictConfig
 
 from resnet.config.cli import command_line, job
 from resnet.sweeps import sweeping
-from resnet.sweeps.ledger import run_id
+from resnet.sweeps.worker import own_output
 
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
-    with job(cfg) as (config, directory, overrides):
+    with own_output(), job(cfg) as (config, directory, overrides):
         from resnet.run import run  # torch takes seconds to import: mistakes and --help need none of it
 
         return run(config, directory, overrides)
@@ -18,4 +18,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    command_line(main, sweeping, run_id=run_id)
+    command_line(main, sweeping)

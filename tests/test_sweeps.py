@@ -10,6 +10,7 @@ from test_resume import finish, start, wait_for
 from test_run import inspect, summary
 
 from resnet.config import config_hash
+from resnet.runs.directory import RunDirectory
 from resnet.sweeps.grid import compose_jobs, read_sweep
 
 GRID = ("-m", "data=digits", "epochs=2", "model.layers=[1],[1,1]", "optimizer=sgd,adam", "sweep.name=s")
@@ -100,3 +101,39 @@ def test_a_ready_sweep_and_its_objective(train) -> None:
     output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss").stdout
     assert "multirun/seeds: 5 of 5 jobs finished" in output and "held-out loss" in output
     assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "sweep.objective=test/accuracy", status=2).stderr
+
+
+def are_free(folder) -> bool:
+    return not any(run.is_held_elsewhere for run in (RunDirectory(path) for path in (folder / "multirun" / "s").glob("*")))
+
+
+@pytest.mark.slow
+def test_parallel_jobs_have_their_own_logs_and_end_with_a_killed_parent(tmp_path) -> None:
+    arguments = (*GRID, "hydra/launcher=parallel", "epochs=60", "wandb.mode=offline")
+    process = start(tmp_path, *arguments)
+    wait_for(lambda: len(list((tmp_path / "multirun" / "s").glob("*/checkpoints/last.pt"))) >= 2, process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while not are_free(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert are_free(tmp_path)  # no worker of the first call still writes
+    before = {name: run for name, run in runs(tmp_path).items() if run["status"] == "finished"}
+    assert len(before) < 4
+    output = finish(start(tmp_path, *arguments))
+    assert "multirun/s: 4 of 4 jobs finished" in output and "test accuracy:" not in output
+    ended = runs(tmp_path)
+    assert {name: ended[name] for name in before} == before
+    for name in ended:
+        assert "test accuracy:" in (tmp_path / "multirun" / "s" / "logs" / f"{name}.log").read_text()
+    files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 4 and all(inspect(file)["exit_code"] == 0 for file in files)
+
+
+@pytest.mark.slow
+def test_the_same_sweep_twice_at_once_does_every_job_once(tmp_path) -> None:
+    processes = [start(tmp_path, *GRID, "epochs=20") for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    ended = runs(tmp_path)
+    assert [run["status"] for run in ended.values()] == ["finished"] * 4, outputs
+    assert [len(run["sessions"]) for run in ended.values()] == [1] * 4

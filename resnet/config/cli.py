@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
-from resnet.config.hashing import flatten
+from resnet.config.hashing import config_hash, flatten
 from resnet.config.launched import is_first_process, is_srun, started_processes
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
@@ -38,12 +38,23 @@ class JobEnded(Exception):
         self.status = status
 
 
-def command_line(main: Callable[[], None], around: Callable[[], AbstractContextManager[None]], **resolvers: Callable[..., Any]) -> None:
-    """Runs a Hydra main inside `around`, with resolvers for its config; a mistake becomes one line and exit status 2."""
+def run_id(*, _root_: Any) -> str:
+    """The folder of a job in its sweep, whatever grid it stands in; never raises, which would end the whole sweep."""
+    values = OmegaConf.to_container(_root_, resolve=False)
+    values.pop("hydra", None)  # type: ignore[union-attr, call-arg, arg-type]
+    try:
+        return config_hash(load_config(OmegaConf.create(values)))[:8]
+    except UserError:
+        return "invalid"
+
+
+OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # here: a worker process imports this, and no train.py
+
+
+def command_line(main: Callable[[], None], around: Callable[[], AbstractContextManager[None]]) -> None:
+    """Runs a Hydra main inside `around`; a mistake becomes one line and exit status 2."""
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(name, resolver, replace=True)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:

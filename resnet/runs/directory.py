@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+WAITING = "waiting"  # no run directory yet
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
@@ -57,6 +58,11 @@ class RunDirectory:
         if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
             summary["status"] = INTERRUPTED
         return summary
+
+    @property
+    def status(self) -> str:
+        """`waiting` where nothing has started."""
+        return str(self.summary["status"]) if self.exists else WAITING
 
     @property
     def is_held_elsewhere(self) -> bool:

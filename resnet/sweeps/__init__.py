@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 
 @contextmanager
@@ -17,6 +17,7 @@ def sweeping() -> Iterator[None]:
     if not {"-m", "--multirun"} & set(arguments) and not any(text.startswith("sweep=") for text in arguments):
         yield
         return
+    from resnet.sweeps.board import board
     from resnet.sweeps.closing import close
     from resnet.sweeps.grid import read_sweep
     from resnet.sweeps.preflight import preflight
@@ -26,7 +27,8 @@ def sweeping() -> Iterator[None]:
     ids = preflight(sweep) if sweep.overrides and sweep.settings.preflight else []
     status: object = 0
     try:
-        yield
+        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext():
+            yield
     except SystemExit as end:
         status = end.code
         raise

@@ -40,6 +40,7 @@ class Sweep:
     directory: Path
     settings: Any  # conf's sweep
     overrides: list[list[str]]
+    is_parallel: bool
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
@@ -55,7 +56,8 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             overrides: list[list[str]] = []
             if sweeper._target_.endswith("BasicSweeper"):
                 (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
-            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides)
+            is_parallel = not config.hydra.launcher._target_.endswith("BasicLauncher")
+            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, is_parallel)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from None
 

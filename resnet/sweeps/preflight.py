@@ -75,17 +75,12 @@ def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
             steps_per_epoch = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
             images = build_plan(config, steps_per_epoch).total_steps * config.batch_size
             parameters, flops = sizes[key]
-            checked.append(Checked(job, parameters, 3 * flops * images, _state(sweep, job)))
+            checked.append(Checked(job, parameters, 3 * flops * images, RunDirectory(sweep.directory / job.id).status))
         except UserError as mistake:
             error = str(mistake)
         errors.append(error)
     _raise_mistakes(jobs, errors)
     return checked
-
-
-def _state(sweep: Sweep, job: Job) -> str:
-    directory = RunDirectory(sweep.directory / job.id)
-    return directory.summary["status"] if directory.exists else "waiting"
 
 
 def _seconds(checked: Sequence[Checked]) -> list[float]:

@@ -1,0 +1,72 @@
+"""One live board for jobs that run at once: where each of them is, read from the run directories."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory
+from resnet.tracking.lines import percent
+
+SECONDS = 1.0  # between looks
+
+
+@contextmanager
+def board(directory: Path, ids: Sequence[str]) -> Iterator[None]:
+    """While open. Without a terminal: a line whenever a job changes its state."""
+    screen, over = Console(highlight=False), threading.Event()
+    thread = threading.Thread(target=_show if screen.is_terminal else _tell, args=(screen, directory, ids, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _show(screen: Console, directory: Path, ids: Sequence[str], over: threading.Event) -> None:
+    with Live(console=screen, refresh_per_second=2, transient=True) as live:
+        while not over.wait(SECONDS):
+            live.update(_table(directory, _states(directory, ids)))
+
+
+def _tell(screen: Console, directory: Path, ids: Sequence[str], over: threading.Event) -> None:
+    before: dict[str, str] = _states(directory, ids)
+    while not over.wait(SECONDS):
+        now = _states(directory, ids)
+        for name, state in now.items():
+            if state != before[name]:
+                screen.print(f"{name}: {state}", markup=False)
+        before = now
+
+
+def _states(directory: Path, ids: Sequence[str]) -> dict[str, str]:
+    return {name: RunDirectory(directory / name).status for name in ids}
+
+
+def _table(directory: Path, states: dict[str, str]) -> Table:
+    counts = Counter(states.values())
+    table = Table(
+        box=None, header_style="bold", padding=(0, 2, 0, 0), title=", ".join(f"{count} {state}" for state, count in counts.items())
+    )
+    for name in ("job", "state", "step", "train loss", "held-out accuracy"):
+        table.add_column(name)
+    for name, state in states.items():
+        if state in (RUNNING, INTERRUPTED):
+            table.add_row(name, state, *_latest(RunDirectory(directory / name)))
+    return table
+
+
+def _latest(run: RunDirectory) -> tuple[str, str, str]:
+    """Step, training loss and held-out accuracy of the last rows that have them."""
+    last: dict[str, float] = {}
+    with suppress(OSError, ValueError):  # a row that is being written
+        for row in run.metrics:
+            last |= {key: value for key, value in row.items() if value is not None}
+    loss, accuracy = last.get("train/loss"), last.get("val/accuracy")
+    return f"{last.get('step', 0):.0f}", "" if loss is None else f"{loss:.4f}", "" if accuracy is None else percent(accuracy)
