@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   python -m resnet evaluate outputs/NAME --split test
   python -m resnet predict outputs/NAME photo.jpg scans/
   python -m resnet export outputs/NAME
+  python -m resnet compare multirun/NAME
 Each has --help, and --json for programs."""
 
 
@@ -94,7 +95,21 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=("onnx", "safetensors", "all"), default="all")
     export.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/export")
     export.add_argument("overrides", nargs="*", metavar="key=value", help="like data.root=/elsewhere")
+    compare = add(
+        "compare", _compare, show.comparison, "Runs and sweeps side by side: groups of seeds, intervals, differences from a baseline."
+    )
+    compare.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="run directories, sweeps, or folders of them")
+    compare.add_argument("--metric", default="val/accuracy", help="val/accuracy (default), val/loss, test/accuracy, test/loss")
+    compare.add_argument("--baseline", metavar="KEY=VALUE", help="the group that the others are compared with (default: the first)")
+    compare.add_argument("--on-test", action="store_true", help="rank by a test metric all the same")
+    compare.add_argument("--format", choices=("table", "csv", "markdown"), default="table")
     return parser
+
+
+def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.runs.comparison import comparison
+
+    return {**comparison(arguments.paths, arguments.metric, arguments.baseline, arguments.on_test), "format": arguments.format}
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from resnet.runs.comparison import as_csv, as_markdown, cells
 from resnet.tracking.lines import count, duration, percent
 
 
@@ -67,6 +69,28 @@ def exports(result: dict[str, Any]) -> None:
             f"{written['file']}: {written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
+
+
+def comparison(result: dict[str, Any]) -> None:
+    if result["format"] != "table":
+        print({"csv": as_csv, "markdown": as_markdown}[result["format"]](result), end="")
+        return
+    header, *rows = cells(result)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _print(table)
+    marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
+    print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; ranked by {result['metric']}{marked}")
+    for row in result["groups"]:
+        if row["seeds_to_settle"] is not None:
+            seeds = row["seeds_to_settle"]
+            print(f"{row['name']}: 'seed=range({seeds})' would settle it, if difference and spread stay as they are")
+    for name, lines in (("left out", result["left_out"]), ("mind", result["cautions"])):
+        for line in lines:
+            print(f"{name}: {line}")
 
 
 def _table(*columns: str) -> Table:

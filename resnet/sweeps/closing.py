@@ -30,6 +30,8 @@ def close(directory: Path, ids: Sequence[str], objective: str) -> bool:
     where = shortest(directory.resolve())
     rest = "" if len(finished) == len(runs) else "; the same command skips these and goes on with the others"
     screen.print(f"{where}: {len(finished)} of {len(runs)} jobs finished{rest}", markup=False, soft_wrap=True)
+    if len(finished) > 1:
+        screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
     return len(finished) == len(runs)
 
 

@@ -1,0 +1,122 @@
+"""Comparison: the intervals are scipy's, the words are careful, nothing is averaged away."""
+
+import json
+import math
+
+import pytest
+import yaml
+from conftest import call
+from scipy import stats
+
+from resnet.config import UserError
+from resnet.runs.compare import Run, compare, find_runs, group_runs, in_words, seeds_to_settle
+from resnet.runs.comparison import as_csv, as_markdown, cells, comparison
+
+
+def write(folder, name, lr, seed, accuracy, status="finished", **summary):
+    directory = folder / name
+    directory.mkdir(parents=True)
+    config = {"name": name, "seed": seed, "lr": lr, "epochs": 3, "optimizer": {"lr": lr}, "data": {"root": f"/somewhere/{name}"}}
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    best = {"step": 3, "val/accuracy": accuracy, "val/loss": 1 - accuracy}
+    kept = {"status": status, "best": best, "test": {"accuracy": accuracy - 0.01, "loss": 0.5}, "commit": {"sha": "a", "dirty": False}}
+    (directory / "summary.json").write_text(json.dumps({**kept, **summary}))
+
+
+ONE, OTHER = [0.91, 0.93, 0.92, 0.95], [0.90, 0.91, 0.92, 0.92]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    for seed, values in enumerate(zip(ONE, OTHER, strict=True)):
+        for lr, value in zip((0.1, 0.2), values, strict=True):
+            write(tmp_path, f"{lr}-{seed}", lr, seed, value)
+    return tmp_path
+
+
+def groups(folder, metric="val/accuracy"):
+    return group_runs(find_runs([folder]), metric)
+
+
+def test_seeds_make_groups_and_paths_do_not(sweep) -> None:
+    first, second = groups(sweep)
+    assert (first.name, second.name) == ("lr=0.1", "lr=0.2")
+    assert first.values == dict(enumerate(ONE))
+    assert first.interval == pytest.approx(stats.t.interval(0.95, 3, first.mean, stats.sem(ONE)))
+
+
+def test_same_seeds_are_paired_and_others_are_welchs(sweep) -> None:
+    first, second = groups(sweep)
+    paired = compare(second, first, 1)
+    assert paired.is_paired and paired.higher == 0
+    assert paired.interval == pytest.approx(tuple(stats.ttest_rel(OTHER, ONE).confidence_interval(0.95)))
+    assert compare(second, first, 5).interval == pytest.approx(tuple(stats.ttest_rel(OTHER, ONE).confidence_interval(0.99)))
+    write(sweep, "more", 0.2, 9, 0.94)
+    first, second = groups(sweep)
+    welch = compare(second, first, 1)
+    expected = stats.ttest_ind([*OTHER, 0.94], ONE, equal_var=False).confidence_interval(0.95)
+    assert not welch.is_paired and welch.interval == pytest.approx(tuple(expected))
+
+
+def test_words_claim_no_more_than_the_interval(sweep) -> None:
+    first, second = groups(sweep)
+    text = in_words(compare(second, first, 1), "val/accuracy")
+    assert text.startswith("-1.50 points, 95 % interval [-3.55, +0.55], 0 of 4 seeds higher: not resolved with 4 seeds")
+    for seed in range(4):
+        write(sweep, f"far-{seed}", 0.3, seed, ONE[seed] + 0.04 + 0.001 * seed)
+    first, _, third = groups(sweep)
+    assert in_words(compare(third, first, 2), "val/accuracy").endswith("4 of 4 seeds higher: higher in this setup")
+    assert not {"significant", "equal"} & set(text.split())
+
+
+def test_seeds_to_settle_are_the_fewest_that_resolve_it(sweep) -> None:
+    first, second = groups(sweep)
+    wanted = seeds_to_settle(second, first, 1)
+    differences = [b - a for a, b in zip(ONE, OTHER, strict=True)]
+    spread, size = stats.tstd(differences), abs(sum(differences) / 4)
+
+    def is_resolved(n):
+        return size > stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n)
+
+    assert is_resolved(wanted) and not is_resolved(wanted - 1)
+
+
+def test_few_seeds_get_no_interval(tmp_path) -> None:
+    write(tmp_path, "a", 0.1, 0, 0.9)
+    write(tmp_path, "b", 0.2, 0, 0.8)
+    write(tmp_path, "c", 0.2, 1, 0.82)
+    table = cells(comparison([tmp_path], "val/accuracy", None, False))
+    assert table[1][-2:] == ["one seed, no interval", "baseline"]
+    assert table[2][-2] == "80.00 and 82.00" and "no interval" in table[2][-1]
+
+
+def test_failed_and_missing_runs_are_named_and_cautions_said(sweep) -> None:
+    write(sweep, "bad", 0.1, 7, 0.99, status="failed")
+    write(sweep, "odd", 0.1, 8, float("nan"), commit={"sha": "b", "dirty": True})
+    told = comparison([sweep], "val/accuracy", None, False)
+    assert [line.rsplit("/", 1)[-1] for line in told["left_out"]] == ["bad: failed", "accuracy"] and told["groups"][0]["n"] == 4
+    assert {"2 different commits", "files differed from their commit"} <= set(told["cautions"])
+
+
+def test_the_test_set_chooses_nothing_unasked(sweep) -> None:
+    with pytest.raises(UserError, match="no honest result"):
+        comparison([sweep], "test/accuracy", None, False)
+    assert comparison([sweep], "test/accuracy", None, True)["on_test"]
+    with pytest.raises(UserError, match=r"name one of: lr=0\.1; lr=0\.2"):
+        comparison([sweep], "val/accuracy", "lr=7", False)
+
+
+def test_all_formats_show_the_same_numbers(sweep) -> None:
+    result = comparison([sweep], "val/loss", "lr=0.2", False)
+    assert [row["name"] for row in result["groups"]] == ["lr=0.1", "lr=0.2"]  # the lower loss first
+    numbers = [cell for row in cells(result)[1:] for cell in row]
+    assert all(cell in as_csv(result) and cell in as_markdown(result) for cell in numbers)
+    done = call(sweep.parent, "-m", "resnet", "compare", sweep, "--metric", "val/loss", "--baseline", "lr=0.2")
+    assert all(word in done.stdout for word in ("lr", "0.0725", "baseline"))
+    assert json.loads(call(sweep.parent, "-m", "resnet", "compare", sweep, "--json").stdout)["groups"][0]["mean"] == pytest.approx(0.9275)
+    assert "no run in it" in call(sweep.parent, "-m", "resnet", "compare", sweep / "nowhere", status=2).stderr
+
+
+def test_a_run_without_a_held_out_split_has_no_held_out_value() -> None:
+    run = Run("a", {"seed": 0}, {"status": "finished", "best": None, "test": {"accuracy": 0.9, "loss": 1.0}})
+    assert run.value("val/accuracy") is None and run.value("test/accuracy") == 0.9
