@@ -102,14 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--metric", default="val/accuracy", help="val/accuracy (default), val/loss, test/accuracy, test/loss")
     compare.add_argument("--baseline", metavar="KEY=VALUE", help="the group that the others are compared with (default: the first)")
     compare.add_argument("--on-test", action="store_true", help="rank by a test metric all the same")
-    compare.add_argument("--format", choices=("table", "csv", "markdown"), default="table")
+    compare.add_argument("--filter", default="", metavar="CONDITIONS", help="like 'lr>0.1 optimizer=sgd': only the runs that meet them all")
+    compare.add_argument("--sort", metavar="KEY", help="by this key instead of the mean")
+    compare.add_argument("--format", choices=("table", "csv", "markdown", "latex"), default="table")
     return parser
 
 
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.runs.comparison import comparison
 
-    return {**comparison(arguments.paths, arguments.metric, arguments.baseline, arguments.on_test), "format": arguments.format}
+    chosen = arguments.metric, arguments.baseline, arguments.on_test, arguments.filter, arguments.sort
+    return {**comparison(arguments.paths, *chosen), "format": arguments.format}
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet.runs.comparison import as_csv, as_markdown, cells
+from resnet.runs.comparison import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.tracking.lines import count, duration, percent
 
 
@@ -73,17 +73,17 @@ def exports(result: dict[str, Any]) -> None:
 
 def comparison(result: dict[str, Any]) -> None:
     if result["format"] != "table":
-        print({"csv": as_csv, "markdown": as_markdown}[result["format"]](result), end="")
+        print({"csv": as_csv, "markdown": as_markdown, "latex": as_latex}[result["format"]](result), end="")
         return
     header, *rows = cells(result)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in header:
+    for name in (*header, "course"):
         table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
+    for row, line in zip(result["groups"], rows, strict=True):
+        table.add_row(*map(escape, line), sparkline(row["curve"]))
     _print(table)
     marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
-    print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; ranked by {result['metric']}{marked}")
+    print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; sorted by {result['sorted_by']}{marked}")
     for row in result["groups"]:
         if row["seeds_to_settle"] is not None:
             seeds = row["seeds_to_settle"]

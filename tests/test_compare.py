@@ -9,8 +9,8 @@ from conftest import call
 from scipy import stats
 
 from resnet.config import UserError
-from resnet.runs.compare import Run, compare, find_runs, group_runs, in_words, seeds_to_settle
-from resnet.runs.comparison import as_csv, as_markdown, cells, comparison
+from resnet.runs.compare import Run, compare, filter_runs, find_runs, group_runs, in_words, seeds_to_settle
+from resnet.runs.comparison import as_csv, as_latex, as_markdown, cells, comparison, sparkline
 
 
 def write(folder, name, lr, seed, accuracy, status="finished", **summary):
@@ -120,3 +120,31 @@ def test_all_formats_show_the_same_numbers(sweep) -> None:
 def test_a_run_without_a_held_out_split_has_no_held_out_value() -> None:
     run = Run("a", {"seed": 0}, {"status": "finished", "best": None, "test": {"accuracy": 0.9, "loss": 1.0}})
     assert run.value("val/accuracy") is None and run.value("test/accuracy") == 0.9
+
+
+def test_filters_take_what_meets_all_conditions(sweep) -> None:
+    runs = find_runs([sweep])
+    assert {run.config["lr"] for run in filter_runs(runs, "lr>0.1 seed<=2")} == {0.2} and len(filter_runs(runs, "lr>0.1 seed<=2")) == 3
+    assert filter_runs(runs, "name>3") == []  # text against a number
+    torch_sgd = Run("a", {"seed": 0, "optimizer._target_": "torch.optim.SGD"}, {})
+    assert filter_runs([torch_sgd], "optimizer=sgd") and not filter_runs([torch_sgd], "optimizer!=sgd")
+    with pytest.raises(UserError, match="did you mean epochs"):
+        filter_runs(runs, "epoch=3")
+    with pytest.raises(UserError, match="cannot be read"):
+        filter_runs(runs, "lr~3")
+
+
+def test_sorted_by_a_key_and_in_latex(sweep) -> None:
+    for seed in range(4):
+        write(sweep, f"far-{seed}", 0.05, seed, ONE[seed] - 0.2)
+    result = comparison([sweep], "val/accuracy", sort="lr")
+    assert [row["differing"]["lr"] for row in result["groups"]] == ["0.05", "0.1", "0.2"]
+    assert [row["may_be_best"] for row in result["groups"]] == [False, True, True]
+    text = as_latex(result)
+    assert text.count(r"\textbf") == 2 and r"\toprule" in text and "n = 4 seeds" in text and r"val/accuracy (\%)" in text
+    with pytest.raises(UserError, match="choose one of lr"):
+        comparison([sweep], "val/accuracy", sort="epochs")
+
+
+def test_sparklines_run_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▄█" and len(sparkline(list(range(100)))) == 12 and sparkline([1.0]) == ""

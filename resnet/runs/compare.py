@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,6 +14,7 @@ import yaml
 
 from resnet.config import UserError
 from resnet.config.hashing import WITHOUT, flatten
+from resnet.config.suggest import nearest
 from resnet.runs.directory import FINISHED, RunDirectory
 
 METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
@@ -28,6 +31,14 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.config["seed"])
+
+    def curve(self, metric: str) -> list[float]:
+        """The metric over training; empty where it was not recorded."""
+        try:
+            rows = RunDirectory(self.path).metrics
+        except OSError:
+            return []
+        return [value for row in rows if (value := row.get(metric)) is not None]
 
     def value(self, metric: str) -> float | None:
         """Of the checkpoint that was chosen on held-out data; None where the run has none."""
@@ -94,6 +105,41 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
             except (yaml.YAMLError, json.JSONDecodeError, AttributeError) as error:
                 raise UserError(f"{config.parent}: cannot be read ({str(error).splitlines()[0]})") from None
     return list(found.values())
+
+
+CONDITION = re.compile(r"([\w.]+)(<=|>=|!=|=|<|>)(.+)")
+OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
+
+
+def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
+    """Those that meet all conditions, like `lr>0.1 optimizer=sgd`. Raises UserError where one cannot be read or has no such key."""
+    kept = list(runs)
+    for text in conditions.split():
+        match = CONDITION.fullmatch(text)
+        if match is None:
+            raise UserError(f"filter {text}: cannot be read; write KEY=VALUE, with one of {' '.join(OPERATORS)}")
+        key, sign, wanted = match[1], match[2], yaml.safe_load(match[3])
+        if not any(_has(run, key) for run in runs):
+            known = sorted({name for run in runs for name in run.config})
+            raise UserError(f"filter {text}: no run has the key {key}{nearest(key, known)}")
+        kept = [run for run in kept if _meets(_value(run, key), OPERATORS[sign], wanted)]
+    return kept
+
+
+def _has(run: Run, key: str) -> bool:
+    return key in run.config or f"{key}._target_" in run.config
+
+
+def _value(run: Run, key: str) -> Any:
+    """Of a group with a _target_, its class in small letters: sgd."""
+    return run.config[key] if key in run.config else str(run.config.get(f"{key}._target_", "")).rsplit(".", 1)[-1].lower()
+
+
+def _meets(value: Any, holds: Callable[[Any, Any], bool], wanted: Any) -> bool:
+    try:
+        return holds(value, wanted)
+    except TypeError:  # null, or text against a number
+        return False
 
 
 def group_runs(runs: Sequence[Run], metric: str) -> list[Group]:
