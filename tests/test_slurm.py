@@ -96,3 +96,15 @@ def test_a_requeued_job_finds_its_run(tmp_path) -> None:
     srun(tmp_path / "calm", *arguments)
     assert_same_run(tmp_path / "calm" / "outputs" / "a", tmp_path / "wild" / "outputs" / "a")
     assert len(summary(tmp_path / "wild" / "outputs" / "a")["sessions"]) == 2
+
+
+def test_a_sweep_over_the_cluster_is_the_one_on_one_machine(tmp_path) -> None:
+    grid = ("-m", "data=digits", "epochs=2", "model.layers=[1],[1,1]", "seed=0,1")
+    command = [sys.executable, str(ROOT / "train.py"), *grid, "sweep.name=cluster", "hydra/launcher=slurm"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert "multirun/cluster: 4 of 4 jobs finished" in finish(process)
+    call(tmp_path, ROOT / "train.py", *grid, "sweep.name=here")
+    runs = [sorted(path.parent for path in (tmp_path / "multirun" / name).glob("*/summary.json")) for name in ("cluster", "here")]
+    assert [path.name for path in runs[0]] == [path.name for path in runs[1]]
+    for one, other in zip(*runs, strict=True):
+        assert_same_run(one, other)
