@@ -39,6 +39,8 @@ def test_mistakes_of_all_jobs_come_together_and_nothing_starts(train, tmp_path) 
     assert "did you mean basic?" in error and "4 jobs, mistakes in 3 of them" in error
     error = train("-m", "model.layers=[1],[1,1,1,1,1]", "data=digits", status=2).stderr
     assert "too small for 5 stages" in error and "2 jobs, mistakes in 1 of them" in error
+    error = train("-m", "optimizer.momentum=0.9,-1", "data=digits", status=2).stderr
+    assert "job 1 (optimizer.momentum=-1 data=digits): optimizer: torch.optim.SGD refuses its settings" in error
     assert list(tmp_path.iterdir()) == before
 
 

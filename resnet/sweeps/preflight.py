@@ -53,12 +53,13 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
-    """Every distinct model is built on the meta device, every distinct data set is read."""
+    """Every distinct model and optimizer is built, on the meta device; every distinct data set is read."""
     from resnet.build import build_data, build_optimizer, build_plan, check_image_size
     from resnet.data import count_batches
     from resnet.record import count_flops, meta_model
 
     sizes: dict[str, tuple[int, int]] = {}
+    optimizers: set[str] = set()
     checked, errors = [], []
     for job in jobs:
         assert job.config is not None
@@ -70,8 +71,10 @@ def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
             key = repr((config.model, size, data.channels, len(data.classes)))
             if key not in sizes:
                 model = meta_model(config, data)
-                build_optimizer(config, model)
                 sizes[key] = sum(parameter.numel() for parameter in model.parameters()), count_flops(config, data, size)
+            if repr(config.optimizer) not in optimizers:
+                build_optimizer(config, meta_model(config, data))
+                optimizers.add(repr(config.optimizer))
             steps_per_epoch = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
             images = build_plan(config, steps_per_epoch).total_steps * config.batch_size
             parameters, flops = sizes[key]
