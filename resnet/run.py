@@ -43,9 +43,10 @@ from resnet.training.probes import RECORDED, Probes
 from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_first, tell_failure, together
 
 
-def run(config: Config, path: Path, overrides: list[str]) -> float:
-    """Trains into `path`, or goes on there; returns the held-out accuracy of the best checkpoint (of the last training record
-    without a split).
+def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float:
+    """Trains into `path`, or goes on there; in a sweep it says less on the screen.
+
+    Returns the held-out accuracy of the best checkpoint (of the last training record, where nothing was held out).
 
     Raises:
         UserError: before anything is written.
@@ -58,7 +59,7 @@ def run(config: Config, path: Path, overrides: list[str]) -> float:
             fabric = build_fabric(config)
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
-            return objective(Run(config, RunDirectory(path), overrides, fabric, signals, children).go())
+            return objective(Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go())
         except Interrupted as error:
             tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
@@ -88,9 +89,10 @@ class Run:
         fabric: Fabric,
         signals: StopSignals,
         children: Sequence[Popen[bytes]],
+        in_sweep: bool,
     ) -> None:
         self.config, self.directory, self.overrides = config, directory, overrides
-        self.fabric, self.signals, self.children = fabric, signals, children
+        self.fabric, self.signals, self.children, self.in_sweep = fabric, signals, children, in_sweep
         self.path = shortest(directory.path)
 
     def go(self) -> dict[str, Any]:
@@ -207,7 +209,7 @@ class Run:
             mirror = WandbTracker(asdict(self.config.wandb), facts, summary["wandb_run"], self.directory.metrics)
             links = mirror.links
             trackers.append(mirror)
-        tracker = Trackers([*trackers, Console()])
+        tracker = Trackers([*trackers, Console(self.in_sweep)])
         tracker.start(facts)
         return tracker, links
 

@@ -38,6 +38,7 @@ def test_a_run_leaves_a_whole_record(train, tmp_path) -> None:
     kept = summary(directory)
     assert kept["status"] == "finished" and kept["error"] is None and kept["overrides"] == [*QUICK[:2], QUICK[2]]
     assert kept["best"]["val/accuracy"] == max(float(row["val/accuracy"]) for row in rows(directory) if row["val/accuracy"])
+    assert kept["seconds"] >= kept["training_seconds"]
     steps = [int(row["step"]) for row in rows(directory)]
     assert steps == sorted(set(steps)) and steps[-1] == 22
     assert f"{100 * kept['test']['accuracy']:.2f} %" in done.stdout and "outputs/a" in done.stdout

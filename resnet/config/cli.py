@@ -74,18 +74,19 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
 
 
 @contextmanager
-def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str]]]:
-    """The checked config of a Hydra job, its directory, and the overrides that it differs from the defaults by."""
+def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
+    """The checked config of a Hydra job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
     try:
         config = load_config(cfg)
-        if hydra.mode == RunMode.MULTIRUN:
+        in_sweep = hydra.mode == RunMode.MULTIRUN
+        if in_sweep:
             check_processes(config)
-        if hydra.mode == RunMode.MULTIRUN and config.wandb.group is None:
-            config.wandb.group = config.sweep.name
-        yield config, directory, [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
+            config.wandb.group = config.wandb.group or config.sweep.name
+        overrides = [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
+        yield config, directory, overrides, in_sweep
     except (UserError, RunFailed) as error:
         _remove_if_empty(made)
         say(str(error))

@@ -32,6 +32,8 @@ def close(directory: Path, ids: Sequence[str], objective: str) -> bool:
     screen.print(f"{where}: {len(finished)} of {len(runs)} jobs finished{rest}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
+    if Path("wandb").is_dir():
+        screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == len(runs)
 
 

@@ -11,8 +11,10 @@ from resnet.tracking.base import RunFacts, TestReport, Tracker
 
 
 class Console(Tracker):
-    def __init__(self, screen: Screen | None = None) -> None:
-        self.screen = screen or Screen(highlight=False)
+    """`is_brief`: one job of many, whose sweep tells the rest; only its epochs and a closing line."""
+
+    def __init__(self, is_brief: bool = False) -> None:
+        self.screen, self.is_brief = Screen(highlight=False), is_brief
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -29,7 +31,10 @@ class Console(Tracker):
 
     def start(self, facts: RunFacts) -> None:
         self.facts = facts
-        self._table(lines.header(facts))
+        if not self.is_brief:
+            self._table(lines.header(facts))
+        elif facts.continued:
+            self._say(f"continued: {facts.continued}")
         self.task = self.bar.add_task("training", total=facts.steps, completed=facts.start_step, metrics="")
         self.bar.start()
 
@@ -46,6 +51,9 @@ class Console(Tracker):
 
     def finish(self, summary: dict[str, Any], report: TestReport) -> None:
         self.bar.stop()
+        if self.is_brief:
+            self._say(", ".join(f"{name}: {text}" for name, text in lines.closing(summary)))
+            return
         self.screen.print()
         self._table(lines.closing(summary), style="bold green")
         self.screen.print()

@@ -97,6 +97,7 @@ class Training:
             Interrupted: a signal came; the state was saved.
         """
         self.started = self.saved = time.perf_counter()
+        self.window.start()
         self.seconds_before, self.saved_step = self.progress.seconds, self.progress.step
         if self.plan.total_steps == 0:
             self._end_epoch({})
@@ -184,11 +185,16 @@ class Window:
     def __init__(self, learner: Learner, progress: Progress, state: State | None = None) -> None:
         self.learner, self.progress = learner, progress
         self._open()
+        self.seconds_before = 0.0
         if state is not None:
-            self.started -= state["seconds"]
+            self.seconds_before = state["seconds"]
             self.lr = state["lr"]
             carried = state["sums"] if learner.fabric.is_global_zero else torch.zeros_like(state["sums"])
             self.sums = list(carried.to(learner.fabric.device))
+
+    def start(self) -> None:
+        """The clock, once all is ready: what comes before the first step is not training."""
+        self.started = time.perf_counter() - self.seconds_before
 
     def _open(self) -> None:
         self.started = time.perf_counter()
