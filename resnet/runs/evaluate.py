@@ -1,8 +1,8 @@
 """Scores of a finished run, with their uncertainty: on its own splits or on the user's images."""
 
 import io
+import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet.build import build_eval_loader, build_fabric
 from resnet.config import UserError
-from resnet.data import DataError, DataSet, Split, images_to_evaluate
-from resnet.runs.saved import SavedRun, load_data, load_model
-from resnet.training.learner import evaluate as score
+from resnet.data import DataError, Split, images_to_evaluate
+from resnet.runs.saved import SavedRun, answer, load_data
 
 CONFIDENCE = 0.95
 BINS = 15  # of the calibration error, as in Guo et al. 2017
@@ -25,16 +23,11 @@ Interval = dict[str, float]
 
 def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | None = None) -> dict[str, Any]:
     """Loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder, instead of a split."""
-    torch.set_num_threads(run.summary["sessions"][-1]["threads"])  # the same sums in the same order
-    config = replace(run.config, fabric=replace(run.config.fabric, devices=1, num_nodes=1, strategy="auto"))
-    fabric = build_fabric(config)
-    model, file, step = load_model(run, which)
-    data, images = _images(run, split, own)
-    config = replace(config, limit_batches=None) if own is not None else config
-    model = model.to(memory_format=torch.channels_last) if config.channels_last else model  # type: ignore[call-overload]
-    scores = score(fabric, fabric.setup_module(model), build_eval_loader(config, data, images, fabric).epoch(), keep_logits=True)
+    torch.set_num_threads(min(run.summary["sessions"][-1]["threads"], os.cpu_count() or 1))  # the same sums in the same order
+    images = _images(run, split, own)
+    scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None)
     assert scores.logits is not None
-    labels = images.labels[: len(scores.logits)]
+    labels, answers = images.labels[: len(scores.logits)], scores.logits.argmax(1).numpy()
     return {
         "run": str(run.directory.path),
         "images": "own" if own is not None else split,
@@ -42,24 +35,22 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
         "checkpoint": file,
         "step": step,
         **_summary(scores.logits, labels, scores.loss),
-        "classes": _per_class(scores.logits.argmax(1).numpy(), labels.numpy(), data.classes),
-        "confusion": _confusion(scores.logits.argmax(1).numpy(), labels.numpy(), len(data.classes)).tolist(),
+        "classes": _per_class(answers, labels.numpy(), run.classes),
+        "confusion": _confusion(answers, labels.numpy(), len(run.classes)).tolist(),
     }
 
 
-def _images(run: SavedRun, split: str, own: Path | None) -> tuple[DataSet, Split]:
+def _images(run: SavedRun, split: str, own: Path | None) -> Split:
     if own is not None:
-        known = run.summary["data"]
         try:
-            images = images_to_evaluate(own, run.classes, run.image_size, run.channels)
+            return images_to_evaluate(own, run.classes, run.image_size, run.channels)
         except DataError as error:
             raise UserError(str(error)) from None
-        return DataSet(images, None, images, run.classes, known["mean"], known["std"]), images
     data = load_data(run)
     chosen = {"test": data.test, "val": data.val}[split]
     if chosen is None:
         raise UserError(f"{run.directory.path}: it held nothing out (data.val_size=0); evaluate it on test")
-    return data, chosen
+    return chosen
 
 
 def _summary(logits: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
@@ -104,16 +95,14 @@ def _per_class(answers: NDArray[np.int64], labels: NDArray[np.int64], names: lis
     from sklearn.metrics import precision_recall_fscore_support
 
     scores = precision_recall_fscore_support(labels, answers, labels=range(len(names)), zero_division=0.0)
-    rows = zip(names, *(column.tolist() for column in scores), strict=True)
-    return [
-        {"class": name, "images": images, "precision": precision, "recall": recall, "f1": f1}
-        | (
-            {"recall_low": share(round(recall * images), images)["low"], "recall_high": share(round(recall * images), images)["high"]}
-            if images
-            else {}
-        )
-        for name, precision, recall, f1, images in rows
-    ]
+    rows = []
+    for name, precision, recall, f1, images in zip(names, *(column.tolist() for column in scores), strict=True):
+        row = {"class": name, "images": images, "precision": precision, "recall": recall, "f1": f1}
+        if images:
+            interval = share(round(recall * images), images)
+            row |= {"recall_low": interval["low"], "recall_high": interval["high"]}
+        rows.append(row)
+    return rows
 
 
 def _confusion(answers: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

@@ -1,7 +1,6 @@
 """Classes and probabilities for image files of any kind and size."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from resnet.build import build_eval_loader, build_fabric
 from resnet.config import UserError
-from resnet.data import DataSet, Split
+from resnet.data import Split
 from resnet.data.files import SUFFIXES
-from resnet.runs.saved import SavedRun, load_model
-from resnet.training.learner import evaluate as score
+from resnet.runs.saved import SavedRun, answer
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
 INK = {"digits": 1.0, "mnist": 20 / 28}  # share of the side that the longer side of a digit takes: its data set was made so
@@ -26,13 +23,7 @@ def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> l
     """One entry per image, in the order given; folders give the images in them by name."""
     files = _files(paths)
     images = torch.stack([read_image(file, run.config.data.name, run.channels, run.image_size) for file in files])
-    known = run.summary["data"]
-    config = replace(run.config, limit_batches=None, fabric=replace(run.config.fabric, devices=1, num_nodes=1, strategy="auto"))
-    fabric = build_fabric(config)
-    model, _, _ = load_model(run, which)
-    split = Split(images, torch.zeros(len(images), dtype=torch.int64))
-    data = DataSet(split, None, split, run.classes, known["mean"], known["std"])
-    logits = score(fabric, fabric.setup_module(model), build_eval_loader(config, data, split, fabric).epoch(), keep_logits=True).logits
+    logits = answer(run, Split(images, torch.zeros(len(images), dtype=torch.int64)), which)[0].logits
     assert logits is not None
     return [
         {

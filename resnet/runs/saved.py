@@ -12,14 +12,16 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet.build import build_data, build_model
+from resnet.build import build_data, build_eval_loader, build_fabric, build_model
 from resnet.config import Config, UserError, load_config
-from resnet.data import DataSet
+from resnet.data import DataSet, Split
 from resnet.models import ResNet
 from resnet.runs.directory import BEST, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
+from resnet.training.learner import Scores, evaluate
 
+NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
 ALLOWED = ("torch.optim", "resnet.training.schedules")  # what a saved _target_ may name
 
 
@@ -60,8 +62,8 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
     except (DirectoryError, yaml.YAMLError, json.JSONDecodeError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
-    if "data" not in summary:
-        raise UserError(f"{path}: its summary.json says nothing of its data; it was not written by train.py")
+    if not summary.get("sessions") or not set(NEEDED) <= set(summary.get("data", ())):
+        raise UserError(f"{path}: its summary.json says too little of its data; it was not written by this train.py")
     return SavedRun(directory, config, summary)
 
 
@@ -79,6 +81,19 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, in
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{run.directory / name}: does not fit the run's config ({str(error).splitlines()[0]})") from None
     return model.eval(), name, step
+
+
+def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
+    """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
+    config = replace(run.config, limit_batches=limit, fabric=replace(run.config.fabric, devices=1, num_nodes=1, strategy="auto"))
+    fabric = build_fabric(config)
+    model, file, step = load_model(run, which)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    known = run.summary["data"]
+    data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
+    batches = build_eval_loader(config, data, images, fabric).epoch()
+    return evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True), file, step
 
 
 def load_data(run: SavedRun) -> DataSet:
