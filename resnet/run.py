@@ -46,7 +46,7 @@ from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_fi
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float:
     """Trains into `path`, or goes on there; in a sweep it says less on the screen.
 
-    Returns the held-out accuracy of the best checkpoint (of the last training record, where nothing was held out).
+    Returns sweep.objective, of the best checkpoint.
 
     Raises:
         UserError: before anything is written.
@@ -59,7 +59,8 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             fabric = build_fabric(config)
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
-            return objective(Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go())
+            summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
+            return objective(summary, config.sweep.objective)
         except Interrupted as error:
             tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
@@ -73,9 +74,9 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             leave(children)
 
 
-def objective(summary: dict[str, Any]) -> float:
-    """What a search maximises: never the test set."""
-    return float(summary["best"]["val/accuracy"] if summary["best"] else summary["last"].get("train/accuracy", 0.0))
+def objective(summary: dict[str, Any], name: str) -> float:
+    """What a search looks for: never the test set. Where nothing was held out, the last training record has it."""
+    return float(summary["best"][name] if summary["best"] else summary["last"].get(name.replace("val/", "train/"), 0.0))
 
 
 class Run:

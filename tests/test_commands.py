@@ -13,10 +13,13 @@ from PIL import Image
 from test_run import rows, summary
 
 from resnet.build import build_data
+from resnet.config import UserError
 from resnet.describe import receptive_field
 from resnet.models import ResNet
+from resnet.runs import export
 from resnet.runs.evaluate import calibration_error, share
 from resnet.runs.predict import read_image
+from resnet.runs.saved import open_run
 
 
 def call(folder, *arguments, status=0):
@@ -139,6 +142,15 @@ def test_export_gives_the_models_answers(folder, digits) -> None:
 
 
 @pytest.mark.slow
+def test_an_export_that_answers_otherwise_is_not_written(folder, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="class scores differ"):
+        export.export(open_run(folder / "outputs" / "a"), ["safetensors"], None, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow
 def test_describe_says_what_would_be_trained(folder) -> None:
     told = json.loads(call(folder, "describe", "data=digits", "epochs=8", "--json").stdout)
     kept = summary(folder / "outputs" / "a")
@@ -146,6 +158,7 @@ def test_describe_says_what_would_be_trained(folder) -> None:
     assert {name: sum(counts.values()) for name, counts in told["data"].items() if name in ("train", "val", "test")} == {
         name: kept["data"][name] for name in ("train", "val", "test")
     }
+    assert told["seconds_per_epoch"] > 0
     assert [stage["output"] for stage in told["stages"]] == [[16, 8, 8], [16, 8, 8], [32, 4, 4], [64, 2, 2], [10]]
     assert "did you mean model.layers" in call(folder, "describe", "layers=[1]", status=2).stderr
     assert "stages.2" in call(folder, "describe", "data=digits").stdout

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 from test_resume import assert_same, timeless
-from test_run import rows, summary
+from test_run import records, rows, summary
 from test_training import parts
 
 from resnet.training.probes import RECORDED, Probes
@@ -59,3 +59,14 @@ def test_they_are_recorded_drawn_and_change_nothing(train, tmp_path) -> None:
     with Image.open(probed / "probes.png") as picture:
         assert picture.size[1] > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
     assert not (plain / "probes.png").exists()
+
+
+@pytest.mark.slow
+def test_they_reach_wandb(train, tmp_path) -> None:
+    train("data=digits", "epochs=1", "model.layers=[1]", "name=a", "probes=[grad_norm]", "probe_every=5", "wandb.mode=offline")
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    told = [item["history"]["item"] for item in records(file) if item["type"] == "history"]
+    seen = {int(item["step"]): float(item["grad_norm/stem.0"]) for item in told if "grad_norm/stem.0" in item}
+    kept = {int(row["step"]): float(row["grad_norm/stem.0"]) for row in rows(tmp_path / "outputs" / "a") if row["grad_norm/stem.0"]}
+    assert seen == kept and list(kept) == [1, 5, 10]
+    assert list(file.parent.rglob("files/media/images/probes*.png"))
