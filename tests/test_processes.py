@@ -134,6 +134,9 @@ def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, fault
 
 @pytest.mark.slow
 def test_mistakes(train, tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time; time.sleep(2 * (os.environ.get('RANK') == '0'))"
+    )  # it comes last, and is heard
     assert "torchrun --nproc-per-node 2 train.py" in finish(torchrun(tmp_path, "-m", *SMALL, "seed=0,1"), 1)
     assert not (tmp_path / "multirun").exists()
     error = train("-m", *SMALL, "fabric.devices=2", "seed=0,1", status=2).stderr

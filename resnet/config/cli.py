@@ -4,6 +4,7 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -21,13 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import config_hash, flatten
-from resnet.config.launched import is_first_process, is_srun, started_processes
+from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
+GRACE = 10.0  # seconds in which the first process of several comes to say what all of them met
 
 
 class JobEnded(Exception):
@@ -133,7 +135,9 @@ def _end(status: int, hydra: HydraConf, stops: bool) -> None:
 
 def say(message: str) -> None:
     """A mistake or a failure, on standard error: each line as one of `error: `."""
-    if not is_first_process():  # which says the same
+    if not is_first_process():  # which says the same, unless torchrun, seeing this one end, ends it before it could
+        if is_torchrun():
+            time.sleep(GRACE)
         return
     print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
 
