@@ -104,15 +104,25 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--on-test", action="store_true", help="rank by a test metric all the same")
     compare.add_argument("--filter", default="", metavar="CONDITIONS", help="like 'lr>0.1 optimizer=sgd': only the runs that meet them all")
     compare.add_argument("--sort", metavar="KEY", help="by this key instead of the mean")
+    compare.add_argument(
+        "--group-by", default="", metavar="KEYS", help="like 'lr optimizer': one group for each of their values, over all else"
+    )
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write the page too: one file, with all runs, their curves and settings")
     compare.add_argument("--format", choices=("table", "csv", "markdown", "latex"), default="table")
     return parser
 
 
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.runs.comparison import comparison
+    from resnet.runs.comparison import as_data, compare_runs
 
-    chosen = arguments.metric, arguments.baseline, arguments.on_test, arguments.filter, arguments.sort
-    return {**comparison(arguments.paths, *chosen), "format": arguments.format}
+    by = arguments.group_by.split()
+    chosen = arguments.metric, arguments.baseline, arguments.on_test, arguments.filter, arguments.sort, by
+    comparison = compare_runs(arguments.paths, *chosen)
+    if arguments.html:
+        from resnet.runs.report import write_report
+
+        write_report(comparison, arguments.html)
+    return {**as_data(comparison), "format": arguments.format, "page": arguments.html and str(arguments.html)}
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:

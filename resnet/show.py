@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet.runs.comparison import as_csv, as_latex, as_markdown, cells, sparkline
+from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.tracking.lines import count, duration, percent
 
 

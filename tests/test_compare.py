@@ -9,8 +9,10 @@ from conftest import call
 from scipy import stats
 
 from resnet.config import UserError
-from resnet.runs.compare import Run, compare, filter_runs, find_runs, group_runs, in_words, seeds_to_settle
-from resnet.runs.comparison import as_csv, as_latex, as_markdown, cells, comparison, sparkline
+from resnet.runs.compare import compare, in_words, seeds_to_settle
+from resnet.runs.comparison import as_data, compare_runs
+from resnet.runs.grouping import Run, differing, filter_runs, find_runs, group_runs
+from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 
 
 def write(folder, name, lr, seed, accuracy, status="finished", **summary):
@@ -34,6 +36,10 @@ def sweep(tmp_path):
     return tmp_path
 
 
+def comparison(*arguments, **chosen):
+    return as_data(compare_runs(*arguments, **chosen))
+
+
 def groups(folder, metric="val/accuracy"):
     return group_runs(find_runs([folder]), metric)
 
@@ -41,7 +47,7 @@ def groups(folder, metric="val/accuracy"):
 def test_seeds_make_groups_and_paths_do_not(sweep) -> None:
     first, second = groups(sweep)
     assert (first.name, second.name) == ("lr=0.1", "lr=0.2")
-    assert first.values == dict(enumerate(ONE))
+    assert first.values == {str(seed): value for seed, value in enumerate(ONE)}
     assert first.interval == pytest.approx(stats.t.interval(0.95, 3, first.mean, stats.sem(ONE)))
 
 
@@ -67,6 +73,17 @@ def test_words_claim_no_more_than_the_interval(sweep) -> None:
     first, _, third = groups(sweep)
     assert in_words(compare(third, first, 2), "val/accuracy").endswith("4 of 4 seeds higher: higher in this setup")
     assert not {"significant", "equal"} & set(text.split())
+
+
+def test_no_spread_is_no_certainty(tmp_path) -> None:
+    """On a small test set seeds often tie; an interval of no width would resolve anything."""
+    for seed in range(3):
+        write(tmp_path, f"a-{seed}", 0.1, seed, 0.5)
+        write(tmp_path, f"b-{seed}", 0.2, seed, 0.75)
+    first, second = groups(tmp_path)
+    difference = compare(second, first, 1)
+    assert first.interval is None and not difference.is_resolved
+    assert in_words(difference, "val/accuracy") == "+25.00 points, no spread over 3 seeds, no interval"
 
 
 def test_seeds_to_settle_are_the_fewest_that_resolve_it(sweep) -> None:
@@ -132,6 +149,46 @@ def test_filters_take_what_meets_all_conditions(sweep) -> None:
         filter_runs(runs, "epoch=3")
     with pytest.raises(UserError, match="cannot be read"):
         filter_runs(runs, "lr~3")
+
+
+def test_grouped_by_a_key_all_else_is_averaged_over_and_paired(sweep) -> None:
+    for seed, value in enumerate(ONE):
+        write(sweep, f"wide-{seed}", 0.1, seed, value + 0.01, epochs=3)
+        config = yaml.safe_load((sweep / f"wide-{seed}" / "config.yaml").read_text())
+        (sweep / f"wide-{seed}" / "config.yaml").write_text(yaml.safe_dump({**config, "width": 32}))
+    result = comparison([sweep], "val/accuracy", by=["lr"])
+    first, second = result["groups"]
+    assert (first["name"], first["n"], second["name"], second["n"]) == ("lr=0.1", 8, "lr=0.2", 4)
+    assert first["mean"] == pytest.approx(sum(ONE) / 4 + 0.005) and first["deviation"] == pytest.approx(
+        stats.tstd([*ONE, *(v + 0.01 for v in ONE)])
+    )
+    low, high = stats.ttest_ind(OTHER, [*ONE, *(value + 0.01 for value in ONE)], equal_var=False).confidence_interval(0.95)
+    assert f"[{100 * low:+.2f}, {100 * high:+.2f}]: lower in this setup" in second["against_baseline"]
+    assert result["unit_of_runs"] == "runs" and not any("seed=range" in str(row["seeds_to_settle"]) for row in result["groups"])
+    assert "8 runs" in result["answer"] and any("lr=0.2 lacks" in line for line in result["cautions"])
+    with pytest.raises(UserError, match="no run has the key ler"):
+        comparison([sweep], "val/accuracy", by=["ler"])
+
+
+def test_a_class_stands_for_the_settings_that_come_with_it() -> None:
+    sgd, adam = {"_target_": "torch.optim.SGD", "momentum": 0.9}, {"_target_": "torch.optim.Adam", "betas": [0.9, 0.99]}
+    flat = [{f"optimizer.{key}": value for key, value in settings.items()} for settings in (sgd, adam, {**sgd, "momentum": 0.5})]
+    assert differing(flat[:2]) == [{"optimizer": "sgd"}, {"optimizer": "adam"}]
+    names = [{"optimizer": "sgd", "optimizer.momentum": 0.9}, {"optimizer": "adam", "optimizer.momentum": "missing"}]
+    assert differing(flat) == [*names, {"optimizer": "sgd", "optimizer.momentum": 0.5}]
+
+
+def test_the_answer_names_the_best_and_how_sure_it_is(sweep) -> None:
+    best = compare_runs([sweep], "val/accuracy", "lr=0.2")
+    told = as_data(best)["answer"]
+    assert told.startswith("lr=0.1 has the highest val/accuracy, 92.75 % (mean of 4 seeds); against the baseline, lr=0.2: +1.50 points")
+    assert told.endswith("3 of 4 seeds higher: not resolved with 4 seeds.")
+    assert best.changed(best.best) == "lr=0.2 -> 0.1"
+    assert comparison([sweep], "val/accuracy")["answer"].endswith("(mean of 4 seeds). 1 of 1 others may be as good: not resolved from it.")
+    for seed in range(4):
+        write(sweep, f"far-{seed}", 0.3, seed, ONE[seed] - 0.3 + 0.001 * seed)
+    assert "1 of 2 others may be as good" in comparison([sweep], "val/accuracy")["answer"]
+    assert "lowest val/loss" in comparison([sweep], "val/loss")["answer"]
 
 
 def test_sorted_by_a_key_and_in_latex(sweep) -> None:

@@ -46,7 +46,7 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load((self / CONFIG).read_text())
+        return yaml.load((self / CONFIG).read_text(), Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""A comparison as text: a table's cells, CSV, Markdown, LaTeX, and a curve in a line."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+def cells(result: dict[str, Any]) -> list[list[str]]:
+    """A header and a line per group."""
+    keys = list(result["groups"][0]["differing"])
+    is_share = result["metric"].endswith("accuracy")
+
+    def show(value: float) -> str:
+        return f"{100 * value:.2f}" if is_share else f"{value:.4f}"
+
+    def spread(row: dict[str, Any]) -> str:
+        if row["n"] == 1:
+            return f"one {result['unit_of_runs'].removesuffix('s')}, no interval"
+        if row["interval"] is None:
+            return " and ".join(show(value) for value in row["seeds"].values())
+        return f"[{show(row['interval'][0])}, {show(row['interval'][1])}]"
+
+    header = ["", *keys, f"{result['metric']}{' (%)' if is_share else ''}", "std", "n", "95 % interval", "against the baseline"]
+    rows = []
+    for rank, row in enumerate(result["groups"], 1):
+        deviation = "" if row["deviation"] is None else show(row["deviation"])
+        rows.append(
+            [str(rank), *row["differing"].values(), show(row["mean"]), deviation, str(row["n"]), spread(row), row["against_baseline"]]
+        )
+    return [header, *rows]
+
+
+def as_csv(result: dict[str, Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(cells(result))
+    return text.getvalue()
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in cells(result))
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def as_latex(result: dict[str, Any]) -> str:
+    """A booktabs table; in bold what may be the best: the best mean, and all that is not resolved from it."""
+    header, *rows = cells(result)
+    lines = []
+    for row, line in zip(result["groups"], rows, strict=True):
+        shown = [_escaped(cell) for cell in line[1:-1]]
+        mean = len(row["differing"])
+        shown[mean] = f"\\textbf{{{shown[mean]}}}" if row["may_be_best"] else shown[mean]
+        lines.append(" & ".join(shown) + r" \\")
+    numbers = sorted({row["n"] for row in result["groups"]})
+    seeds = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+    unit = result["unit_of_runs"]
+    caption = (
+        f"{result['metric']}, mean, standard deviation and 95 % t interval over n = {seeds} {unit}. "
+        f"Bold: the best mean and all that these {unit} do not resolve from it."
+    )
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escaped(caption)}}}",
+            rf"\begin{{tabular}}{{{'l' * len(result['groups'][0]['differing'])}rrrl}}",
+            r"\toprule",
+            " & ".join(_escaped(cell) for cell in header[1:-1]) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    """A cell that begins with a bracket would be an option of the line break before it."""
+    text = re.sub(r"([%_&#$])", r"\\\1", text)
+    return f"{{{text}}}" if text.startswith("[") else text
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """The course of a metric in one line of blocks, from its lowest to its highest value."""
+    if len(values) < 2 or max(values) == min(values):
+        return ""
+    shown = [values[index * (len(values) - 1) // (min(width, len(values)) - 1)] for index in range(min(width, len(values)))]
+    low, high = min(shown), max(shown)
+    return "".join("▁▂▃▄▅▆▇█"[int(7 * (value - low) / ((high - low) or 1))] for value in shown)
