@@ -118,11 +118,12 @@ def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
     by = arguments.group_by.split()
     chosen = arguments.metric, arguments.baseline, arguments.on_test, arguments.filter, arguments.sort, by
     comparison = compare_runs(arguments.paths, *chosen)
+    result = as_data(comparison)
     if arguments.html:
         from resnet.runs.report import write_report
 
-        write_report(comparison, arguments.html)
-    return {**as_data(comparison), "format": arguments.format, "page": arguments.html and str(arguments.html)}
+        write_report(comparison, result, arguments.html)
+    return {**result, "format": arguments.format, "page": arguments.html and str(arguments.html)}
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
+from resnet.config.hashing import flatten
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
@@ -32,6 +33,7 @@ from resnet.runs.directory import (
     RunDirectory,
     shortest,
 )
+from resnet.runs.grouping import Run as Finished
 from resnet.runs.identity import Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, TrackerError
@@ -240,8 +242,18 @@ class Run:
         title = " ".join(self.overrides) or self.config.name
         draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
         draw_probes(self.directory, title, [metric for metrics in RECORDED.values() for metric in metrics])
+        if not self.in_sweep:  # whose own page has all its runs
+            self._write_page(summary)
         tracker.finish({**summary, "links": links}, report)
         self.directory.write_summary(summary)
+
+    def _write_page(self, summary: dict[str, Any]) -> None:
+        from resnet.runs.comparison import as_data, compare_all
+        from resnet.runs.report import REPORT, write_report
+
+        own = Path(self.path)
+        comparison = compare_all([own], [Finished(self.path, flatten(self.directory.config), summary)], "val/accuracy")
+        write_report(comparison, as_data(comparison), self.directory / REPORT)
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""

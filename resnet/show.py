@@ -82,15 +82,17 @@ def comparison(result: dict[str, Any]) -> None:
     for row, line in zip(result["groups"], rows, strict=True):
         table.add_row(*map(escape, line), sparkline(row["curve"]))
     _print(table)
+    print(result["answer"])
     marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
     print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; sorted by {result['sorted_by']}{marked}")
-    for row in result["groups"]:
-        if row["seeds_to_settle"] is not None:
-            seeds = row["seeds_to_settle"]
-            print(f"{row['name']}: 'seed=range({seeds})' would settle it, if difference and spread stay as they are")
+    if result["settle"]:
+        print("to settle what is not resolved, if differences and spreads stay as they are:")
+        print("\n".join(f"  {command}" for command in result["settle"]))
     for name, lines in (("left out", result["left_out"]), ("mind", result["cautions"])):
         for line in lines:
             print(f"{name}: {line}")
+    if result["page"]:
+        print(f"page: {result['page']}")
 
 
 def _table(*columns: str) -> Table:

@@ -18,10 +18,25 @@ from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 def write(folder, name, lr, seed, accuracy, status="finished", **summary):
     directory = folder / name
     directory.mkdir(parents=True)
-    config = {"name": name, "seed": seed, "lr": lr, "epochs": 3, "optimizer": {"lr": lr}, "data": {"root": f"/somewhere/{name}"}}
+    config = {
+        "name": name,
+        "seed": seed,
+        "lr": lr,
+        "epochs": 3,
+        "optimizer": {"lr": lr},
+        "sweep": {"name": "mine"},
+        "data": {"root": f"/somewhere/{name}"},
+    }
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     best = {"step": 3, "val/accuracy": accuracy, "val/loss": 1 - accuracy}
-    kept = {"status": status, "best": best, "test": {"accuracy": accuracy - 0.01, "loss": 0.5}, "commit": {"sha": "a", "dirty": False}}
+    kept = {
+        "status": status,
+        "error": None,
+        "overrides": [f"lr={lr}", f"seed={seed}"],
+        "best": best,
+        "test": {"accuracy": accuracy - 0.01, "loss": 0.5},
+        "commit": {"sha": "a", "dirty": False},
+    }
     (directory / "summary.json").write_text(json.dumps({**kept, **summary}))
 
 

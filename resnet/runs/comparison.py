@@ -1,5 +1,6 @@
 """Runs compared: found, grouped, ranked, each group against a baseline; the one source of what terminal, page and files say."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from resnet.runs.grouping import Group, Run, cautions, filter_runs, find_runs, g
 class Comparison:
     """`groups` are those that have a value, in their order; `names` tells them by what differs from the baseline."""
 
+    paths: Sequence[Path]
     metric: str
-    on_test: bool
+    chooses: bool  # a best group; False where that would be by the test set, unasked
     by: Sequence[str]
     sorted_by: str
     runs: list[Run]
@@ -23,6 +25,10 @@ class Comparison:
     baseline: Group
     best: Group
     left_out: list[str]
+
+    @property
+    def on_test(self) -> bool:
+        return self.metric.startswith("test/")
 
     @property
     def num_comparisons(self) -> int:
@@ -48,7 +54,7 @@ def compare_runs(
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
-    """The groups, best first or by a key; the baseline is the first one found, where none is named.
+    """Of the runs in these folders; the baseline is the first group found, where none is named.
 
     Raises:
         UserError: nothing to compare, no such key or baseline, or a ranking by a test metric that was not asked for by name.
@@ -57,18 +63,36 @@ def compare_runs(
         raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(METRICS)}")
     if metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
-    runs = filter_runs(find_runs(paths), conditions)
+    return _compared(paths, filter_runs(find_runs(paths), conditions), metric, True, baseline, sort, by)
+
+
+def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str) -> Comparison:
+    """Of runs at hand, by a held-out metric. Where nothing was held out: test accuracies in the order found, and none is the best."""
+    has_held_out = any(run.value(metric) is not None for run in runs)
+    return _compared(paths, runs, metric if has_held_out else "test/accuracy", has_held_out)
+
+
+def _compared(
+    paths: Sequence[Path],
+    runs: Sequence[Run],
+    metric: str,
+    chooses: bool,
+    baseline: str | None = None,
+    sort: str | None = None,
+    by: Sequence[str] = (),
+) -> Comparison:
     groups = group_runs(runs, metric, by)
     counted = [group for group in groups if group.values]
     if not counted:
         raise UserError(f"no finished run with a {metric} among {len(runs)}")
-    ranked = sorted(counted, key=lambda group: group.mean if metric.endswith("loss") else -group.mean)
+    ranked = sorted(counted, key=lambda group: group.mean if metric.endswith("loss") else -group.mean) if chooses else counted
     return Comparison(
+        paths=paths,
         metric=metric,
-        on_test=metric.startswith("test/"),
+        chooses=chooses,
         by=by,
-        sorted_by=sort or metric,
-        runs=runs,
+        sorted_by=sort or (metric if chooses else "the order found"),
+        runs=list(runs),
         groups=ranked if sort is None else _sorted(ranked, sort),
         baseline=_baseline(counted, baseline),
         best=ranked[0],
@@ -102,17 +126,20 @@ def order_of(value: Any) -> tuple[bool, float, str]:
 def as_data(comparison: Comparison) -> dict[str, Any]:
     """Plain values: what --json prints, and what the tables are made of."""
     groups = comparison.groups
+    rows = [_row(comparison, group) for group in groups]
     return {
         "answer": answer(comparison),
         "metric": comparison.metric,
         "on_test": comparison.on_test,
+        "chooses": comparison.chooses,
         "runs": len(comparison.runs),
         "unit_of_runs": comparison.unit_of_runs,
         "sorted_by": comparison.sorted_by,
         "baseline": comparison.baseline.name,
-        "groups": [_row(comparison, group) for group in groups],
+        "groups": rows,
         "left_out": comparison.left_out,
         "cautions": [*cautions(comparison.runs), *unmatched(groups)],
+        "settle": _settling(comparison, rows),
         "ignored": f"all but {', '.join(comparison.by)}" if comparison.by else "seed, paths and hosts",
     }
 
@@ -121,6 +148,7 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
     baseline, number = comparison.baseline, comparison.num_comparisons
     difference = None if group is baseline else compare(group, baseline, number)
     is_open = difference is not None and not difference.is_resolved and not comparison.by
+    settle = seeds_to_settle(group, baseline, number) if is_open else None
     return {
         "name": group.name,
         "changed": comparison.changed(group),
@@ -132,17 +160,37 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
         "seeds": dict(sorted(group.values.items(), key=lambda item: (int(item[0].split()[0]), item[0]))),
         "against_baseline": "baseline" if difference is None else in_words(difference, comparison.metric, comparison.unit_of_runs),
         "is_resolved": None if difference is None else difference.is_resolved,
-        "seeds_to_settle": seeds_to_settle(group, baseline, number) if is_open else None,
-        "may_be_best": group is comparison.best or not compare(group, comparison.best, number).is_resolved,
+        "seeds_to_settle": settle,
+        "command": None if settle is None else command(group.runs[0], settle),
+        "may_be_best": comparison.chooses and _may_be_best(comparison, group),
         "curve": [value for _, value in group.runs[0].curve(comparison.metric.replace("test/", "val/"))],
         "parameters": group.runs[0].summary.get("parameters"),
         "paths": [run.path for run in group.runs],
     }
 
 
+def _settling(comparison: Comparison, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The commands that would settle what is open, if differences and spreads stay: the baseline's, then each group's."""
+    commands = [row["command"] for row in rows if row["command"]]
+    most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)
+    return [command(comparison.baseline.runs[0], most), *commands] if commands else []
+
+
+def _may_be_best(comparison: Comparison, group: Group) -> bool:
+    return group is comparison.best or not compare(group, comparison.best, comparison.num_comparisons).is_resolved
+
+
+def command(run: Run, seeds: int) -> str:
+    """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
+    kept = [text for text in run.summary.get("overrides", []) if not text.startswith("seed=")]
+    return shlex.join(["python", "train.py", "-m", *kept, f"seed=range({seeds})", f"sweep.name={run.config['sweep.name']}"])
+
+
 def answer(comparison: Comparison) -> str:
     """In a sentence: which group is best, by how much, how sure."""
     best, metric = comparison.best, comparison.metric
+    if not comparison.chooses:
+        return f"Nothing was held out, so none is chosen: {metric} of {len(comparison.groups)} group(s), in the order found."
     name, number = best.name, len(best.values)
     value = f"{100 * best.mean:.2f} %" if metric.endswith("accuracy") else f"{best.mean:.4f}"
     seeds = f"mean of {number} {comparison.unit_of_runs}" if number > 1 else f"one {comparison.unit_of_runs.removesuffix('s')}"
@@ -156,7 +204,7 @@ def answer(comparison: Comparison) -> str:
         first += f"; against the baseline, {comparison.baseline.name}: {in_words(difference, metric, comparison.unit_of_runs)}"
         if len(others) == 1:
             return f"{first}."
-    unresolved = sum(not compare(group, best, comparison.num_comparisons).is_resolved for group in others)
+    unresolved = sum(_may_be_best(comparison, group) for group in others)
     if unresolved == 0:
         return f"{first}. All others are {worse} in this setup."
     return f"{first}. {unresolved} of {len(others)} others may be as good: not resolved from it."

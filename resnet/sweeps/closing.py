@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet.runs.directory import FINISHED, RunDirectory, shortest
+from resnet.runs.directory import FINISHED, DirectoryError, RunDirectory, shortest
+from resnet.runs.grouping import find_runs
 from resnet.sweeps.grid import differing
 from resnet.tracking.lines import duration, percent
 
@@ -30,11 +31,27 @@ def close(directory: Path, ids: Sequence[str], objective: str) -> bool:
     where = shortest(directory.resolve())
     rest = "" if len(finished) == len(runs) else "; the same command skips these and goes on with the others"
     screen.print(f"{where}: {len(finished)} of {len(runs)} jobs finished{rest}", markup=False, soft_wrap=True)
+    if finished:
+        screen.print(f"report: {_report(directory, objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
     if Path("wandb").is_dir():
         screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == len(runs)
+
+
+def _report(directory: Path, objective: str) -> str:
+    """The path of the page; of all runs in the sweep's folder, those of earlier and larger grids too."""
+    from resnet.runs.comparison import as_data, compare_all
+    from resnet.runs.report import REPORT, write_report
+
+    paths = [Path(shortest(directory.resolve()))]
+    comparison = compare_all(paths, find_runs(paths), objective)
+    try:
+        write_report(comparison, as_data(comparison), directory / REPORT)
+    except DirectoryError as error:
+        return str(error)
+    return shortest((directory / REPORT).resolve())
 
 
 def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: str) -> Table:

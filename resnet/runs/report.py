@@ -1,0 +1,178 @@
+"""The comparison as a page: one HTML file that holds all it shows, and asks no network for anything."""
+
+import base64
+import hashlib
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import correlation, mean, pvariance
+from typing import Any
+
+from resnet.runs.charts import COSTS, DOCUMENT, MOST_INTERVALS, charts, look
+from resnet.runs.comparison import Comparison, order_of
+from resnet.runs.directory import FINISHED, RunDirectory
+from resnet.runs.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying
+from resnet.runs.tables import cells
+
+REPORT = "report.html"
+PARTS = Path(__file__).parent / "page"
+CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")
+MOST_POINTS = 60_000  # of all curves of a metric: longer ones are thinned, which the page says
+FEWEST_POINTS = 50  # that are kept of a curve
+PARALLEL_RUNS, PARALLEL_KEYS = 20, 3  # from which parallel coordinates are drawn
+ASSOCIATION_GROUPS = 30  # from which the keys' associations are shown
+
+
+def write_report(comparison: Comparison, result: dict[str, Any], file: Path) -> None:
+    """The same bytes for the same runs; `result` is the comparison as data. The folder that it goes to must be there."""
+    content = page(comparison, result).encode()
+    RunDirectory(file.parent).write(file.name, lambda target: target.write(content))
+
+
+def page(comparison: Comparison, result: dict[str, Any]) -> str:
+    from bokeh.resources import Resources
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    counted = [run for group in comparison.groups for run in group.runs]
+    settings = differing([run.config for run in comparison.runs])
+    keys = [*settings[0], *(["seed"] if len({run.seed for run in comparison.runs}) > 1 else [])]
+    has_parallel = len(counted) >= PARALLEL_RUNS and len(settings[0]) >= PARALLEL_KEYS
+    document, places = charts(comparison, [*settings[0]] if has_parallel else [])
+    curves, stride = _curves(counted)
+    data = {
+        "metric": comparison.metric,
+        "groups": _groups(comparison, result["groups"], counted),
+        "curves": curves,
+        "places": places,
+        "documents": {DOCUMENT: document},
+    }
+    bokeh, script = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw), (PARTS / "page.js").read_text()
+    environment = Environment(
+        loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # and not sorted: Bokeh defines a model where it first comes up
+    return environment.get_template("page.html").render(
+        result=result,
+        where=sorted({str(path) for path in comparison.paths}),
+        header=cells(result)[0],
+        rows=cells(result)[1:],
+        looks=[look(rank) for rank in range(len(result["groups"]))],
+        most_intervals=MOST_INTERVALS,
+        machines=_machines(comparison.runs),
+        stride=stride,
+        curve_metrics=[metric for metric in CURVES if metric in curves["runs"]],
+        has_parallel=has_parallel,
+        costs=[name for name in COSTS if name in places[0]["roots"].values()],
+        associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
+        run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations", "seconds"],
+        runs=[_run_row(run, keys, counted) for run in comparison.runs],
+        failed=[run for run in comparison.runs if run.summary["status"] != FINISHED],
+        constant=_constant(comparison.runs),
+        ignored=sorted(IGNORED),
+        data=data,
+        bokeh=bokeh,
+        script=script,
+        style=(PARTS / "page.css").read_text(),
+        hashes=[_hash(bokeh), _hash(script)],
+    )
+
+
+def _hash(script: str) -> str:
+    """What the page's content security policy allows: these scripts and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], counted: Sequence[Run]) -> list[dict[str, Any]]:
+    """Names, looks, runs by their number, and the settings that not all groups share; one that is lacking stays out."""
+    numbers = {run.path: number for number, run in enumerate(counted)}
+    configs = [group.runs[0].config for group in comparison.groups]
+    varied = varying(configs)
+    return [
+        {
+            "name": row["changed"],
+            "look": look(rank),
+            "runs": [numbers[path] for path in row["paths"]],
+            "settings": {key: text_of(configs[rank][key]) for key in varied if key in configs[rank]},
+        }
+        for rank, row in enumerate(rows)
+    ]
+
+
+def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
+    """Per metric a curve per run, as the number of its list of steps and its values; and the largest stride that one was thinned by."""
+    steps: dict[str, int] = {}
+    most, largest = max(MOST_POINTS // max(len(runs), 1), FEWEST_POINTS), 1
+    found: dict[str, list[Any]] = {}
+    for metric in CURVES:
+        lines = [run.curve(metric) for run in runs]
+        if not any(lines):
+            continue
+        found[metric] = []
+        for line in lines:
+            stride = -(-len(line) // most) or 1
+            largest = max(largest, stride)
+            kept = line[::-stride][::-1]  # the last point stays
+            number = steps.setdefault(json.dumps([int(step) for step, _ in kept]), len(steps))
+            found[metric].append([number, [float(f"{value:.5g}") for _, value in kept]])
+    return {"steps": [json.loads(text) for text in steps], "runs": found}, largest
+
+
+def _machines(runs: Sequence[Run]) -> list[str]:
+    """Commit, device and torch of the runs, each once."""
+    told = []
+    for run in runs:
+        commit = run.summary.get("commit") or {}
+        dirty = " with changed files" if commit.get("dirty") else ""
+        sessions = run.summary.get("sessions") or [{}]
+        device, torch = (sessions[-1].get(key, "unknown") for key in ("device", "torch"))
+        told.append(f"commit {str(commit.get('sha', 'unknown'))[:8]}{dirty}, {device}, torch {torch}")
+    return list(dict.fromkeys(told))
+
+
+def _run_row(run: Run, keys: Sequence[str], counted: Sequence[Run]) -> dict[str, Any]:
+    """Cells as text, and what they are sorted by."""
+    summary = run.summary
+    held_out, test = run.value("val/accuracy"), run.value("test/accuracy")
+    costs = [summary.get(key) for key in ("parameters", "flops", "seconds")]
+    cells: list[tuple[str, Any]] = [(run.path, run.path), (summary["status"], summary["status"])]
+    cells += [(text_of(run.setting(key)), _sort_value(run.setting(key))) for key in keys]
+    cells += [("" if value is None else f"{100 * value:.2f}", value) for value in (held_out, test)]
+    cells += [("" if value is None else f"{value:,.0f}", value) for value in costs]
+    return {"number": counted.index(run) if run in counted else -1, "cells": cells}
+
+
+def _sort_value(value: Any) -> Any:
+    is_text, number, text = order_of(value)
+    return text if is_text else number
+
+
+def _constant(runs: Sequence[Run]) -> dict[str, str]:
+    varied = {key for key in varying([run.config for run in runs])}
+    return {key: text_of(value) for key, value in sorted(runs[0].config.items()) if key not in varied and not is_ignored(key)}
+
+
+def associations(comparison: Comparison) -> list[tuple[str, str, float]]:
+    """(key, kind, size) of the rank association between a setting and the groups' means, the strongest first.
+
+    Spearman's coefficient for what has an order (-1..1); for the rest the share of the ranks' variance that lies between its values (0..1).
+    """
+    found = []
+    for key in comparison.groups[0].differing:
+        known = [(group.differing[key], group.mean) for group in comparison.groups if group.differing[key] not in (MISSING, None)]
+        orders = [order_of(value) for value, _ in known]
+        if len(set(orders)) < 2:
+            continue
+        own, ranks = _ranks(orders), _ranks([mean for _, mean in known])
+        if any(is_text for is_text, _, _ in orders):
+            parts = [mean(rank for rank, other in zip(ranks, own, strict=True) if other == place) for place in own]
+            found.append((key, "share of rank variance", pvariance(parts) / (pvariance(ranks) or 1)))
+        elif len(set(ranks)) > 1:
+            found.append((key, "Spearman", correlation(own, ranks)))
+    return sorted(found, key=lambda row: -abs(row[2]))
+
+
+def _ranks(values: Sequence[Any]) -> list[float]:
+    """From 1; of equal values the mean of theirs."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]
