@@ -11,6 +11,8 @@ from rich.table import Table
 from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.tracking.lines import count, duration, percent
 
+WIDE = 10_000  # columns
+
 
 def nothing(result: Any) -> None:
     """The command has shown what it did."""
@@ -77,11 +79,14 @@ def comparison(result: dict[str, Any]) -> None:
         return
     header, *rows = cells(result)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in (*header, "course"):
+    for name in (*header[:-1], "course"):
         table.add_column(name, overflow="fold")
     for row, line in zip(result["groups"], rows, strict=True):
-        table.add_row(*map(escape, line), sparkline(row["curve"]))
+        table.add_row(*map(escape, line[:-1]), sparkline(row["curve"]))
     _print(table)
+    if len(rows) > 1:
+        print(f"against the baseline, {result['baseline']}:")
+        print("\n".join(f"  {line[0]}: {line[-1]}" for line in rows) + "\n")
     print(result["answer"])
     marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
     print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; sorted by {result['sorted_by']}{marked}")
@@ -103,7 +108,7 @@ def _table(*columns: str) -> Table:
 
 
 def _print(*tables: Table) -> None:
-    screen = Console(highlight=False)
+    screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding where nobody looks
     for table in tables:
         screen.print()
         screen.print(table)

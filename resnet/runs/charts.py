@@ -166,7 +166,7 @@ def _curves() -> "figure":
 
 
 def _scatter(comparison: Comparison, source: "ColumnDataSource", column: str) -> "figure":
-    from bokeh.models import BasicTicker, HoverTool, LogTicker, NumeralTickFormatter
+    from bokeh.models import BasicTicker, HoverTool, LogTicker, NoOverlap, NumeralTickFormatter
 
     label = COSTS[column]
     known = [value for value in source.data[column] if value]
@@ -174,6 +174,7 @@ def _scatter(comparison: Comparison, source: "ColumnDataSource", column: str) ->
     plot = _figure(height=260, tools="", x_axis_type=kind, x_axis_label=label, y_axis_label=unit(comparison.metric))
     plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
     plot.xaxis.ticker = (LogTicker if kind == "log" else BasicTicker)(desired_num_ticks=4)
+    plot.xaxis.major_label_policy = NoOverlap()
     points = plot.scatter(column, "value", source=source, color="color", marker="marker", size=8, fill_alpha=0.5, nonselection_alpha=0.08)
     tooltips = [("group", "@group"), ("seed", "@seed"), (label, f"@{column}{{0,0}}"), (comparison.metric, "@value{0.[0000]}")]
     plot.add_tools(HoverTool(renderers=[points], tooltips=tooltips))

@@ -233,4 +233,4 @@ def unmatched(groups: Sequence[Group]) -> list[str]:
 
 
 def text_of(value: Any) -> str:
-    return "null" if value is None else str(value).replace(" ", "")
+    return "null" if value is None else str(value).replace(" ", "") if isinstance(value, list) else str(value)

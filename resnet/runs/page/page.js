@@ -139,21 +139,28 @@ const formats = {
 async function copy(button) {
   const lines = [...element(button.dataset.table).rows].filter((line) => !line.hidden);
   const text = formats[button.dataset.copy](lines.map((line) => [...line.cells].map((cell) => cell.textContent.trim()))) + "\n";
-  const area = Object.assign(document.createElement("textarea"), { value: text });
-  await navigator.clipboard?.writeText(text).catch(() => null) ?? null;
-  if (!window.isSecureContext) { document.body.append(area); area.select(); document.execCommand("copy"); area.remove(); }
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else copyOldWay(text); // a page from a plain http server has no clipboard
   button.after(Object.assign(document.createElement("span"), { textContent: " copied", role: "status" }));
   setTimeout(() => button.nextSibling?.remove(), 1500);
 }
 
+function copyOldWay(text) {
+  const area = Object.assign(document.createElement("textarea"), { value: text });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
 async function start() {
   await Bokeh.embed.embed_items(data.documents, data.places);
-  const models = Bokeh.documents[0];
-  const plots = (name) => models.get_model_by_name(name);
-  const ink = () => { // what the style sheet cannot reach
-    const color = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-    for (const renderer of [...models._all_models.values()].filter((model) => model.name === "ink")) renderer.glyph.text_color = { value: color };
-    for (const root of models.roots()) root.change.emit();
+  const plots = (name) => Bokeh.documents[0].get_model_by_name(name);
+  const texts = ["intervals", "parallel"].flatMap((name) => plots(name)?.renderers ?? []).filter((renderer) => renderer.name === "ink");
+  const ink = () => { // the text among the glyphs, which the style sheet cannot reach
+    const style = getComputedStyle(document.documentElement);
+    const [color, ground] = ["--ink", "--ground"].map((name) => ({ value: style.getPropertyValue(name).trim() }));
+    for (const { glyph } of texts) Object.assign(glyph, { text_color: color, background_fill_color: ground, background_fill_alpha: { value: 0.6 } });
   };
   for (const select of ["one", "other"]) element(select)?.append(...data.groups.map((group, index) => new Option(`${index + 1}. ${group.name}`, index)));
   for (const name of ["metric", "shown", "smooth"]) control(name, () => drawCurves(plots));
@@ -171,7 +178,7 @@ async function start() {
     drawRuns(plots);
   });
   element("clear")?.addEventListener("click", () => { keep("brush", ""); keep("filter", ""); element("filter").value = ""; drawRuns(plots); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ink);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload()); // the charts take their colours when they are drawn
   ink();
   if (element("metric")) drawCurves(plots);
   if (element("one")) drawDifference();
