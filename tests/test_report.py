@@ -34,7 +34,10 @@ def write(folder, number, seed, epochs=5, status="finished", name="digits", **se
     rows = [f"{10 * epoch},{epoch},{1 / epoch},{accuracy * (1 - 0.5**epoch)}" for epoch in range(1, epochs + 1)]
     (directory / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/accuracy", *rows, ""]))
     error = None if status == "finished" else "ValueError: the loss <is> nan"
-    best, sizes = {"step": 10 * epochs, "val/accuracy": accuracy, "val/loss": 0.1}, {"parameters": 1000 * number + 1000, "flops": 5_000_000}
+    best, sizes = (
+        {"step": 10 * epochs, "val/accuracy": accuracy, "val/loss": 0.1},
+        {"parameters": 1000 * number + 1000, "flops": {"forward": 5_000_000, "training": 15_000_000}},
+    )
     kept = {"status": status, "error": error, "overrides": [f"lr={settings['lr']}"], "best": best, **sizes, "seconds": 10.0 + number}
     kept |= {"test": {"accuracy": accuracy - 0.01, "loss": 0.5}, "commit": {"sha": "0123456789", "dirty": False}}
     (directory / "summary.json").write_text(json.dumps({**kept, "sessions": [{"torch": "2", "device": "cpu"}]}))

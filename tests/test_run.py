@@ -32,7 +32,16 @@ def test_a_run_leaves_a_whole_record(train, tmp_path) -> None:
     done = train(*QUICK, "name=a")
     directory = tmp_path / "outputs" / "a"
     names = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()}
-    expected = {"config.yaml", "metrics.csv", "summary.json", "train.log", "curves.png", "checkpoints/last.pt", "checkpoints/previous.pt"}
+    expected = {
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "train.log",
+        "curves.png",
+        "report.html",
+        "checkpoints/last.pt",
+        "checkpoints/previous.pt",
+    }
     expected |= {"checkpoints/best.pt"}
     assert names - {".lock"} == expected
     kept = summary(directory)

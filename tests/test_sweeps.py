@@ -48,6 +48,7 @@ def test_mistakes_of_all_jobs_come_together_and_nothing_starts(train, tmp_path) 
 def test_the_same_command_skips_what_is_finished_and_a_larger_grid_adds_to_it(train, tmp_path) -> None:
     first = train(*GRID).stdout
     assert "multirun/s: 4 of 4 jobs finished" in first and first.count("waiting") == 4
+    assert "report: multirun/s/report.html" in first and 'data-run="3"' in (tmp_path / "multirun" / "s" / "report.html").read_text()
     told = runs(tmp_path)
     larger = train(*GRID, "seed=0,1").stdout
     assert "multirun/s: 8 of 8 jobs finished" in larger and larger.count("this run is finished") == 4

@@ -87,7 +87,7 @@ def _runs_source(comparison: Comparison, keys: Sequence[str]) -> "ColumnDataSour
         "value": values,
         "color": [look(rank)[0] for rank, _, _ in runs],
         "marker": [look(rank)[1] for rank, _, _ in runs],
-        **{name: [run.summary.get(name) for _, _, run in runs] for name in COSTS},
+        **{name: [run.cost(name) for _, _, run in runs] for name in COSTS},
     }
     if keys:
         axes = [axis([run.setting(key) for _, _, run in runs]) for key in keys] + [axis(values)]

@@ -51,6 +51,11 @@ class Run:
         kept = self.summary.get("best") if part == "val" else self.summary.get("test")
         return (kept or {}).get(metric if part == "val" else name)
 
+    def cost(self, name: str) -> float | None:
+        """Parameters, seconds, or flops: operations of an image, forward."""
+        found = self.summary.get(name)
+        return found["forward"] if name == "flops" and found else found
+
     def setting(self, key: str) -> Any:
         """Of a key, or of a group with a _target_: its class in small letters, like sgd. MISSING where the config has neither."""
         if key in self.config:

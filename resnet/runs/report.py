@@ -134,7 +134,7 @@ def _run_row(run: Run, keys: Sequence[str], counted: Sequence[Run]) -> dict[str,
     """Cells as text, and what they are sorted by."""
     summary = run.summary
     held_out, test = run.value("val/accuracy"), run.value("test/accuracy")
-    costs = [summary.get(key) for key in ("parameters", "flops", "seconds")]
+    costs = [run.cost(name) for name in COSTS]
     cells: list[tuple[str, Any]] = [(run.path, run.path), (summary["status"], summary["status"])]
     cells += [(text_of(run.setting(key)), _sort_value(run.setting(key))) for key in keys]
     cells += [("" if value is None else f"{100 * value:.2f}", value) for value in (held_out, test)]
