@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["resnet.run", "resnet.runs.export", "resnet.runs.evaluate", "resnet.describe", "resnet.tracking.wandb", "torchvision"]
-HEAVY += ["hydra", "matplotlib.figure", "sklearn.metrics", "scipy.stats", "torch._dynamo"]
+HEAVY += ["hydra", "matplotlib.figure", "sklearn.metrics", "scipy.stats", "torch._dynamo", "optuna"]
 
 
 def run(folder: Path, environment: dict[str, str], arguments: list[str], outputs: tuple[Path, Path]) -> None:
