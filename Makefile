@@ -38,4 +38,4 @@ format: setup ## format the code
 
 lock: ## resolve requirements.lock anew, for every platform
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra export --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra export --extra search --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock

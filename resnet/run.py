@@ -1,5 +1,6 @@
 """One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
 
+import os
 import secrets
 import signal
 import sys
@@ -45,10 +46,10 @@ from resnet.training.probes import RECORDED, Probes
 from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_first, tell_failure, together
 
 
-def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float:
+def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
     """Trains into `path`, or goes on there; in a sweep it says less on the screen.
 
-    Returns sweep.objective, of the best checkpoint.
+    Returns sweep.objective of the best checkpoint, for a search; None where nothing is held out.
 
     Raises:
         UserError: before anything is written.
@@ -62,7 +63,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
             summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
-            return objective(summary, config.sweep.objective)
+            return summary["best"] and summary["best"][config.sweep.objective]
         except Interrupted as error:
             tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
@@ -74,11 +75,6 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             raise
         finally:
             leave(children)
-
-
-def objective(summary: dict[str, Any], name: str) -> float:
-    """What a search looks for: never the test set. Where nothing was held out, the last training record has it."""
-    return float(summary["best"][name] if summary["best"] else summary["last"].get(name.replace("val/", "train/"), 0.0))
 
 
 class Run:
@@ -172,7 +168,7 @@ class Run:
             "error": None,
             **record.description(self.config, parts, facts),
             "config_hash": config_hash(self.config),
-            "wandb_run": before.get("wandb_run") or secrets.token_hex(4),
+            "wandb_run": before.get("wandb_run") or _wandb_run(),
             "sessions": [*before.get("sessions", []), session],
         }
         tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
@@ -285,6 +281,11 @@ class Run:
             self.directory.write_summary(summary)
         with suppress(OSError, DirectoryError):
             tracker.fail(summary)
+
+
+def _wandb_run() -> str:
+    """The id of a new W&B run; in a sweep of W&B's own, its agent has one already and takes no other."""
+    return os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else secrets.token_hex(4)
 
 
 class Recorded(Tracker):

@@ -7,17 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["resnet.run", "resnet.runs.export", "resnet.runs.evaluate", "resnet.describe", "resnet.tracking.wandb", "torchvision"]
-HEAVY += [
-    "hydra",
-    "matplotlib.figure",
-    "sklearn.metrics",
-    "scipy.stats",
-    "torch._dynamo",
-    "bokeh.plotting",
-    "bokeh.models",
-    "jinja2",
-    "resnet.runs.report",
-]
+HEAVY += ["hydra", "matplotlib.figure", "sklearn.metrics", "scipy.stats", "torch._dynamo", "optuna"]
+HEAVY += ["bokeh.plotting", "bokeh.models", "jinja2", "resnet.runs.report"]
 
 
 def run(folder: Path, environment: dict[str, str], arguments: list[str], outputs: tuple[Path, Path]) -> None:

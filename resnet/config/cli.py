@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import config_hash, flatten
@@ -29,15 +30,8 @@ from resnet.config.suggest import nearest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
+EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
 GRACE = 10.0  # seconds in which the first process of several comes to say what all of them met
-
-
-class JobEnded(Exception):
-    """A job of a sweep that ended badly and has said so; the other jobs go on."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"exit status {status}")
-        self.status = status
 
 
 def run_id(*, _root_: Any) -> str:
@@ -66,9 +60,7 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
     except UserError as error:
         say(str(error))
         raise SystemExit(MISTAKE) from None
-    except JobEnded as error:
-        raise SystemExit(error.status) from None
-    except Exception as error:  # of Hydra, while it composed: a job ends with JobEnded or SystemExit
+    except Exception as error:  # of Hydra, while it composed: a job ends with SystemExit
         if wants_traceback:
             raise
         say(explain(error, sys.argv[1:]))
@@ -126,11 +118,9 @@ def _one_job(processes: int | str) -> str:
 
 
 def _end(status: int, hydra: HydraConf, stops: bool) -> None:
-    """Of a job. In a grid the others go on and the closing table tells of it; a search is told by an exception."""
+    """Of a job. In a sweep the others go on and the closing table tells of it; a search is told by the result that is missing."""
     if hydra.mode != RunMode.MULTIRUN or stops:
         raise SystemExit(status) from None
-    if not hydra.sweeper["_target_"].endswith("BasicSweeper"):
-        raise JobEnded(status) from None
 
 
 def say(message: str) -> None:
@@ -169,7 +159,9 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; write key=value, and quote what your shell would change, like 'model.layers=[3,3,3]'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.partition("/")
+        if extra := EXTRAS.get(error.missing_cfg_file):
+            return f"{error.missing_cfg_file}: it is not installed; pip install -e '.[{extra}]'"
+        group, option = re.fullmatch("(hydra/[^/]*|[^/]*)/?(.*)", error.missing_cfg_file).groups()  # type: ignore[union-attr]
         choices = _options(group)
         return f"{group}={option}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
     if match := re.match(r"Ambiguous value for argument '(.*)'", first_line):
@@ -179,8 +171,12 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     ):
         key = match[1].split("=")[0].strip("+~")
         return f"{key}: unknown key{nearest(key, _known_keys(arguments))}"
+    if isinstance(error, ConfigCompositionException) and (match := re.match(r"Error merging override (.*)", first_line)):
+        return f"{match[1]}: {str(error.__cause__).splitlines()[0]}"
     if isinstance(error, TypeError | ValueError):
         return f"{first_line}; a group takes one of its options, as in model=resnet20 (--help lists them)"
+    if isinstance(error, ConfigAttributeError):
+        return f"{error.full_key}: unknown key{nearest(str(error.full_key), all_keys())}"
     return f"{key}: {first_line}" if (key := getattr(error, "full_key", None)) else first_line
 
 

@@ -13,6 +13,7 @@ NORMS = ("batch", "group", "none")
 DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PROBES = ("grad_norm", "activation_stats", "update_ratio")
+OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
@@ -105,7 +106,7 @@ class SweepConfig:
     name: str
     preflight: bool = True
     on_failure: str = limited(default="continue", choices=("continue", "stop"))
-    objective: str = limited(default="val/accuracy", choices=("val/accuracy", "val/loss"))
+    objective: str = limited(default="val/accuracy", choices=tuple(OBJECTIVES))
 
 
 @dataclass(kw_only=True)

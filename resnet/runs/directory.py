@@ -173,6 +173,11 @@ class RunDirectory:
         self.write(SUMMARY, lambda file: file.write(text.encode() + b"\n"))
 
 
+def run_ids(directory: Path) -> list[str]:
+    """The runs that a sweep's directory holds."""
+    return sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
+
+
 def shortest(path: Path) -> str:
     """Relative to the working directory where the path lies in it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,8 +1,14 @@
 """Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnet.sweeps.grid import Sweep
+
+ONLY_SHOWN = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}  # flags that run nothing
 
 
 @contextmanager
@@ -14,25 +20,37 @@ def sweeping() -> Iterator[None]:
         SystemExit: not all jobs are finished.
     """
     arguments = sys.argv[1:]
-    if not {"-m", "--multirun"} & set(arguments) and not any(text.startswith("sweep=") for text in arguments):
+    given = {text.split("=")[0] for text in arguments}
+    if given & ONLY_SHOWN or not given & {"-m", "--multirun", "sweep"}:
         yield
         return
-    from resnet.sweeps.board import board
-    from resnet.sweeps.closing import close
     from resnet.sweeps.grid import read_sweep
     from resnet.sweeps.preflight import preflight
 
     sweep = read_sweep(arguments)
     sys.argv.append(f"sweep.name={sweep.name}")  # a time stamp is taken once
-    ids = preflight(sweep) if sweep.overrides and sweep.settings.preflight else []
-    status: object = 0
+    if sweep.is_search:
+        from resnet.sweeps.search import Search
+
+        search = Search(sweep)
+        with search.open(), _shown(sweep, [], search.jobs):
+            yield
+    else:
+        ids = preflight(sweep) if sweep.overrides and sweep.settings.preflight else []
+        with _shown(sweep, ids, lambda: (ids, [])):
+            yield
+
+
+@contextmanager
+def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[list[str], list[str]]]) -> Iterator[None]:
+    """A board while jobs run at once, the table of all of them at the end."""
+    from resnet.sweeps.board import board
+    from resnet.sweeps.closing import close
+
     try:
         with board(sweep.directory, ids) if sweep.is_parallel else nullcontext():
             yield
-    except SystemExit as end:
-        status = end.code
-        raise
     finally:
-        is_done = close(sweep.directory, ids, sweep.settings.objective)
-    if not is_done and not status:
+        is_done = close(sweep, *jobs())
+    if not is_done:
         raise SystemExit(1)

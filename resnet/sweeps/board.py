@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory
+from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
 from resnet.tracking.lines import percent
 
 SECONDS = 1.0  # between looks
@@ -18,7 +18,7 @@ SECONDS = 1.0  # between looks
 
 @contextmanager
 def board(directory: Path, ids: Sequence[str]) -> Iterator[None]:
-    """While open. Without a terminal: a line whenever a job changes its state."""
+    """While open; without ids, of all jobs that are there. Without a terminal: a line whenever a job changes its state."""
     screen, over = Console(highlight=False), threading.Event()
     thread = threading.Thread(target=_show if screen.is_terminal else _tell, args=(screen, directory, ids, over), daemon=True)
     thread.start()
@@ -40,13 +40,13 @@ def _tell(screen: Console, directory: Path, ids: Sequence[str], over: threading.
     while not over.wait(SECONDS):
         now = _states(directory, ids)
         for name, state in now.items():
-            if state != before[name]:
+            if state != before.get(name):
                 screen.print(f"{name}: {state}", markup=False)
         before = now
 
 
 def _states(directory: Path, ids: Sequence[str]) -> dict[str, str]:
-    return {name: RunDirectory(directory / name).status for name in ids}
+    return {name: RunDirectory(directory / name).status for name in ids or run_ids(directory)}
 
 
 def _table(directory: Path, states: dict[str, str]) -> Table:

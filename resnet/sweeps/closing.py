@@ -1,6 +1,7 @@
 """After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,36 +9,44 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet.runs.directory import FINISHED, DirectoryError, RunDirectory, shortest
+from resnet.config.schema import OBJECTIVES
+from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory, run_ids, shortest
 from resnet.runs.grouping import find_runs
-from resnet.sweeps.grid import differing
+from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
 
 
-def close(directory: Path, ids: Sequence[str], objective: str) -> bool:
-    """Shows the jobs with these ids (of a sweep that was not checked first: all that are there); True where all are finished."""
-    runs = {name: RunDirectory(directory / name) for name in ids or sorted(path.parent.name for path in directory.glob("*/config.yaml"))}
+def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
+    """Shows the jobs with these ids (of a sweep that was not checked first: all that are there); True where all are finished.
+
+    `refused`: jobs that could not start, each with its mistake.
+    """
+    directory = sweep.directory
+    runs = {name: RunDirectory(directory / name) for name in ids or run_ids(directory)}
     known = {name: run.summary for name, run in runs.items() if run.exists}
     finished = [name for name, summary in known.items() if summary["status"] == FINISHED]
     rows = dict(zip(known, differing([summary.get("overrides", []) for summary in known.values()]), strict=True))
     screen = Console(highlight=False)
     screen.print()
     if finished:
-        screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, objective))
+        screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, sweep.settings.objective))
         screen.print()
     for name in runs:
         if name not in finished:
             screen.print(_open_line(name, rows.get(name, {}), known.get(name)), markup=False, soft_wrap=True)
-    where = shortest(directory.resolve())
-    rest = "" if len(finished) == len(runs) else "; the same command skips these and goes on with the others"
-    screen.print(f"{where}: {len(finished)} of {len(runs)} jobs finished{rest}", markup=False, soft_wrap=True)
+    for line in refused:
+        screen.print(f"{FAILED}: {line}", markup=False, soft_wrap=True)
+    where, count = shortest(directory.resolve()), len(runs) + len(refused)
+    left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
+    rest = "; the same command skips these and goes on with the others" if left else ""
+    screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
     if finished:
-        screen.print(f"report: {_report(directory, objective)}", markup=False, soft_wrap=True)
+        screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
     if Path("wandb").is_dir():
         screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
-    return len(finished) == len(runs)
+    return len(finished) == count
 
 
 def _report(directory: Path, objective: str) -> str:
@@ -55,7 +64,7 @@ def _report(directory: Path, objective: str) -> str:
 
 
 def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: str) -> Table:
-    sign = 1 if objective.endswith("loss") else -1
+    sign = 1 if OBJECTIVES[objective] == "minimize" else -1
     held_out = any(summary["best"] for _, summary in runs.values())
     keys = list(next(iter(runs.values()))[0])
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
@@ -66,12 +75,19 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: 
         value = summary["best"][objective] if summary["best"] else None
         shown = "" if value is None else percent(value) if objective == "val/accuracy" else f"{value:.4f}"
         test = percent(summary["test"]["accuracy"])
-        table.add_row(str(rank) if held_out else "", name, *map(escape, row.values()), shown, test, duration(summary["seconds"]))
+        table.add_row(str(rank) if held_out else "", name, *map(_short, row.values()), shown, test, duration(summary["seconds"]))
     return table
 
 
+def _short(value: str) -> str:
+    """For a column: a search proposes numbers of 17 digits."""
+    with suppress(ValueError):
+        return value if len(value) < 8 else f"{float(value):.4g}"
+    return escape(value)
+
+
 def _open_line(name: str, row: dict[str, str], summary: dict[str, Any] | None) -> str:
-    chosen = " ".join(f"{key}={value}" for key, value in row.items())
+    chosen = "".join(f" {key}={value}" for key, value in row.items())
     if summary is None:
         return f"waiting: {name}"
-    return f"{summary['status']}: {name} {chosen}" + (f": {summary['error']}" if summary.get("error") else "")
+    return f"{summary['status']}: {name}{chosen}" + (f": {summary['error']}" if summary.get("error") else "")

@@ -34,13 +34,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a command with -m asks for. `overrides` holds no list of jobs where another sweeper than the basic one makes them."""
+    """What a command with -m asks for: a grid of jobs, or a space that a search proposes jobs in."""
 
     name: str
     directory: Path
     settings: Any  # conf's sweep
-    overrides: list[list[str]]
+    overrides: list[list[str]]  # a grid's jobs
     is_parallel: bool
+    sweeper: dict[str, Any]  # conf's hydra.sweeper
+    space: list[str]  # a search's: the overrides of every trial, with ranges in some of them
+
+    @property
+    def is_search(self) -> bool:
+        return self.sweeper["_target_"].endswith("OptunaSweeper")
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
@@ -51,13 +57,14 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             parsed = OverridesParser.create().parse_overrides(given)
             fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
             config = compose("train", fixed, return_hydra_config=True)
-            sweeper = config.hydra.sweeper
-            params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+            sweeper: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
+            params = [f"{key}={value}" for key, value in (sweeper["params"] or {}).items()]
+            space = [*params, *(str(item.input_line) for item in parsed if not item.key_or_group.startswith("hydra"))]
             overrides: list[list[str]] = []
-            if sweeper._target_.endswith("BasicSweeper"):
+            if sweeper["_target_"].endswith("BasicSweeper"):
                 (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
             is_parallel = not config.hydra.launcher._target_.endswith("BasicLauncher")
-            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, is_parallel)
+            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, is_parallel, sweeper, space)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from None
 

@@ -31,7 +31,9 @@ def preflight(sweep: Sweep) -> list[str]:
     jobs = list(compose_jobs(sweep))
     _raise_mistakes(jobs, [job.error for job in jobs])
     distinct = {job.id: job for job in reversed(jobs)}
-    checked = _check_models(sweep, [job for job in jobs if distinct[job.id] is job])
+    once = [job for job in jobs if distinct[job.id] is job]
+    checked, errors = check_models(sweep, once)
+    _raise_mistakes(once, errors)
     _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(checked))
     return [one.job.id for one in checked]
 
@@ -52,8 +54,11 @@ def _numbers(numbers: Sequence[int]) -> str:
     return f"job{'s' if len(numbers) > 1 else ''} {shown}{' and more' if len(numbers) > 8 else ''}"
 
 
-def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
-    """Every distinct model and optimizer is built, on the meta device; every distinct data set is read."""
+def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list[str]]:
+    """Every distinct model and optimizer is built, on the meta device; every distinct data set is read.
+
+    Returns the jobs that can run, and of each job its mistake, which is empty where there is none.
+    """
     from resnet.build import build_data, build_optimizer, build_plan, check_image_size
     from resnet.data import count_batches
     from resnet.record import count_flops, meta_model
@@ -62,7 +67,9 @@ def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
     optimizers: set[str] = set()
     checked, errors = [], []
     for job in jobs:
-        assert job.config is not None
+        if job.config is None:
+            errors.append(job.error)
+            continue
         error = ""
         try:
             config: Config = job.config
@@ -82,8 +89,7 @@ def _check_models(sweep: Sweep, jobs: Sequence[Job]) -> list[Checked]:
         except UserError as mistake:
             error = str(mistake)
         errors.append(error)
-    _raise_mistakes(jobs, errors)
-    return checked
+    return checked, errors
 
 
 def _seconds(checked: Sequence[Checked]) -> list[float]:

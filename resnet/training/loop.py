@@ -27,7 +27,7 @@ class Observer(Protocol):
 
 
 class NotFinite(Exception):
-    """The training loss was infinite or not a number."""
+    """A loss was infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Training:
         """Trains to the end of the plan; the best and the last state are handed to `save`.
 
         Raises:
-            NotFinite: before anything of the step is saved.
+            NotFinite: before anything of the step is saved; or at the end, where the best weights have no finite held-out loss.
             Interrupted: a signal came; the state was saved.
         """
         self.started = self.saved = time.perf_counter()
@@ -105,6 +105,8 @@ class Training:
             self._end_epoch(self._train_epoch())
             if not self._is_over():
                 self._save_where_due()
+        if self.progress.best_step is not None and not math.isfinite(self.progress.best_loss):
+            raise NotFinite("the held-out loss was not finite; try a lower lr, or clip_grad_norm=1")
 
     def _train_epoch(self) -> dict[str, float]:
         """From where progress stands to the end of its epoch, whose last metrics are returned.

@@ -1,0 +1,176 @@
+"""A search looks for the held-out metric, survives its trials and a kill; W&B's agent starts what its file says."""
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, call
+from test_resume import start, wait_for
+from test_run import inspect, summary
+
+SEARCH = ("-m", "hydra/sweeper=search", "data=digits", "model.layers=[1]", "model.width=8", "sweep.name=s")
+FILE = yaml.safe_load((ROOT / "wandb_sweep.yaml").read_text())
+LR = "lr=tag(log,interval(0.01,0.5))"
+
+
+def trials(folder) -> list[str]:
+    """The states of the study's trials."""
+    with sqlite3.connect(folder / "multirun" / "s" / "study.db") as study:
+        return [state for (state,) in study.execute("select state from trials order by number")]
+
+
+def runs(folder):
+    return {path.parent.name: summary(path.parent) for path in (folder / "multirun" / "s").glob("*/summary.json")}
+
+
+def best(folder):
+    return yaml.safe_load((folder / "multirun" / "s" / "optimization_results.yaml").read_text())
+
+
+@pytest.mark.slow
+def test_a_killed_search_is_completed_by_the_same_command(tmp_path) -> None:
+    arguments = (*SEARCH, LR, "epochs=10", "hydra.sweeper.n_trials=3")
+    process = start(tmp_path, *arguments)
+    wait_for(lambda: len(list((tmp_path / "multirun" / "s").glob("*/checkpoints/last.pt"))) == 2, process)
+    process.kill()
+    process.communicate()
+    before = runs(tmp_path)
+    assert trials(tmp_path) == ["COMPLETE", "RUNNING"] and len(before) == 2
+    assert "3 of 3 jobs finished" in call(tmp_path, ROOT / "train.py", *arguments).stdout
+    ended = runs(tmp_path)
+    assert trials(tmp_path) == ["COMPLETE"] * 3 and len(ended) == 3
+    for name, run in before.items():
+        assert ended[name] == run if run["status"] == "finished" else len(ended[name]["sessions"]) == 2
+    assert best(tmp_path)["best_value"] == max(run["best"]["val/accuracy"] for run in ended.values())
+
+
+@pytest.mark.slow
+def test_failed_trials_are_named_and_the_search_goes_on(train, tmp_path) -> None:
+    space = ("lr=0.01,1e30", "model.layers=[1],[1,1,1,1,1]", "scheduler=constant", "max_steps=1", "sweep.preflight=false")
+    done = train(*SEARCH[:3], "sweep.name=s", *space, "hydra.sweeper.n_trials=8", status=1)
+    states = trials(tmp_path)
+    assert len(states) == 8 and set(states) == {"COMPLETE", "FAIL"}
+    assert best(tmp_path)["best_params"] == {"lr": 0.01, "model.layers": "[1]"}
+    told = done.stdout.split("held-out accuracy")[-1]
+    assert "the held-out loss was not finite" in told and "images of 8 pixels are too small for 5 stages" in told
+    assert sorted(run["status"] for run in runs(tmp_path).values()) == ["failed", "finished"]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_where_all_trials_fail_the_closing_table_says_so(train, tmp_path) -> None:
+    done = train(*SEARCH, "lr=1e30,1e31", "scheduler=constant", "max_steps=1", "hydra.sweeper.n_trials=2", status=1)
+    assert "multirun/s: 0 of " in done.stdout.splitlines()[-1]
+    assert trials(tmp_path) == ["FAIL", "FAIL"] and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_is_minimised_and_no_other_search_gets_into_its_study(train, tmp_path) -> None:
+    arguments = (*SEARCH, "epochs=2", "hydra.sweeper.n_trials=3")
+    output = train(*arguments, LR, "sweep.objective=val/loss").stdout
+    losses = {name: run["best"]["val/loss"] for name, run in runs(tmp_path).items()}
+    assert len(set(losses.values())) == 3
+    assert best(tmp_path)["best_value"] == min(losses.values())
+    assert re.findall(r"^[123] +(\w{8}) ", output, re.MULTILINE) == sorted(losses, key=losses.__getitem__)
+    before = runs(tmp_path)
+    assert "3 of 3 jobs finished" in train(*arguments, LR, "sweep.objective=val/loss").stdout and runs(tmp_path) == before
+    for other, told in (
+        ((LR,), "sweep.objective: val/loss -> val/accuracy"),
+        ((LR, "sweep.objective=val/loss", "batch_size=64"), "batch_size: 128 -> 64"),
+        (("lr=0.1,0.2", "sweep.objective=val/loss"), "lr: LogUniformDistribution"),
+    ):
+        assert f"error: multirun/s: it holds another search ({told}" in train(*arguments, *other, status=2).stderr
+    assert trials(tmp_path) == ["COMPLETE"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lr=interval(-1,1)",), "lr=-1.0: out of range; it must be above 0"),
+        (("model.wdth=interval(0,1)",), "model.wdth: unknown key (did you mean model.width?)"),
+        (("lr=interval(2,1)",), "lr=interval(2,1): no range that can be searched"),
+        (("lr=intervall(1,2)",), "cannot be read"),
+        (("model.block=basic,basc",), "did you mean basic?"),
+        ((), "hydra.sweeper.params: nothing to search"),
+        ((LR, "data.val_size=0"), "data.val_size=0: a search needs held-out images"),
+        ((LR, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials=0: out of range"),
+        ((LR, "hydra.sweeper.n_trials=many"), "hydra.sweeper.n_trials=many: "),
+        ((LR, "sweep.objective=test/accuracy"), "choose one of val/accuracy, val/loss"),
+    ],
+)
+def test_a_mistake_in_a_search_is_one_line(train, tmp_path, arguments, message) -> None:
+    error = train(*SEARCH, *arguments, status=2).stderr
+    assert message in error and len(error.splitlines()) == 1 and error.startswith("error: ")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("plugin", "choice", "extra"),
+    [("hydra_optuna_sweeper", "sweep=search", "search"), ("hydra_submitit_launcher", "hydra/launcher=slurm", "slurm")],
+)
+def test_a_missing_extra_is_named(train, tmp_path, plugin, choice, extra) -> None:
+    (tmp_path / "hydra_plugins" / plugin).mkdir(parents=True)
+    (tmp_path / "hydra_plugins" / plugin / "__init__.py").touch()  # in place of the one that is installed
+    error = train("-m", choice, "data=digits", status=2).stderr
+    assert f"it is not installed; pip install -e '.[{extra}]'" in error and len(error.splitlines()) == 1
+
+
+class Started:
+    """In place of the agent's process: what it would have started."""
+
+    def __init__(self, command, env, **_) -> None:
+        self.command, self.environment = command, env
+
+
+def agents_process(folder, monkeypatch, choose) -> Started:
+    """What W&B's agent makes of our file and of the values that W&B's server proposes."""
+    from wandb import wandb_agent
+
+    monkeypatch.chdir(folder)
+    for name, value in (("SWEEP_ID", "abc"), ("RUN_ID", ""), ("SWEEP_PARAM_PATH", ""), ("DIR", str(folder))):
+        monkeypatch.setenv(f"WANDB_{name}", value)  # those that the agent sets are taken back after the test
+    monkeypatch.setattr(wandb_agent, "AgentProcess", Started)
+    agent = wandb_agent.Agent(api=None, queue=None, sweep_id="abc")
+    agent._sweep_command = list(FILE["command"])
+    arguments = {key: {"value": choose(space)} for key, space in FILE["parameters"].items()}
+    agent._command_run({"type": "run", "run_id": "r1d2", "program": FILE["program"], "args": arguments})
+    return agent._run_processes["r1d2"]
+
+
+@pytest.mark.slow
+def test_the_command_of_wandbs_agent_runs(tmp_path, monkeypatch) -> None:
+    for name in ("train.py", "conf"):  # the agent is started beside them
+        (tmp_path / name).symlink_to(ROOT / name)
+    process = agents_process(tmp_path, monkeypatch, lambda space: space["values"][0] if "values" in space else space["min"])
+    assert process.command[1:4] == ["python", "train.py", "wandb=online"]
+    environment = {**process.environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    command = [*process.command, "wandb.mode=offline", "epochs=1"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = summary(tmp_path / "outputs" / "wandb_sweep" / "r1d2")
+    assert run["status"] == "finished" and run["wandb_run"] == "r1d2"
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    told = inspect(file)
+    assert file.name == "run-r1d2.wandb" and told["exit_code"] == 0
+    config = told["config"]
+    assert (config["lr"], config["optimizer"]["weight_decay"], config["model"]["width"]) == (0.02, 0.0001, 8)
+    assert config["model"]["layers"] == [1, 1, 1] and config["data"]["name"] == "digits"
+    assert FILE["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    assert told["summary"]["val/accuracy"]["max"] == run["best"]["val/accuracy"]
+
+
+def test_both_searches_have_one_space() -> None:
+    """In the words of W&B's file and of Hydra's."""
+    ranges = {"log_uniform_values": "tag(log,interval({min},{max}))", "int_uniform": "int(interval({min},{max}))"}
+    told = {
+        key: ranges[space["distribution"]].format(**space) if "distribution" in space else ",".join(map(str, space["values"]))
+        for key, space in FILE["parameters"].items()
+    }
+    params = yaml.safe_load((ROOT / "conf" / "sweep" / "search.yaml").read_text())["hydra"]["sweeper"]["params"]
+    assert {key: text.replace(" ", "") for key, text in told.items()} == params
