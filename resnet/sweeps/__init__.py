@@ -2,7 +2,10 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from resnet.config.cli import CTRL_C
+from resnet.sweeps.worker import LOGS
 
 
 @contextmanager
@@ -25,13 +28,21 @@ def sweeping() -> Iterator[None]:
     sweep = read_sweep(arguments)
     sys.argv.append(f"sweep.name={sweep.name}")  # a time stamp is taken once
     ids = preflight(sweep) if sweep.overrides and sweep.settings.preflight else []
+    waiting: AbstractContextManager[None] = nullcontext()
+    if sweep.launcher == "SlurmLauncher":
+        from resnet.sweeps.slurm import slurm_jobs
+
+        waiting = slurm_jobs(sweep.directory / LOGS, sweep.settings.on_failure == "stop")
     status: object = 0
     try:
-        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext():
+        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), waiting:
             yield
     except SystemExit as end:
         status = end.code
         raise
+    except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
+        status = CTRL_C
+        raise SystemExit(CTRL_C) from None
     finally:
         is_done = close(sweep.directory, ids, sweep.settings.objective)
     if not is_done and not status:

@@ -40,7 +40,11 @@ class Sweep:
     directory: Path
     settings: Any  # conf's sweep
     overrides: list[list[str]]
-    is_parallel: bool
+    launcher: str  # the class's name
+
+    @property
+    def is_parallel(self) -> bool:
+        return self.launcher != "BasicLauncher"
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
@@ -56,8 +60,8 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             overrides: list[list[str]] = []
             if sweeper._target_.endswith("BasicSweeper"):
                 (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
-            is_parallel = not config.hydra.launcher._target_.endswith("BasicLauncher")
-            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, is_parallel)
+            launcher = config.hydra.launcher._target_.rpartition(".")[2]
+            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, launcher)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from None
 
