@@ -180,11 +180,11 @@ class Run:
             with Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)):
                 training.fit()
                 summary |= self._test(parts, training, recorded.last)
+            if self.fabric.is_global_zero:
+                self._finish(summary, tracker, links)
         except (Exception, Interrupted) as error:
             self._end_badly(summary, tracker, training, error)
             raise
-        if self.fabric.is_global_zero:
-            self._finish(summary, tracker, links)
         return summary
 
     def _resume(self, training: Training, state: State) -> None:

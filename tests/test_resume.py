@@ -144,6 +144,20 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_cluster_s_own_answer_to_its_warning_comes_after_the_run() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: told.append(len(told)))
+    try:
+        with pytest.raises(Interrupted), StopSignals():
+            try:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            finally:
+                assert not told
+        assert told == [0]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run of two epochs whose schedule allows more."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT, call
 from test_processes import SMALL, numbers
 from test_resume import assert_same_run, finish
-from test_run import summary
+from test_run import inspect, summary
 
 
 def slurm_answers() -> bool:
@@ -98,13 +99,97 @@ def test_a_requeued_job_finds_its_run(tmp_path) -> None:
     assert len(summary(tmp_path / "wild" / "outputs" / "a")["sessions"]) == 2
 
 
-def test_a_sweep_over_the_cluster_is_the_one_on_one_machine(tmp_path) -> None:
-    grid = ("-m", "data=digits", "epochs=2", "model.layers=[1],[1,1]", "seed=0,1")
-    command = [sys.executable, str(ROOT / "train.py"), *grid, "sweep.name=cluster", "hydra/launcher=slurm"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert "multirun/cluster: 4 of 4 jobs finished" in finish(process)
-    call(tmp_path, ROOT / "train.py", *grid, "sweep.name=here")
-    runs = [sorted(path.parent for path in (tmp_path / "multirun" / name).glob("*/summary.json")) for name in ("cluster", "here")]
-    assert [path.name for path in runs[0]] == [path.name for path in runs[1]]
-    for one, other in zip(*runs, strict=True):
-        assert_same_run(one, other)
+GRID = ("-m", "data=digits", "epochs=40", "model.layers=[1],[1,1]", "sweep.name=s")
+SEEDS = "seed=0,1"
+
+
+def sweep(folder, *arguments):
+    command = [sys.executable, str(ROOT / "train.py"), *GRID, "hydra/launcher=slurm", *arguments]
+    environment = {**ENVIRONMENT, "WANDB_MODE": "offline"}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    runs = folder / "multirun" / "s"
+    return process, lambda: wait_until(lambda: len(list(runs.glob("*/checkpoints/last.pt"))) == 2, 60)
+
+
+def tasks(state) -> dict[str, str]:
+    """Of the array's jobs in a state: the number and the node."""
+    command = ["squeue", "--array", "--noheader", f"--states={state}", "--format=%i %N"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {job: node for job, _, node in (line.partition(" ") for line in lines)}
+
+
+def scontrol(*words) -> None:
+    subprocess.run(["scontrol", "update", *words], check=True)
+
+
+def runs_of(folder):
+    return {path.parent.name: path.parent for path in (folder / "multirun" / "s").glob("*/summary.json")}
+
+
+def wandb_records(folder):
+    """Of each run, by its job: all that is the same wherever and whenever it ran."""
+    ids = {summary(run)["wandb_run"]: name for name, run in runs_of(folder).items()}
+    kept = {}
+    for file in (folder / "wandb").glob("offline-run-*/*.wandb"):
+        record = inspect(file)
+        told = {key: record["summary"][key] for key in ("test/accuracy", "val/accuracy", "val/loss", "status")}
+        config = record["config"]
+        kept[ids.pop(record["run_id"])] = (
+            record["exit_code"],
+            record["name"],
+            record["tags"],
+            config["wandb"]["group"],
+            config["seed"],
+            told,
+        )
+    assert not ids
+    return kept
+
+
+def test_a_sweep_with_a_job_cancelled_and_a_node_lost_is_completed_by_the_same_command(tmp_path) -> None:
+    """It is then the sweep of one machine: the runs to the last bit, their W&B records and the comparison."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    process, wait_for_two = sweep(there, SEEDS, "+hydra.launcher.additional_parameters.no-requeue=true")
+    wait_for_two()
+    running = tasks("running")
+    assert set(running.values()) == {"node1", "node2"}
+    subprocess.run(["scancel", *(job for job, node in running.items() if node == "node1")], check=True)
+    scontrol("nodename=node2", "state=down", "reason=test")
+    output = finish(process, 1)
+    assert "2 of 4 jobs finished" in output and output.count("\ninterrupted: ") == 2 and "sacct" not in output
+    before = {name: summary(run) for name, run in runs_of(there).items() if summary(run)["status"] == "finished"}
+    assert "4 of 4 jobs finished" in finish(sweep(there, SEEDS)[0])
+    assert before.items() <= {name: summary(run) for name, run in runs_of(there).items()}.items()
+    call(here, ROOT / "train.py", *GRID, SEEDS, WANDB_MODE="offline")
+    assert runs_of(here).keys() == runs_of(there).keys()
+    for name, run in runs_of(here).items():
+        assert_same_run(run, runs_of(there)[name])
+    assert wandb_records(here) == wandb_records(there)
+    compare = ("-m", "resnet", "compare", "multirun/s", "--format", "csv")
+    assert call(here, *compare).stdout == call(there, *compare).stdout
+
+
+def test_a_node_that_drains_ends_its_job_and_a_warning_has_one_queued_again(tmp_path) -> None:
+    process, wait_for_two = sweep(tmp_path, "epochs=60")
+    wait_for_two()
+    (stays,) = (job for job, node in tasks("running").items() if node == "node1")
+    scontrol("nodename=node2", "state=drain", "reason=test")
+    try:
+        subprocess.run(["scancel", "--signal=USR2", stays], check=True)  # as SLURM does before a job's minutes are up
+        wait_until(lambda: stays in tasks("pending"), 30)
+        scontrol(f"jobid={stays}", "starttime=now")  # not in two minutes
+        assert "2 of 2 jobs finished" in finish(process)
+    finally:
+        scontrol("nodename=node2", "state=resume")
+    assert sorted(len(summary(run)["sessions"]) for run in runs_of(tmp_path).values()) == [1, 2]
+
+
+def test_ctrl_c_cancels_the_jobs_of_a_sweep(tmp_path) -> None:
+    process, wait_for_two = sweep(tmp_path, SEEDS, "epochs=300")
+    wait_for_two()
+    process.send_signal(signal.SIGINT)
+    output = finish(process, 130)
+    assert output.count("\ninterrupted: ") == output.count("\nwaiting: ") == 2 and "Traceback" not in output
+    assert not tasks("pending,running")

@@ -2,8 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
+
+from resnet.config.cli import CTRL_C
+from resnet.sweeps.worker import LOGS
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
@@ -48,9 +51,20 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[list[str], l
     from resnet.sweeps.closing import close
 
     try:
-        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext():
+        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
+    except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
+        raise SystemExit(CTRL_C) from None
     finally:
         is_done = close(sweep, *jobs())
     if not is_done:
         raise SystemExit(1)
+
+
+def _waiting(sweep: "Sweep") -> AbstractContextManager[None]:
+    """Around the launcher: SLURM's jobs outlive it."""
+    if sweep.launcher != "SlurmLauncher":
+        return nullcontext()
+    from resnet.sweeps.slurm import slurm_jobs
+
+    return slurm_jobs(sweep.directory / LOGS, sweep.settings.on_failure == "stop")

@@ -40,13 +40,17 @@ class Sweep:
     directory: Path
     settings: Any  # conf's sweep
     overrides: list[list[str]]  # a grid's jobs
-    is_parallel: bool
+    launcher: str  # the name of its class
     sweeper: dict[str, Any]  # conf's hydra.sweeper
     space: list[str]  # a search's: the overrides of every trial, with ranges in some of them
 
     @property
     def is_search(self) -> bool:
         return self.sweeper["_target_"].endswith("OptunaSweeper")
+
+    @property
+    def is_parallel(self) -> bool:
+        return self.launcher != "BasicLauncher"
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
@@ -63,8 +67,8 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             overrides: list[list[str]] = []
             if sweeper["_target_"].endswith("BasicSweeper"):
                 (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
-            is_parallel = not config.hydra.launcher._target_.endswith("BasicLauncher")
-            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, is_parallel, sweeper, space)
+            launcher = config.hydra.launcher._target_.rpartition(".")[2]
+            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, launcher, sweeper, space)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from None
 

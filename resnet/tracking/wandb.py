@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class WandbTracker(Tracker):
         self.run.summary.update({"parameters": facts.parameters, "flops": facts.flops})
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        self.run.log({"step": step, "epoch": epoch, **metrics}, step=step)
+        with suppress(ConnectionError):  # scancel ends W&B's process too: the run shall still save, and its next start writes all anew
+            self.run.log({"step": step, "epoch": epoch, **metrics}, step=step)
 
     def finish(self, summary: dict[str, Any], report: TestReport) -> None:
         matrix = wandb.plot.confusion_matrix(

@@ -1,10 +1,10 @@
-"""SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (a cluster's warning): a run saves and ends, instead of being ended."""
+"""SIGTERM, SIGINT (Ctrl-C), SIGUSR1 and SIGUSR2 (a cluster's warnings): a run saves and ends, instead of being ended."""
 
 import signal
 import time
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(BaseException):
@@ -33,6 +33,9 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        queue_again = self.before[signal.SIGUSR2]  # of submitit, in a job of hydra/launcher=slurm: now that all is saved
+        if self.received == signal.SIGUSR2 and callable(queue_again):
+            queue_again(signal.SIGUSR2, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         is_second = number == signal.SIGINT == self.received and time.monotonic() - self.received_at > 1
