@@ -207,7 +207,8 @@ def _group(name: dict[str, Any], members: Sequence[tuple[str, Run]], metric: str
     for member, run in members:
         value = run.value(metric)
         if run.summary["status"] != FINISHED:
-            left_out.append(f"{run.path}: {run.summary['status']}")
+            error = run.summary.get("error")
+            left_out.append(f"{run.path}: {run.summary['status']}" + (f": {error}" if error else ""))
         elif value is None or not math.isfinite(value):
             left_out.append(f"{run.path}: no finite {metric}")
         else:
