@@ -1,13 +1,14 @@
 """A sweep checks itself first, loses no job and does none twice."""
 
+import json
 import random
 import signal
 import time
 
 import pytest
-from conftest import ROOT, call, compose
+from conftest import call, compose
 from test_resume import finish, start, wait_for
-from test_run import inspect, summary
+from test_run import inspect, records, rows, summary
 
 from resnet.config import config_hash
 from resnet.runs.directory import RunDirectory
@@ -68,23 +69,95 @@ def test_a_failed_job_is_named_and_tried_again(train, tmp_path) -> None:
     assert "1 of 3 jobs finished" in stopped and "waiting: " in stopped
 
 
+FAILING = """
+import torch
+
+class Failing(torch.optim.lr_scheduler.ConstantLR):
+    def step(self):
+        super().step()
+        size = sum(parameter.numel() for group in self.optimizer.param_groups for parameter in group["params"])
+        if size > 20_000 and isinstance(self.optimizer, torch.optim.Adam) and torch.initial_seed() == 1 and self.last_epoch == 15:
+            raise ValueError("its disk is gone")
+"""
+TWELVE = ("-m", "data=digits", "epochs=5", "log_every=4", "checkpoint.every_steps=7", "scheduler=constant", "sweep.name=s")
+TWELVE += ("scheduler._target_=failing.Failing", "model.layers=[1],[2],[1,1]", "optimizer=sgd,adam", "seed=0,1")
+
+
+def kill_at_random(folder, chance, *arguments) -> None:
+    """The whole sweep's process, after one more of its jobs has started, or gone on; its workers end by themselves."""
+    before = sum(len(run["sessions"]) for run in runs(folder).values())
+    process = start(folder, *arguments)
+    wait_for(lambda: sum(len(run["sessions"]) for run in runs(folder).values()) > before, process)
+    time.sleep(chance.uniform(0, 1.5))
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while not are_free(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert process.returncode == -signal.SIGKILL and are_free(folder)
+
+
+def are_free(folder) -> bool:
+    return not any(run.is_held_elsewhere for run in (RunDirectory(path) for path in (folder / "multirun" / "s").glob("*")))
+
+
 @pytest.mark.slow
-def test_a_killed_sweep_is_completed_by_the_same_command(tmp_path) -> None:
-    chance = random.Random(0)
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_a_sweep_killed_three_times_is_completed_by_the_same_command(tmp_path, launcher) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = (*TWELVE, f"hydra/launcher={launcher}", "wandb.mode=offline")
+    chance, finished = random.Random(launcher), {}
     for _ in range(3):
-        process = start(tmp_path, *GRID, "wandb.mode=offline", "epochs=6")
-        before = sum(len(run["sessions"]) for run in runs(tmp_path).values())
-        wait_for(lambda: sum(len(run["sessions"]) for run in runs(tmp_path).values()) > before, process)  # noqa: B023
-        time.sleep(chance.uniform(0, 1.5))
-        process.kill()
-        process.communicate()
-    once = {name: run for name, run in runs(tmp_path).items() if run["status"] == "finished"}
-    output = call(tmp_path, ROOT / "train.py", *GRID, "wandb.mode=offline", "epochs=6").stdout
-    assert "multirun/s: 4 of 4 jobs finished" in output
+        kill_at_random(tmp_path, chance, *arguments)
+        now = {name: run for name, run in runs(tmp_path).items() if run["status"] == "finished"}
+        assert finished.items() <= now.items()  # not one of them was touched again
+        finished = now
+    output = finish(start(tmp_path, *arguments), 1)
     ended = runs(tmp_path)
-    assert {name: ended[name] for name in once} == once
-    files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 4 and all(inspect(file)["exit_code"] == 0 for file in files)
+    assert finished.items() <= ended.items() and len(finished) < 11
+    (failed,) = (name for name, run in ended.items() if run["status"] != "finished")
+    assert "multirun/s: 11 of 12 jobs finished" in output and output.count("\nfailed: ") == 1
+    assert f"failed: {failed} model.layers=[1,1] optimizer=adam seed=1: ValueError: its disk is gone" in output
+    for name, run in ended.items():
+        rows_of_run = [int(row["step"]) for row in rows(tmp_path / "multirun" / "s" / name)]
+        assert rows_of_run == [step for step in range(1, 56 if name != failed else 15) if step % 4 == 0 or step % 11 == 0]
+        starts = [session["step"] for session in run["sessions"]]
+        assert starts == sorted(starts) and starts[0] == 0
+    assert_compared(call(tmp_path, "-m", "resnet", "compare", "multirun/s", "--json").stdout, failed)
+    assert_mirrored(tmp_path, ended)
+    if launcher == "parallel":  # each job in its own log, not on the screen
+        assert "test accuracy:" not in output
+        logs = {name: (tmp_path / "multirun" / "s" / "logs" / f"{name}.log").read_text() for name in ended}
+        assert all(("test accuracy:" in text) == (name != failed) for name, text in logs.items())
+
+
+def assert_compared(text, failed) -> None:
+    told = json.loads(text)
+    sizes = {tuple(group["differing"].values()): group["n"] for group in told["groups"]}
+    assert len(sizes) == 6 and sum(sizes.values()) == 11
+    assert told["left_out"] == [f"multirun/s/{failed}: failed"]
+
+
+def assert_mirrored(folder, ended) -> None:
+    """One W&B run for each job, whose name and tags say what it is, in the sweep's group, with the best and the last value."""
+    files = list((folder / "wandb").glob("offline-run-*/*.wandb"))
+    jobs = {run["wandb_run"]: run for run in ended.values()}
+    assert len(files) == len(jobs) == 12
+    for file in files:
+        record = inspect(file)
+        run = jobs.pop(record["run_id"])
+        is_finished = run["status"] == "finished"
+        assert record["exit_code"] == (0 if is_finished else 1) and record["summary"]["status"] == run["status"]
+        assert record["name"] == " ".join(run["overrides"]) and record["tags"] == run["overrides"]
+        assert record["config"]["wandb"]["group"] == "s"
+        swept = {text.partition("=")[0] for text in run["overrides"]}
+        assert {"model.layers", "optimizer", "seed"} <= swept and record["config"]["seed"] == run["seed"]
+        if is_finished:
+            accuracy = record["summary"]["val/accuracy"]
+            assert (accuracy["max"], accuracy["last"]) == (run["best"]["val/accuracy"], run["last"]["val/accuracy"])
+    assert (
+        next(item["run"]["run_group"] for item in records(files[0]) if item["type"] == "run") == "s"
+    )  # W&B's own, of which inspect is silent
 
 
 @pytest.mark.slow
@@ -103,33 +176,6 @@ def test_a_ready_sweep_and_its_objective(train) -> None:
     output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss").stdout
     assert "multirun/seeds: 5 of 5 jobs finished" in output and "held-out loss" in output
     assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "sweep.objective=test/accuracy", status=2).stderr
-
-
-def are_free(folder) -> bool:
-    return not any(run.is_held_elsewhere for run in (RunDirectory(path) for path in (folder / "multirun" / "s").glob("*")))
-
-
-@pytest.mark.slow
-def test_parallel_jobs_have_their_own_logs_and_end_with_a_killed_parent(tmp_path) -> None:
-    arguments = (*GRID, "hydra/launcher=parallel", "epochs=60", "wandb.mode=offline")
-    process = start(tmp_path, *arguments)
-    wait_for(lambda: len(list((tmp_path / "multirun" / "s").glob("*/checkpoints/last.pt"))) >= 2, process)
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + 30
-    while not are_free(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert are_free(tmp_path)  # no worker of the first call still writes
-    before = {name: run for name, run in runs(tmp_path).items() if run["status"] == "finished"}
-    assert len(before) < 4
-    output = finish(start(tmp_path, *arguments))
-    assert "multirun/s: 4 of 4 jobs finished" in output and "test accuracy:" not in output
-    ended = runs(tmp_path)
-    assert {name: ended[name] for name in before} == before
-    for name in ended:
-        assert "test accuracy:" in (tmp_path / "multirun" / "s" / "logs" / f"{name}.log").read_text()
-    files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 4 and all(inspect(file)["exit_code"] == 0 for file in files)
 
 
 @pytest.mark.slow

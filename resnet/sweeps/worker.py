@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose parent is gone may save
+orphaned = threading.Event()
 
 
 @contextmanager
@@ -27,11 +28,15 @@ def own_output() -> Iterator[None]:
     log = directory.parent / LOGS / f"{directory.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
-        yield
+        try:
+            yield
+        finally:
+            if orphaned.is_set():  # joblib would hand this process the next job
+                os._exit(75)
 
 
 def _watch_parent() -> None:
-    """joblib's workers outlive a parent that was killed, and would take the next job."""
+    """joblib's workers outlive a parent that was killed."""
     if not any(thread.name == "parent" for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
 
@@ -39,6 +44,7 @@ def _watch_parent() -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)  # the run saves
     time.sleep(GRACE)
     sys.stderr.flush()
