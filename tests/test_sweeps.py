@@ -1,6 +1,7 @@
 """A sweep checks itself first, loses no job and does none twice."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -176,6 +177,29 @@ def test_a_ready_sweep_and_its_objective(train) -> None:
     output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss").stdout
     assert "multirun/seeds: 5 of 5 jobs finished" in output and "held-out loss" in output
     assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "sweep.objective=test/accuracy", status=2).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "per_gpu", "gpus"), [(None, 1, {"0", "1"}), ("3", 2, {"3"})], ids=["two GPUs", "two jobs on one"])
+def test_gpus_are_dealt_out(tmp_path, monkeypatch, given, per_gpu, gpus) -> None:
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-0)'\necho 'GPU 1: A (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    arguments = (*GRID, "hydra/launcher=parallel", "fabric.accelerator=cpu", f"sweep.jobs_per_gpu={per_gpu}", "epochs=15")
+    process = start(tmp_path, *arguments)
+    at_once: set[str] = set()
+    while process.poll() is None:
+        at_once = max(at_once, {name for name, run in runs(tmp_path).items() if run["status"] == "running"}, key=len)
+        time.sleep(0.02)
+    assert "4 of 4 jobs finished" in finish(process)
+    logs = {path.stem: path.read_text().splitlines()[0] for path in (tmp_path / "multirun" / "s" / "logs").glob("*.log")}
+    assert len(logs) == 4 and set(logs.values()) == {f"CUDA_VISIBLE_DEVICES={gpu}" for gpu in gpus}
+    assert len(at_once) == 2 and {logs[name] for name in at_once} == set(logs.values())
 
 
 @pytest.mark.slow

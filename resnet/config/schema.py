@@ -105,6 +105,7 @@ class SweepConfig:
     name: str
     preflight: bool = True
     on_failure: str = limited(default="continue", choices=("continue", "stop"))
+    jobs_per_gpu: int = limited(default=1, at_least=1)
     objective: str = limited(default="val/accuracy", choices=("val/accuracy", "val/loss"))
 
 

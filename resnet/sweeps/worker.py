@@ -12,6 +12,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from resnet.sweeps.gpus import stay_on_a_gpu
+
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose parent is gone may save
 orphaned = threading.Event()
@@ -27,7 +29,10 @@ def own_output() -> Iterator[None]:
     directory = Path(HydraConfig.get().runtime.output_dir)
     log = directory.parent / LOGS / f"{directory.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    stay_on_a_gpu(log.parent)
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            print(f"CUDA_VISIBLE_DEVICES={gpu}")
         try:
             yield
         finally:
