@@ -1,13 +1,20 @@
 """Sources, splits and loaders, on real digits, real MNIST where it is there, and the user's own files."""
 
+import gzip
 import hashlib
 import pickle
+import struct
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from conftest import compose, real_data
 from PIL import Image
+from test_resume import finish, start
 
 from resnet.build import build_data
 from resnet.config import UserError
@@ -163,3 +170,49 @@ def test_cifar_is_read_in_torchvisions_layout(tmp_path, monkeypatch, name, folde
     (tmp_path / folder / kind.train_list[0][0]).write_bytes(b"cut short")
     with pytest.raises(UserError, match="truncated or corrupt"):
         build_data(compose(f"data={name}", f"data.root={tmp_path}", "data.val_size=10"))  # not the set that was read already
+
+
+class SlowServer(SimpleHTTPRequestHandler):
+    served: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        if self.headers["Method"] != "HEAD":  # torchvision's way to ask for redirections
+            self.served.append(self.path)
+        time.sleep(0.5)
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def small_mnist(folder) -> list[tuple[str, str]]:
+    """The four packed files with a hundred images each, and their checksums."""
+    resources = []
+    for part in ("train", "t10k"):
+        for name, sizes in ((f"{part}-images-idx3-ubyte", (100, 28, 28)), (f"{part}-labels-idx1-ubyte", (100,))):
+            values = np.arange(np.prod(sizes)) % 10
+            packed = gzip.compress(struct.pack(f">4B{len(sizes)}I", 0, 0, 8, len(sizes), *sizes) + values.astype(np.uint8).tobytes())
+            (folder / f"{name}.gz").write_bytes(packed)
+            resources.append((f"{name}.gz", hashlib.md5(packed).hexdigest()))
+    return resources
+
+
+@pytest.mark.slow
+def test_runs_that_start_at_once_download_once(tmp_path, monkeypatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    resources = small_mnist(source)
+    SlowServer.served.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: SlowServer(*arguments, directory=str(source))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        mirror = f"http://127.0.0.1:{server.server_port}/"
+        (tmp_path / "sitecustomize.py").write_text(
+            f"import torchvision\ntorchvision.datasets.MNIST.mirrors = [{mirror!r}]\ntorchvision.datasets.MNIST.resources = {resources}\n"
+        )
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        arguments = ("data=mnist", "data.val_size=20", "epochs=1", "model.layers=[1]")
+        outputs = [finish(process) for process in [start(tmp_path, *arguments, f"name={name}") for name in "abc"]]
+        server.shutdown()
+    assert sorted(SlowServer.served) == sorted(f"/{name}" for name, _ in resources)
+    assert sum("Downloading mnist" in output for output in outputs) == 1
+    assert not (tmp_path / "data" / ".MNIST.part").exists()

@@ -107,6 +107,7 @@ class SweepConfig:
     preflight: bool = True
     on_failure: str = limited(default="continue", choices=("continue", "stop"))
     objective: str = limited(default="val/accuracy", choices=tuple(OBJECTIVES))
+    jobs_per_gpu: int = limited(default=1, at_least=1)
 
 
 @dataclass(kw_only=True)

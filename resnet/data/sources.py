@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import shutil
 import struct
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from resnet.data.errors import DataError
@@ -59,10 +61,8 @@ def mnist_family(name: str, root: Path, download: bool) -> Source:
     kind = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name]
     raw = root / kind / "raw"
     files = [raw / f"{part}-{item}-ubyte" for part in ("train", "t10k") for item in ("images-idx3", "labels-idx1")]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        where = f"the unpacked files {', '.join(file.name for file in files)} into {raw}"
-        _download(name, kind, root, download, missing[0], where)
+    where = f"the unpacked files {', '.join(file.name for file in files)} into {raw}"
+    _download_missing(name, kind, root, download, files, where)
     train_images, train_labels, test_images, test_labels = (_read_idx(file) for file in files)
     return Source(
         Split(train_images.unsqueeze(1), train_labels.long()),
@@ -79,8 +79,7 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     folder = root / kind.base_folder
     files = [(folder / file, md5) for file, md5 in [*kind.train_list, *kind.test_list]]
-    if missing := [file for file, _ in files if not file.is_file()]:
-        _download(name, kind.__name__, root, download, missing[0], f"{kind.filename}, unpacked, into {root}")
+    _download_missing(name, kind.__name__, root, download, [file for file, _ in files], f"{kind.filename}, unpacked, into {root}")
     if corrupt := [file for file, md5 in files if not check_integrity(str(file), md5)]:
         raise DataError(f"{corrupt[0]}: truncated or corrupt (its MD5 sum is wrong); delete {folder} and it is downloaded again")
     parts = [kind(str(root), train=train) for train in (True, False)]
@@ -153,20 +152,38 @@ def _numbers(num_classes: int) -> list[str]:
     return [str(label) for label in range(num_classes)]
 
 
-def _download(name: str, kind: str, root: Path, download: bool, missing: Path, where: str) -> None:
+def _download_missing(name: str, kind: str, root: Path, download: bool, files: list[Path], where: str) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if not missing:
+        return
     advice = f"put {where}, or use data=digits, which needs no files"
     if not download:
-        raise DataError(f"{missing}: not found, and data.download=false; {advice}")
-    from torchvision import datasets
-
-    print(f"Downloading {name} into {root} (once)", file=sys.stderr)
+        raise DataError(f"{missing[0]}: not found, and data.download=false; {advice}")
+    part, lock = root / f".{kind}.part", root / f".{kind}.lock"
     try:
-        _quietly(lambda: getattr(datasets, kind)(str(root), download=True))
+        with FileLock(lock):  # jobs of one sweep
+            if not all(file.is_file() for file in files):
+                print(f"Downloading {name} into {root} (once)", file=sys.stderr)
+                _download(kind, part, root)
     except (OSError, RuntimeError) as error:
-        for folder in (root / kind / "raw", root / kind, root):
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        for folder in (part / kind / "raw", part / kind, part, root):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # what the attempt made, where it is empty
-        raise DataError(f"{missing}: not found, and torchvision's download of {name} failed ({_one_line(error)}); {advice}") from None
+        raise DataError(f"{missing[0]}: not found, and torchvision's download of {name} failed ({_one_line(error)}); {advice}") from None
+
+
+def _download(kind: str, part: Path, root: Path) -> None:
+    """Beside its place first: whoever finds a file there finds it whole."""
+    from torchvision import datasets
+
+    _quietly(lambda: getattr(datasets, kind)(str(part), download=True))
+    for file in [path for path in part.rglob("*") if path.is_file()]:
+        target = root / file.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+    shutil.rmtree(part)
 
 
 def _quietly(call: Callable[[], object]) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from resnet.sweeps.gpus import stay_on_a_gpu
+
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose parent is gone may save
+orphaned = threading.Event()
 
 
 @contextmanager
@@ -26,12 +29,19 @@ def own_output() -> Iterator[None]:
     directory = Path(HydraConfig.get().runtime.output_dir)
     log = directory.parent / LOGS / f"{directory.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    stay_on_a_gpu(log.parent)
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
-        yield
+        if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            print(f"CUDA_VISIBLE_DEVICES={gpu}")
+        try:
+            yield
+        finally:
+            if orphaned.is_set():  # joblib would hand this process the next job
+                os._exit(75)
 
 
 def _watch_parent() -> None:
-    """joblib's workers outlive a parent that was killed, and would take the next job."""
+    """joblib's workers outlive a parent that was killed."""
     if not any(thread.name == "parent" for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
 
@@ -39,6 +49,7 @@ def _watch_parent() -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)  # the run saves
     time.sleep(GRACE)
     sys.stderr.flush()
