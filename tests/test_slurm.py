@@ -9,6 +9,7 @@ import time
 
 import pytest
 from conftest import ROOT, call
+from filelock import FileLock
 from test_processes import SMALL, numbers
 from test_resume import assert_same_run, finish
 from test_run import inspect, summary
@@ -26,6 +27,15 @@ pytestmark = [
     pytest.mark.skipif(not slurm_answers(), reason="no SLURM answers here; tests/slurm/start makes one of two nodes"),
     pytest.mark.xdist_group("slurm"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory):
+    """One test at a time has the cluster, whichever worker runs it."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "slurm.lock"):
+        yield
+
+
 ENVIRONMENT = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 OVER_BOTH = ("--nodes=2", "--ntasks=2", "--ntasks-per-node=1")
 ARGUMENTS = (*SMALL, "model.norm=group", "fabric=slurm", "fabric.accelerator=cpu")
@@ -171,7 +181,7 @@ def test_a_sweep_with_a_job_cancelled_and_a_node_lost_is_completed_by_the_same_c
     assert call(here, *compare).stdout == call(there, *compare).stdout
 
 
-@pytest.mark.full  # under load the sweep may stop waiting before SLURM has queued the job again
+@pytest.mark.full
 def test_a_node_that_drains_ends_its_job_and_a_warning_has_one_queued_again(tmp_path) -> None:
     process, wait_for_two = sweep(tmp_path, "epochs=60")
     wait_for_two()
@@ -180,6 +190,7 @@ def test_a_node_that_drains_ends_its_job_and_a_warning_has_one_queued_again(tmp_
     try:
         subprocess.run(["scancel", "--signal=USR2", stays], check=True)  # as SLURM does before a job's minutes are up
         wait_until(lambda: stays in tasks("pending"), 30)
+        time.sleep(5)  # SLURM refuses to start a job with the credential that it has just revoked
         scontrol(f"jobid={stays}", "starttime=now")  # not in two minutes
         assert "2 of 2 jobs finished" in finish(process)
     finally:
