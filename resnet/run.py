@@ -30,14 +30,13 @@ from resnet.runs.directory import (
     PREVIOUS,
     RUNNING,
     DirectoryError,
-    Row,
     RunDirectory,
     shortest,
 )
 from resnet.runs.grouping import Run as Finished
 from resnet.runs.identity import Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
-from resnet.tracking.base import COLUMNS, TrackerError
+from resnet.tracking.base import COLUMNS, Recorded, TrackerError
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
@@ -244,12 +243,10 @@ class Run:
         self.directory.write_summary(summary)
 
     def _write_page(self, summary: dict[str, Any]) -> None:
-        from resnet.runs.comparison import as_data, compare_all
-        from resnet.runs.report import REPORT, write_report
+        from resnet.runs.report import REPORT, report_on
 
-        own = Path(self.path)
-        comparison = compare_all([own], [Finished(self.path, flatten(self.directory.config), summary)], "val/accuracy")
-        write_report(comparison, as_data(comparison), self.directory / REPORT)
+        run = Finished(self.path, flatten(self.directory.config), summary)
+        report_on([Path(self.path)], [run], "val/accuracy", self.directory / REPORT)
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
@@ -286,23 +283,3 @@ class Run:
 def _wandb_run() -> str:
     """The id of a new W&B run; in a sweep of W&B's own, its agent has one already and takes no other."""
     return os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else secrets.token_hex(4)
-
-
-class Recorded(Tracker):
-    """Keeps the latest value of each metric that a tracker is told, beginning with the rows that are there."""
-
-    def __init__(self, tracker: Tracker, rows: Sequence[Row]) -> None:
-        self.tracker = tracker
-        self.last: dict[str, float] = {}
-        for row in rows:
-            self._keep({key: value for key, value in row.items() if value is not None})
-
-    def advance(self, step: int) -> None:
-        self.tracker.advance(step)
-
-    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        self._keep({"step": step, "epoch": epoch, **metrics})
-        self.tracker.record(step, epoch, metrics)
-
-    def _keep(self, metrics: dict[str, float]) -> None:
-        self.last |= {key: int(value) if key == "step" else value for key, value in metrics.items() if key in COLUMNS}

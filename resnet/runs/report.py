@@ -4,13 +4,13 @@ import base64
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import correlation, mean, pvariance
 from typing import Any
 
 from resnet.runs.charts import COSTS, DOCUMENT, MOST_INTERVALS, charts, look
-from resnet.runs.comparison import Comparison, order_of
+from resnet.runs.comparison import Comparison, as_data, compare_all, order_of
 from resnet.runs.directory import FINISHED, RunDirectory
 from resnet.runs.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying
 from resnet.runs.tables import cells
@@ -30,11 +30,18 @@ def write_report(comparison: Comparison, result: dict[str, Any], file: Path) -> 
     RunDirectory(file.parent).write(file.name, lambda target: target.write(content))
 
 
+def report_on(paths: Sequence[Path], runs: Sequence[Run], metric: str, file: Path) -> None:
+    """The page that a sweep, or a single run, leaves behind."""
+    comparison = compare_all(paths, runs, metric)
+    write_report(comparison, as_data(comparison), file)
+
+
 def page(comparison: Comparison, result: dict[str, Any]) -> str:
     from bokeh.resources import Resources
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     counted = [run for group in comparison.groups for run in group.runs]
+    numbers = {run.path: number for number, run in enumerate(counted)}
     settings = differing([run.config for run in comparison.runs])
     keys = [*settings[0], *(["seed"] if len({run.seed for run in comparison.runs}) > 1 else [])]
     has_parallel = len(counted) >= PARALLEL_RUNS and len(settings[0]) >= PARALLEL_KEYS
@@ -42,7 +49,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
     curves, stride = _curves(counted)
     data = {
         "metric": comparison.metric,
-        "groups": _groups(comparison, result["groups"], counted),
+        "groups": _groups(comparison, result["groups"], numbers),
         "curves": curves,
         "places": places,
         "documents": {DOCUMENT: document},
@@ -66,7 +73,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         costs=[name for name in COSTS if name in places[0]["roots"].values()],
         associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
         run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations", "seconds"],
-        runs=[_run_row(run, keys, counted) for run in comparison.runs],
+        runs=[_run_row(run, keys, numbers) for run in comparison.runs],
         failed=[run for run in comparison.runs if run.summary["status"] != FINISHED],
         constant=_constant(comparison.runs),
         ignored=sorted(IGNORED),
@@ -83,9 +90,8 @@ def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], counted: Sequence[Run]) -> list[dict[str, Any]]:
+def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     """Names, looks, runs by their number, and the settings that not all groups share; one that is lacking stays out."""
-    numbers = {run.path: number for number, run in enumerate(counted)}
     configs = [group.runs[0].config for group in comparison.groups]
     varied = varying(configs)
     return [
@@ -130,7 +136,7 @@ def _machines(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def _run_row(run: Run, keys: Sequence[str], counted: Sequence[Run]) -> dict[str, Any]:
+def _run_row(run: Run, keys: Sequence[str], numbers: Mapping[str, int]) -> dict[str, Any]:
     """Cells as text, and what they are sorted by."""
     summary = run.summary
     held_out, test = run.value("val/accuracy"), run.value("test/accuracy")
@@ -139,7 +145,7 @@ def _run_row(run: Run, keys: Sequence[str], counted: Sequence[Run]) -> dict[str,
     cells += [(text_of(run.setting(key)), _sort_value(run.setting(key))) for key in keys]
     cells += [("" if value is None else f"{100 * value:.2f}", value) for value in (held_out, test)]
     cells += [("" if value is None else f"{value:,.0f}", value) for value in costs]
-    return {"number": counted.index(run) if run in counted else -1, "cells": cells}
+    return {"number": numbers.get(run.path, -1), "cells": cells}
 
 
 def _sort_value(value: Any) -> Any:
@@ -148,7 +154,7 @@ def _sort_value(value: Any) -> Any:
 
 
 def _constant(runs: Sequence[Run]) -> dict[str, str]:
-    varied = {key for key in varying([run.config for run in runs])}
+    varied = set(varying([run.config for run in runs]))
     return {key: text_of(value) for key, value in sorted(runs[0].config.items()) if key not in varied and not is_ignored(key)}
 
 

@@ -51,13 +51,11 @@ def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
 
 def _report(directory: Path, objective: str) -> str:
     """The path of the page; of all runs in the sweep's folder, those of earlier and larger grids too."""
-    from resnet.runs.comparison import as_data, compare_all
-    from resnet.runs.report import REPORT, write_report
+    from resnet.runs.report import REPORT, report_on
 
     paths = [Path(shortest(directory.resolve()))]
-    comparison = compare_all(paths, find_runs(paths), objective)
     try:
-        write_report(comparison, as_data(comparison), directory / REPORT)
+        report_on(paths, find_runs(paths), objective, directory / REPORT)
     except DirectoryError as error:
         return str(error)
     return shortest((directory / REPORT).resolve())

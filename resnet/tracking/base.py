@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet.runs.directory import Row
+
 # Every column of metrics.csv; blank where a record lacks it.
 COLUMNS = ("step", "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
 
@@ -95,3 +97,23 @@ class Trackers(Tracker):
     def fail(self, summary: dict[str, Any]) -> None:
         for tracker in self.trackers:
             tracker.fail(summary)
+
+
+class Recorded(Tracker):
+    """Keeps the latest value of each metric that a tracker is told, beginning with the rows that are there."""
+
+    def __init__(self, tracker: Tracker, rows: Sequence[Row]) -> None:
+        self.tracker = tracker
+        self.last: dict[str, float] = {}
+        for row in rows:
+            self._keep({key: value for key, value in row.items() if value is not None})
+
+    def advance(self, step: int) -> None:
+        self.tracker.advance(step)
+
+    def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        self._keep({"step": step, "epoch": epoch, **metrics})
+        self.tracker.record(step, epoch, metrics)
+
+    def _keep(self, metrics: dict[str, float]) -> None:
+        self.last |= {key: int(value) if key == "step" else value for key, value in metrics.items() if key in COLUMNS}
