@@ -12,9 +12,9 @@ import yaml
 from conftest import call
 from scipy import stats
 
-from resnet.runs.charts import look
+from resnet.runs.charts import axis, look
 from resnet.runs.comparison import as_data, compare_all, compare_runs
-from resnet.runs.grouping import find_runs
+from resnet.runs.grouping import MISSING, find_runs
 from resnet.runs.report import associations, page
 from resnet.runs.tables import cells
 
@@ -263,6 +263,15 @@ def test_where_nothing_is_held_out_none_is_chosen(sweep) -> None:
     assert "none is chosen" in result["answer"] and not any(row["may_be_best"] for row in result["groups"])
     assert [row["paths"][0][-4:] for row in result["groups"]] == [f"{number:03}0" for number in range(12)]
     assert "Bold:" not in page(comparison, result)
+
+
+def test_an_axis_is_logarithmic_where_that_spreads_it_and_has_a_slot_for_what_is_missing() -> None:
+    assert axis([0.001, 0.1, 0.01]).heights == pytest.approx([0, 1, 0.5])
+    assert axis([1, 2, 5]).heights == [0, 0.25, 1]
+    odd = axis([[1, 1], [3, 3], [2, 2], MISSING, None])
+    assert odd.heights[3] < 0 <= min(height for index, height in enumerate(odd.heights) if index != 3)
+    assert odd.ticks[odd.heights[3]] == MISSING and odd.ticks[odd.heights[4]] == "null"
+    assert sorted(odd.heights[:3]) == [odd.heights[0], odd.heights[2], odd.heights[1]]
 
 
 def test_neighbours_differ_in_more_than_colour() -> None:

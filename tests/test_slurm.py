@@ -181,7 +181,6 @@ def test_a_sweep_with_a_job_cancelled_and_a_node_lost_is_completed_by_the_same_c
     assert call(here, *compare).stdout == call(there, *compare).stdout
 
 
-@pytest.mark.full
 def test_a_node_that_drains_ends_its_job_and_a_warning_has_one_queued_again(tmp_path) -> None:
     process, wait_for_two = sweep(tmp_path, "epochs=60")
     wait_for_two()

@@ -42,7 +42,7 @@ class Comparison:
         """What a group differs from the baseline by: `lr=0.1 -> 0.2`."""
         pairs = {key: (text_of(self.baseline.differing[key]), text_of(value)) for key, value in group.differing.items()}
         changes = " ".join(f"{key}={before} -> {now}" for key, (before, now) in pairs.items() if before != now)
-        return changes or f"baseline: {group.name}"
+        return changes or (f"baseline: {group.name}" if len(self.groups) > 1 else group.name)
 
 
 def compare_runs(

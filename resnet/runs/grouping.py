@@ -88,7 +88,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return " ".join(f"{key}={text_of(value)}" for key, value in self.differing.items()) or "all"
+        return " ".join(f"{key}={text_of(value)}" for key, value in self.differing.items()) or "one config"
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
