@@ -119,6 +119,7 @@ def test_a_sweep_killed_three_times_is_completed_by_the_same_command(tmp_path, l
     assert finished.items() <= ended.items() and len(finished) < 11
     (failed,) = (name for name, run in ended.items() if run["status"] != "finished")
     assert "multirun/s: 11 of 12 jobs finished" in output and output.count("\nfailed: ") == 1
+    assert "report: multirun/s/report.html" in output and "wandb leet wandb; upload: wandb sync" in output
     assert f"failed: {failed} model.layers=[1,1] optimizer=adam seed=1: ValueError: its disk is gone" in output
     for name, run in ended.items():
         rows_of_run = [int(row["step"]) for row in rows(tmp_path / "multirun" / "s" / name)]
