@@ -34,6 +34,7 @@ from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.runs.directory import BEST, LAST
 from resnet.training.learner import Learner
 from resnet.training.loop import Plan
+from resnet.training.memory import keep_freed_memory
 
 EVAL_BATCH = 500  # images; the result does not depend on it
 
@@ -71,6 +72,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
 def build_fabric(config: Config) -> Fabric:
     """One process, or those that the config, torchrun or srun ask for."""
     settings = config.fabric
+    keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
     devices, num_nodes = started_processes() or (settings.devices, settings.num_nodes)

@@ -99,7 +99,7 @@ def file(sweep):
 
 
 def shown(tab):
-    return [row.inner_text().split("\t")[0] for row in tab.locator("#runs tbody tr:visible").all()]
+    return [row.locator("td").first.text_content() for row in tab.locator("#runs tbody tr:visible").all()]
 
 
 def columns(tab, name):
@@ -115,7 +115,7 @@ def test_it_says_what_the_terminal_says(browser, sweep, file) -> None:
         table = [[cell.strip() for cell in row.inner_text().split("\t")] for row in tab.locator("#groups tr").all()]
         assert table == cells(result)
         assert "25 runs found, 24 used in 12 groups" in tab.locator("main").inner_text() and len(shown(tab)) == 25
-        assert "ValueError: the loss <is> nan" in tab.locator("#failed").inner_text()
+        assert "ValueError: the loss <is> nan" in (tab.locator("#failed").text_content() or "")
         best = compare_runs([sweep], "val/accuracy").best
         assert columns(tab, "points")["x"][:5] == [10, 20, 30, 40, 50]
         assert columns(tab, "points")["y"][4] == pytest.approx(
@@ -133,7 +133,8 @@ def test_it_fits_the_screen_and_takes_its_colours(browser, file, width, scheme) 
         ink = tab.evaluate("Bokeh.documents[0].get_model_by_name('intervals').renderers.at(-1).glyph.text_color.value")
         assert ink == tab.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
         tab.emulate_media(media="print")
-        assert not tab.locator("#filter").is_visible() and tab.locator("#runs").is_visible()
+        assert not tab.locator("#filter").is_visible() and "the loss <is> nan" in tab.locator("#failed").inner_text()
+        assert tab.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollHeight <= box.clientHeight + 1)")
 
 
 @in_browser
@@ -172,6 +173,27 @@ def test_curves_follow_metric_and_smoothing_and_keep_the_raw_line(browser, file)
         tab.locator("#smooth").fill("0.5")
         assert columns(tab, "raw")["ys"][0] == pytest.approx([1 / epoch for epoch in range(1, 6)], rel=1e-4)
         assert columns(tab, "means")["ys"][0][1] == pytest.approx((1 * 0.25 + 0.5 * 0.5) / 0.75, rel=1e-4)
+
+
+@in_browser
+def test_the_mouse_over_a_curve_names_its_group(browser, sweep, file) -> None:
+    with opened(browser, file) as tab:
+        chart = tab.locator("#curves")
+        chart.scroll_into_view_if_needed()
+        point = """(() => {
+            const plot = Bokeh.documents[0].roots().find(root => root.name == 'curves'), { frame } = Bokeh.index.get_by_id(plot.id);
+            const { xs, ys } = Bokeh.documents[0].get_model_by_name('means').data_source.data;
+            return [frame.x_scale.compute(xs[0][2]), frame.y_scale.compute(ys[0][2])];
+        })()"""
+        place, (x, y) = chart.bounding_box(), tab.evaluate(point)
+        tab.mouse.move(place["x"] + x, place["y"] + y)
+        told = tab.locator(".bk-tooltip-row-value")
+        told.first.wait_for()
+        group, step, value = told.all_text_contents()
+        comparison = compare_runs([sweep], "val/accuracy")
+        best = comparison.best
+        assert group.strip() == comparison.changed(best) and step.strip() == "30"
+        assert float(value) == pytest.approx(100 * sum(run.curve("val/accuracy")[2][1] for run in best.runs) / 2, rel=1e-4)
 
 
 @in_browser

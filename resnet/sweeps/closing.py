@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet.config import UserError
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory, run_ids, shortest
 from resnet.runs.grouping import find_runs
@@ -40,8 +41,7 @@ def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
     left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
     rest = "; the same command skips these and goes on with the others" if left else ""
     screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
-    if finished:
-        screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
+    screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
     if Path("wandb").is_dir():
@@ -50,14 +50,14 @@ def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
 
 
 def _report(directory: Path, objective: str) -> str:
-    """The path of the page; of all runs in the sweep's folder, those of earlier and larger grids too."""
+    """The path of the page, or why there is none; of all runs in the sweep's folder, those of earlier and larger grids too."""
     from resnet.runs.report import REPORT, report_on
 
     paths = [Path(shortest(directory.resolve()))]
     try:
         report_on(paths, find_runs(paths), objective, directory / REPORT)
-    except DirectoryError as error:
-        return str(error)
+    except (UserError, DirectoryError) as error:
+        return f"none: {error}"
     return shortest((directory / REPORT).resolve())
 
 
