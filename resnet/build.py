@@ -28,7 +28,7 @@ from resnet.config.errors import UserError
 from resnet.config.launched import is_srun, is_torchrun, started_processes
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
-from resnet.data import Augment, DataError, DataSet, Loader, Split, load_dataset
+from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.runs.directory import BEST, LAST
@@ -58,8 +58,8 @@ def build(config: Config, fabric: Fabric) -> Parts:
     data = build_data(config)
     image_size = check_image_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
-    train, val, test = build_loaders(config, data, fabric)
-    plan = build_plan(config, len(train))
+    plan = build_plan(config, steps_per_epoch(config, data))
+    train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes))
     if config.model.weights is not None:
         load_weights(model, Path(config.model.weights))
@@ -136,20 +136,26 @@ def check_image_size(config: Config, data: DataSet) -> int:
     if augment.padding_mode == "reflect" and augment.pad >= size:
         raise UserError(f"augment.pad={augment.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
     size = augment.crop or size
-    if size < 2 ** (stages - 1):
-        layers = str(config.model.layers).replace(" ", "")
+    smallest = min(size, *augment.progressive)
+    if smallest < 2 ** (stages - 1):
+        layers, key = str(config.model.layers).replace(" ", ""), "augment.crop" if smallest == size else "augment.progressive"
         raise UserError(
-            f"model.layers={layers}: images of {size} pixels are too small for {stages} stages, each of which halves them; take at most "
-            f"{size.bit_length()} stages, or larger images (augment.crop)"
+            f"model.layers={layers}: images of {smallest} pixels are too small for {stages} stages, each of which halves them; "
+            f"take at most {smallest.bit_length()} stages, or larger images ({key})"
         )
     return size
 
 
-def build_loaders(config: Config, data: DataSet, fabric: Fabric) -> tuple[Loader, Loader | None, Loader]:
-    common = _loader_settings(config, data, fabric)
-    train = Loader(data.train, config.batch_size, shuffle=True, seed=config.seed, **common)
-    if not len(train):
+def steps_per_epoch(config: Config, data: DataSet) -> int:
+    number = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
+    if not number:
         raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
+    return number
+
+
+def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> tuple[Loader, Loader | None, Loader]:
+    common = _loader_settings(config, data, fabric)
+    train = Loader(data.train, config.batch_size, shuffle=True, seed=config.seed, total_batches=plan.total_steps, **common)
     val = build_eval_loader(config, data, data.val, fabric) if data.val is not None else None
     return train, val, build_eval_loader(config, data, data.test, fabric)
 
@@ -219,12 +225,16 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
     """`total_steps` is handed to schedules that take it and leave it open."""
-    extra = {"total_steps": max(plan.total_steps, 1)} if needs_length(config) else {}
+    extra = {"total_steps": max(plan.total_steps, 1)} if _takes_length(config) else {}
     return _call("scheduler", config.scheduler, optimizer, **extra)
 
 
 def needs_length(config: Config) -> bool:
-    """Whether the schedule is laid out for the length of training."""
+    """Whether the schedule, or the images' sizes, are laid out for the length of training."""
+    return bool(config.augment.progressive) or _takes_length(config)
+
+
+def _takes_length(config: Config) -> bool:
     takes = inspect.signature(_find("scheduler", config.scheduler)).parameters
     return "total_steps" in takes and config.scheduler.get("total_steps") is None
 

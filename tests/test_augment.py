@@ -42,6 +42,11 @@ def test_centre_crop_pads_and_cuts(images: torch.Tensor) -> None:
         assert torch.equal(augment.centre_crop(images, size), F.center_crop(images, [size, size]))
 
 
+@pytest.mark.parametrize("size", [4, 7, 10, 15])
+def test_resize(images: torch.Tensor, size: int) -> None:
+    torch.testing.assert_close(augment.resize(images.float(), size), F.resize(images.float(), [size, size], antialias=True))
+
+
 @pytest.mark.parametrize("name", ["MixUp", "CutMix"])
 def test_mixing(images: torch.Tensor, name: str) -> None:
     floats, labels = images.float(), torch.tensor([0, 1, 2, 0, 1, 2])

@@ -67,6 +67,13 @@ def test_statistics_are_of_the_training_split() -> None:
     assert data.std == pytest.approx([pixels.std(correction=0).item()])
 
 
+def test_images_grow_with_the_training() -> None:
+    grown = loader(digits(), Augment(pad=1, progressive=[4, 6]), total_batches=30)  # 3 epochs of 10 batches, the last one stopped at 25
+    sizes = [batch.images.shape[-1] for epoch in range(3) for batch in grown.epoch(epoch)]
+    assert len(grown) == 11 and sizes[:30] == [4] * 10 + [6] * 10 + [8] * 10
+    assert torch.equal(next(grown.epoch(1, start=9)).images, [*grown.epoch(1)][9].images)
+
+
 def test_each_image_comes_once_an_epoch_in_a_new_order() -> None:
     data = digits()
     plain = loader(data, Augment())

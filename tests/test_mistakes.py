@@ -65,6 +65,7 @@ CONFIG_ALONE = [
 ]
 WITH_DATA = [
     ("data=digits 'model.layers=[1,1,1,1,1]'", "images of 8 pixels are too small for 5 stages"),
+    ("data=digits 'augment.progressive=[3]'", "images of 3 pixels are too small for 3 stages"),
     ("data=digits augment.crop=32", "augment.crop=32: larger"),
     ("data=digits data.val_size=5000", "only 1438 training images"),
     ("data=digits data.train_size=1400", "ask for fewer"),

@@ -69,6 +69,7 @@ class AugmentConfig:
     cutout: float = limited(at_least=0, below=1)
     mixup: float = limited(at_least=0)
     cutmix: float = limited(at_least=0)
+    progressive: list[int] = field(default_factory=list, metadata={"at_least": 1, "may_be_empty": True})
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ does. The functions match torchvision.transforms.v2 on the same parameters.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,9 +24,15 @@ class Augment:
     cutout: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    progressive: Sequence[int] = ()
 
     def output_size(self, size: int) -> int:
         return self.crop or size
+
+    def training_size(self, size: int, share: float) -> int:
+        """Of the images that are trained on after this share (0..1) of training: the progressive ones in turn, then the full size."""
+        sizes = [*self.progressive, self.output_size(size)]
+        return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
     def geometry(self, images: Tensor, generator: Generator) -> Tensor:
         """Crop, flip and cutout: (N, C, H, W) uint8 -> (N, C, S, S) uint8."""
@@ -79,6 +86,13 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
     """Mirrors the chosen (N,) images left to right."""
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Scales float images to size x size pixels; each new one is a mean of those that it covers."""
+    if size == images.shape[-1]:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resnet.data.augment import Augment, centre_crop
+from resnet.data.augment import Augment, centre_crop, resize
 from resnet.data.files import ImageFiles
 from resnet.data.sources import Split
 
@@ -28,7 +28,8 @@ class Loader:
     """Batches of a split.
 
     `batch_size` is that of all processes together; each gets every world_size-th image of it. With `shuffle` the images come in a
-    new order each epoch, augmented; else in their own, centred. Images in memory lie on the device.
+    new order each epoch, augmented, and as large as the training of `total_batches` has come to; else in their own, centred.
+    Images in memory lie on the device.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Loader:
         shuffle: bool,
         seed: int = 0,
         limit: int | None = None,
+        total_batches: int = 1,
         workers: int = 0,
         device: torch.device | None = None,
         channels_last: bool = False,
@@ -54,7 +56,7 @@ class Loader:
         self.images = split.images.to(self.device) if in_memory else split.images  # type: ignore[union-attr]
         self.labels = split.labels.to(self.device)
         self.batch_size, self.augment, self.num_classes = batch_size, augment, num_classes
-        self.shuffle, self.seed, self.workers = shuffle, seed, workers
+        self.shuffle, self.seed, self.workers, self.total_batches = shuffle, seed, workers, total_batches
         self.rank, self.world_size = rank, world_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.scale = 1 / (255 * torch.tensor(std, device=self.device))[:, None, None]  # (C, 1, 1)
@@ -74,8 +76,12 @@ class Loader:
         order = self._order(epoch)
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
         for index, images, chosen in zip(range(start, len(self)), self._fetch(batches), batches, strict=True):
-            yield self._prepare(
-                images.to(self.device, non_blocking=True), self.labels[chosen], _generator(self.seed, GEOMETRY, epoch, index)
+            images, generator = images.to(self.device, non_blocking=True), _generator(self.seed, GEOMETRY, epoch, index)
+            share = (epoch * len(self) + index) / self.total_batches
+            yield (
+                self._for_training(images, self.labels[chosen], generator, share)
+                if self.shuffle
+                else self._as_it_is(images, self.labels[chosen])
             )
 
     def _order(self, epoch: int) -> Tensor:
@@ -92,14 +98,18 @@ class Loader:
         pinned = self.device.type == "cuda"
         return iter(DataLoader(_Decoded(self.images), batch_sampler=indices, num_workers=self.workers, pin_memory=pinned))  # type: ignore[arg-type]
 
-    def _prepare(self, images: Tensor, targets: Tensor, generator: Generator) -> Batch:
-        if self.shuffle:
-            images = self.augment.geometry(images, generator)
-            images, targets = self.augment.mix(self._normalise(images), targets, self.num_classes, generator)
-            if len(images) < 2 * self.world_size:  # too few to deal out: each process takes them all
-                return Batch(images, targets, len(images) * self.world_size, is_copy=self.rank > 0)
-        else:
-            images = self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1])))
+    def _for_training(self, images: Tensor, targets: Tensor, generator: Generator, share: float) -> Batch:
+        size = self.augment.training_size(images.shape[-1], share)
+        images = resize(self._normalise(self.augment.geometry(images, generator)), size)
+        images, targets = self.augment.mix(images, targets, self.num_classes, generator)
+        if len(images) < 2 * self.world_size:  # too few to deal out: each process takes them all
+            return Batch(images, targets, len(images) * self.world_size, is_copy=self.rank > 0)
+        return self._dealt(images, targets)
+
+    def _as_it_is(self, images: Tensor, labels: Tensor) -> Batch:
+        return self._dealt(self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1]))), labels)
+
+    def _dealt(self, images: Tensor, targets: Tensor) -> Batch:
         return Batch(images[self.rank :: self.world_size], targets[self.rank :: self.world_size], len(images))
 
     def _normalise(self, images: Tensor) -> Tensor:

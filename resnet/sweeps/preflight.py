@@ -59,8 +59,7 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
 
     Returns the jobs that can run, and of each job its mistake, which is empty where there is none.
     """
-    from resnet.build import build_data, build_optimizer, build_plan, check_image_size
-    from resnet.data import count_batches
+    from resnet.build import build_data, build_optimizer, build_plan, check_image_size, steps_per_epoch
     from resnet.record import count_flops, meta_model
 
     sizes: dict[str, tuple[int, int]] = {}
@@ -82,8 +81,7 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
             if repr(config.optimizer) not in optimizers:
                 build_optimizer(config, meta_model(config, data))
                 optimizers.add(repr(config.optimizer))
-            steps_per_epoch = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
-            images = build_plan(config, steps_per_epoch).total_steps * config.batch_size
+            images = build_plan(config, steps_per_epoch(config, data)).total_steps * config.batch_size
             parameters, flops = sizes[key]
             checked.append(Checked(job, parameters, 3 * flops * images, RunDirectory(sweep.directory / job.id).status))
         except UserError as mistake:
