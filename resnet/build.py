@@ -136,7 +136,7 @@ def check_image_size(config: Config, data: DataSet) -> int:
     if augment.padding_mode == "reflect" and augment.pad >= size:
         raise UserError(f"augment.pad={augment.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
     size = augment.crop or size
-    smallest = min(size, *augment.progressive)
+    smallest = min([size, *augment.progressive])
     if smallest < 2 ** (stages - 1):
         layers, key = str(config.model.layers).replace(" ", ""), "augment.crop" if smallest == size else "augment.progressive"
         raise UserError(
