@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-full check format lock
+.PHONY: help setup train test test-full bench check format lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -25,6 +25,13 @@ test: setup ## all tests
 
 test-full: setup ## the tests that take minutes too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
+
+bench: setup .venv/bench ## speed, side by side with what you would use instead (15 minutes; BENCH=full: an hour)
+	$(BIN)/python -m benchmarks --packages .venv/bench $(if $(filter full,$(BENCH)),--full)
+
+.venv/bench: setup.cfg  # apart: with torchmetrics around, every start of Fabric takes two seconds longer
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ 'pytorch-lightning>=2.6,<3' 'torchmetrics>=1.8'
+	@touch $@
 
 check: setup ## format, lint, types and the quick tests
 	$(BIN)/ruff format --check .

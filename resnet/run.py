@@ -207,6 +207,10 @@ class Run:
             mirror = WandbTracker(asdict(self.config.wandb), facts, summary["wandb_run"], self.directory.metrics)
             links = mirror.links
             trackers.append(mirror)
+        if self.config.profile:
+            from resnet.tracking.profile import Profile
+
+            trackers.append(Profile(self.directory))
         tracker = Trackers([*trackers, Console(self.in_sweep)])
         tracker.start(facts)
         return tracker, links

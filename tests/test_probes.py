@@ -1,5 +1,7 @@
 """Probes see what they say they see, and change nothing."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -59,6 +61,22 @@ def test_they_are_recorded_drawn_and_change_nothing(train, tmp_path) -> None:
     with Image.open(probed / "probes.png") as picture:
         assert picture.size[1] > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
     assert not (plain / "probes.png").exists()
+
+
+@pytest.mark.slow
+def test_a_profile_says_where_the_time_goes_and_changes_nothing(train, tmp_path) -> None:
+    common = ("data=digits", "epochs=3", "model.layers=[1,1]")
+    train(*common, "name=plain")
+    train(*common, "name=profiled", "profile=true")
+    plain, profiled = (tmp_path / "outputs" / name for name in ("plain", "profiled"))
+    assert summary(plain)["test"] == summary(profiled)["test"] and summary(plain)["config_hash"] == summary(profiled)["config_hash"]
+    assert "aten::convolution_backward" in (profiled / "profile.txt").read_text()
+    steps = [event for event in json.loads((profiled / "profile.json").read_text())["traceEvents"] if "ProfilerStep" in event["name"]]
+    assert len(steps) == 12
+    with Image.open(profiled / "profile.png") as picture:
+        assert picture.size[0] == 1200 and len(picture.convert("RGB").getcolors(1 << 24)) > 50
+    train(*common, "name=short", "profile=true", "max_steps=4")
+    assert not (tmp_path / "outputs" / "short" / "profile.png").exists()
 
 
 @pytest.mark.slow

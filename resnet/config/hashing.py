@@ -15,6 +15,7 @@ WITHOUT = {
     "checkpoint",
     "probes",
     "probe_every",
+    "profile",
     "data.root",
     "data.download",
     "data.workers",
@@ -71,4 +72,6 @@ def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
             found |= _schema_defaults(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
         elif entry.default is not dataclasses.MISSING:
             found[prefix + entry.name] = entry.default
+        elif entry.default_factory is not dataclasses.MISSING:
+            found[prefix + entry.name] = entry.default_factory()
     return found

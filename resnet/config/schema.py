@@ -130,6 +130,7 @@ class Config:
     log_every: int = limited(at_least=1)
     probes: list[str] = field(default_factory=list, metadata={"choices": PROBES, "may_be_empty": True})
     probe_every: int = limited(default=100, at_least=1)
+    profile: bool = False
     compile: bool
     channels_last: bool
     deterministic: bool

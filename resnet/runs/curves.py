@@ -1,10 +1,10 @@
 """Draws a run's learning curves, and what its probes saw, from its metrics.csv."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from resnet.runs.directory import CURVES, PROBES, Row, RunDirectory
+from resnet.runs.directory import CURVES, PROBES, PROFILE, Row, RunDirectory
 
 if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.figure import Figure
@@ -66,6 +66,22 @@ def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     directory.write(name, lambda file: file.write(buffer.getvalue()))
+
+
+def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str, float]) -> None:
+    """profile.png: the parts of a step's time, the largest on top."""
+    from matplotlib.figure import Figure
+
+    parts = sorted(milliseconds.items(), key=lambda part: part[1])
+    whole = sum(milliseconds.values())
+    figure = Figure(figsize=(10, 1 + 0.4 * len(parts)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([name for name, _ in parts], [value for _, value in parts], color=TRAINING)
+    axes.bar_label(bars, [f"{value:.1f} ms, {value / whole:.0%}" for _, value in parts], padding=4, fontsize=9)
+    axes.set_xlim(0, 1.25 * max(milliseconds.values()))
+    axes.set_xlabel("milliseconds a step")
+    axes.set_title(title, fontsize=11)
+    _save(directory, PROFILE, figure)
 
 
 def _series(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:

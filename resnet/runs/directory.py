@@ -20,6 +20,7 @@ WAITING = "waiting"  # no run directory yet
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 CURVES, PROBES = "curves.png", "probes.png"
+PROFILE_TABLE, PROFILE_TRACE, PROFILE = "profile.txt", "profile.json", "profile.png"
 
 Row = dict[str, float | None]
 

@@ -1,0 +1,54 @@
+"""The benchmark compares like with like, and says what holds."""
+
+import pytest
+import torch
+from conftest import call, compose, real_data
+
+from benchmarks import article
+from benchmarks.__main__ import ARTICLE, speed_rows, target_rows
+from benchmarks.growth import Growth
+from benchmarks.measure import interleaved
+from resnet.build import build_model
+
+
+def test_the_article_s_program_has_the_network_of_our_default() -> None:
+    torch.manual_seed(0)
+    theirs, ours = article.ResNet(), build_model(compose("data=digits"), 1, 10)
+    assert sum(parameter.numel() for parameter in theirs.parameters()) == 195_450
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    images = torch.rand(4, 1, 32, 32)
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+
+
+@pytest.mark.slow
+def test_the_article_s_program_trains(tmp_path) -> None:
+    data = real_data("MNIST", "raw", "train-images-idx3-ubyte").parents[2]
+    output = call(tmp_path, "-m", "benchmarks.article", "--data", data, "--steps", 3, "--log-every", 3, "--test").stdout
+    assert "step 1 at " in output and "step 3 at " in output and "test accuracy 0." in output
+
+
+def test_contenders_take_turns_and_their_medians_count() -> None:
+    calls, values = [], iter([1.0, 10.0, 5.0, 20.0, 2.0, 90.0])
+
+    def contender(name):
+        return lambda: calls.append(name) or {"speed": next(values)}
+
+    found = interleaved({"a": contender("a"), "b": contender("b")}, 3)
+    assert calls == ["a", "b"] * 3 and found == {"a": {"speed": 2.0}, "b": {"speed": 20.0}}
+
+
+def test_a_target_that_is_missed_says_so() -> None:
+    one = {"images_per_second": 100.0, "megabytes": 500.0, "first_step": 4.0}
+    names = ("ours, the article's settings, batch 32", "ours, the article's settings, batch 128", "ours, default recipe")
+    found = {ARTICLE: one, "matrix product": {"operations": 1e9}}
+    found |= {name: {**one, "images_per_second": 150.0, "operations": 0.7e9} for name in (*names, "ours, default recipe, layers [9,9,9]")}
+    inside = {"overhead": 0.03, "augmentation": 120.0, "evaluation": 2.6}
+    rows = target_rows(found, inside, {"config": 2.0, "first_step": 1.7})
+    verdicts = [row[-1] for row in rows[1:]]
+    assert verdicts == ["holds", "holds", "does not hold", "holds", "holds", "does not hold", "holds", "holds", "holds", "does not hold"]
+    assert [row[2] for row in speed_rows(found)][:3] == ["to the article's", "1.00", "1.50"]
+
+
+def test_growth_is_judged_against_a_line_or_a_level() -> None:
+    assert Growth("", "", "", "flat", [1, 2, 3], [10.0, 11.0, 9.0]).verdict == "within 10% of the median"
+    assert Growth("", "", "", "line", [1, 2, 3], [3.0, 5.0, 7.0]).verdict == "1 + 2 each, within 0%"
