@@ -1,14 +1,20 @@
 """Schedules against torch's own, the optimizer step against its definition, the choice of the best checkpoint."""
 
+from contextlib import nullcontext
+from dataclasses import asdict
+
 import pytest
 import torch
 from conftest import compose
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_fabric, parameter_groups
+from resnet.build import build, build_data, build_fabric, build_optimizer, parameter_groups
+from resnet.data import Augment, Loader
 from resnet.models import ResNet
+from resnet.record import meta_model
 from resnet.training import schedules
-from resnet.training.learner import Scores
+from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress
 
 
@@ -104,3 +110,32 @@ def test_best_is_the_highest_accuracy_then_the_lowest_loss() -> None:
         judged.append(progress.judge(Scores(loss, accuracy)))
     assert judged == [True, True, False, True, False]
     assert (progress.best_step, progress.evaluations_since_best) == (4, 1)
+
+
+@pytest.mark.parametrize("augment", ["translate", "crop_flip", "cutout", "mixup", "cutmix"])
+def test_a_step_never_waits_for_the_device(augment) -> None:
+    """On torch's meta device, which has no values to wait for: reading one, as item() or nonzero() do, is an error."""
+    meta = torch.device("meta")
+    config = compose("data=digits", f"augment={augment}", "optimizer.fused=null")
+    data = build_data(config)
+    model = meta_model(config, data).train()
+    optimizer = build_optimizer(config, model)
+    learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), AveragedModel(model), 0.1)
+    settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "device": meta}
+    batches = Loader(data.train, 100, Augment(**asdict(config.augment)), **settings).epoch()
+    sums = [learner.step(*next(batches)) for _ in range(2)]
+    assert sums[0].device == meta and sums[0].shape == (3,)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        sums[0].tolist()
+
+
+class Waiting:
+    """Of Fabric what a step needs, on one device."""
+
+    world_size = 1
+
+    def no_backward_sync(self, model, enabled):
+        return nullcontext()
+
+    def backward(self, loss) -> None:
+        loss.backward()

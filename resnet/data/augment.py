@@ -41,7 +41,7 @@ class Augment:
             padded = pad(images, self.pad, self.padding_mode)
             images = crop(padded, *_offsets(num_images, padded.shape[-1] - size, generator, images.device), size)
         if self.flip:
-            images = flip(images, (torch.rand(num_images, generator=generator) < self.flip).to(images.device))
+            images = flip(images, moved(torch.rand(num_images, generator=generator) < self.flip, images.device))
         if self.cutout:
             images = cutout(images, *_offsets(num_images, size - 1, generator, images.device), round(self.cutout * size))
         return images
@@ -125,7 +125,12 @@ def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def _offsets(num_images: int, largest: int, generator: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(torch.randint(largest + 1, (2, num_images), generator=generator).to(device))  # type: ignore[return-value]
+    return tuple(moved(torch.randint(largest + 1, (2, num_images), generator=generator), device))  # type: ignore[return-value]
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device; a GPU takes it from pinned memory, while the CPU goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _beta(alpha: float, generator: Generator) -> float:

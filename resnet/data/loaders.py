@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resnet.data.augment import Augment, centre_crop, resize
+from resnet.data.augment import Augment, centre_crop, moved, resize
 from resnet.data.files import ImageFiles
 from resnet.data.sources import Split
 
@@ -88,7 +88,7 @@ class Loader:
         """Drawn on the CPU, the same for every device, and moved there once per epoch."""
         if not self.shuffle:
             return torch.arange(len(self.labels), device=self.device)
-        return torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)).to(self.device)
+        return moved(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
 
     def _fetch(self, batches: list[Tensor]) -> Iterator[Tensor]:
         """uint8 images of each batch: gathered by index, or decoded by worker processes ahead of their use."""

@@ -80,7 +80,7 @@ def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str,
     axes.bar_label(bars, [f"{value:.1f} ms, {value / whole:.0%}" for _, value in parts], padding=4, fontsize=9)
     axes.set_xlim(0, 1.25 * max(milliseconds.values()))
     axes.set_xlabel("milliseconds a step")
-    axes.set_title(title, fontsize=11)
+    figure.suptitle(title, fontsize=11)
     _save(directory, PROFILE, figure)
 
 

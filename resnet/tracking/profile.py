@@ -1,5 +1,6 @@
 """Where a step's time goes: torch's profiler over some steps of training, as a table, a Chrome trace and a picture."""
 
+import os
 import time
 from typing import Any
 
@@ -29,6 +30,7 @@ class Profile(Tracker):
 
     def __init__(self, directory: RunDirectory) -> None:
         self.directory = directory
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
         self.on_gpu = torch.cuda.is_available()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_gpu else [])]
         plan = schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=PROFILED, repeat=1)
