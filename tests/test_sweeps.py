@@ -67,6 +67,8 @@ def test_a_failed_job_is_named_and_tried_again(train, tmp_path) -> None:
     assert "multirun/s: 2 of 3 jobs finished" in done.stdout and "failed: " in done.stdout and "not finite at step" in done.stdout
     train(*grid, status=1)
     assert sorted(len(run["sessions"]) for run in runs(tmp_path).values()) == [1, 1, 2]
+    none = train(*grid[:4], "model.norm=none", "lr=1e30", "sweep.name=u", status=1).stdout
+    assert "0 of 1 jobs finished" in none and "report: none: no finished run" in none
     stopped = train(*grid[:-1], "sweep.name=t", "sweep.on_failure=stop", status=1).stdout
     assert "1 of 3 jobs finished" in stopped and "waiting: " in stopped
 
