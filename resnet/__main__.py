@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -41,10 +42,15 @@ def main() -> None:
         _end(CTRL_C)
     if not is_first_process():
         return
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-    else:
-        arguments.show(result)
+    try:
+        if arguments.json:
+            print(json.dumps(result, indent=2))
+        else:
+            arguments.show(result)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
 
 
 def _end(status: int, message: str = "") -> None:
@@ -100,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="run directories, sweeps, or folders of them")
     compare.add_argument("--metric", default="val/accuracy", help="val/accuracy (default), val/loss, test/accuracy, test/loss")
-    compare.add_argument("--baseline", metavar="KEY=VALUE", help="the group that the others are compared with (default: the first)")
+    compare.add_argument(
+        "--baseline", metavar="KEY=VALUE", help="the group that the others are compared with (default: the one with the first settings)"
+    )
     compare.add_argument("--on-test", action="store_true", help="rank by a test metric all the same")
     compare.add_argument("--filter", default="", metavar="CONDITIONS", help="like 'lr>0.1 optimizer=sgd': only the runs that meet them all")
     compare.add_argument("--sort", metavar="KEY", help="by this key instead of the mean")

@@ -265,7 +265,8 @@ class Run:
         self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
         kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
         if is_interrupted:
-            print(f"{self.path}: interrupted by {text}; {kept}; the same command, or python -m resnet resume {self.path}, continues it")
+            again = "the same command" if self.in_sweep else f"the same command, with name={self.config.name}"
+            print(f"{self.path}: interrupted by {text}; {kept}; {again}, or python -m resnet resume {self.path}, continues it")
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 

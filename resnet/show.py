@@ -89,7 +89,8 @@ def comparison(result: dict[str, Any]) -> None:
         print("\n".join(f"  {line[0]}: {line[-1]}" for line in rows) + "\n")
     print(result["answer"])
     marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
-    print(f"{result['runs']} runs, grouped by their config but for {result['ignored']}; sorted by {result['sorted_by']}{marked}")
+    runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
+    print(f"{runs}, grouped {result['grouped']}; sorted by {result['sorted_by']}{marked}")
     if result["settle"]:
         print("to settle what is not resolved, if differences and spreads stay as they are:")
         print("\n".join(f"  {command}" for command in result["settle"]))

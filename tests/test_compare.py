@@ -101,6 +101,57 @@ def test_no_spread_is_no_certainty(tmp_path) -> None:
     assert in_words(difference, "val/accuracy") == "+25.00 points, no spread over 3 seeds, no interval"
 
 
+def test_differences_that_differ_by_rounding_alone_have_no_spread(tmp_path) -> None:
+    """Each seed one image of 140 better."""
+    for seed, right in enumerate((120, 127, 131)):
+        write(tmp_path, f"a-{seed}", 0.1, seed, right / 140)
+        write(tmp_path, f"b-{seed}", 0.2, seed, (right + 1) / 140)
+    first, second = groups(tmp_path)
+    assert len({b - a for a, b in zip(first.values.values(), second.values.values(), strict=True)}) > 1
+    assert compare(second, first, 1).interval is None
+
+
+def test_the_baseline_is_the_group_with_the_first_settings(sweep) -> None:
+    """Whatever its folder is called."""
+    for seed in range(4):
+        write(sweep, f"z-{seed}", 0.05, seed, ONE[seed])
+    assert compare_runs([sweep], "val/accuracy").baseline.name == "lr=0.05"
+
+
+def test_a_seed_that_is_there_twice_counts_once_and_is_named(sweep) -> None:
+    write(sweep, "twice", 0.1, 0, 0.5)
+    result = comparison([sweep], "val/accuracy")
+    assert result["groups"][0]["mean"] == pytest.approx(sum(ONE) / 4)
+    assert result["left_out"] == [f"{sweep}/twice: the same config and seed as {sweep}/0.1-0, which counts"]
+
+
+def test_json_has_the_numbers_of_each_difference(sweep) -> None:
+    best, other = comparison([sweep], "val/accuracy")["groups"]
+    assert best["difference"] is None and other["is_paired"]
+    assert other["difference"] == pytest.approx(-0.015)
+    assert other["difference_interval"] == pytest.approx(tuple(stats.ttest_rel(OTHER, ONE).confidence_interval(0.95)))
+
+
+def test_commands_that_settle_give_all_groups_the_same_seeds(sweep) -> None:
+    for seed in range(4):
+        write(sweep, f"c-{seed}", 0.3, seed, ONE[seed] + (-1) ** seed * 0.01 + 0.003)
+    commands = comparison([sweep], "val/accuracy")["settle"]
+    assert len(commands) > 1 and len({command.split("seed=range")[1] for command in commands}) == 1
+
+
+def test_what_cannot_be_compared_says_why(sweep) -> None:
+    def said(**chosen):
+        with pytest.raises(UserError) as error:
+            comparison([sweep], "val/accuracy", **chosen)
+        return str(error.value)
+
+    assert "none of 8 runs meets it" in said(conditions="lr>3")
+    assert ">0.05 is no value" in said(conditions="lr>>0.05")
+    for run in find_runs([sweep]):
+        (sweep / run.path / "summary.json").write_text(json.dumps({**run.summary, "status": "failed", "error": "no disk"}))
+    assert "no finished run with a val/accuracy among 8: " in said() and ": failed: no disk" in said()
+
+
 def test_seeds_to_settle_are_the_fewest_that_resolve_it(sweep) -> None:
     first, second = groups(sweep)
     wanted = seeds_to_settle(second, first, 1)
@@ -181,6 +232,8 @@ def test_grouped_by_a_key_all_else_is_averaged_over_and_paired(sweep) -> None:
     assert f"[{100 * low:+.2f}, {100 * high:+.2f}]: lower in this setup" in second["against_baseline"]
     assert result["unit_of_runs"] == "runs" and not any("seed=range" in str(row["seeds_to_settle"]) for row in result["groups"])
     assert "8 runs" in result["answer"] and any("lr=0.2 lacks" in line for line in result["cautions"])
+    by_seed = comparison([sweep], "val/accuracy", by=["seed"])["groups"]
+    assert sorted(row["name"] for row in by_seed) == [f"seed={seed}" for seed in range(4)] and all(row["n"] == 3 for row in by_seed)
     with pytest.raises(UserError, match="no run has the key ler"):
         comparison([sweep], "val/accuracy", by=["ler"])
 
@@ -208,7 +261,7 @@ def test_the_answer_names_the_best_and_how_sure_it_is(sweep) -> None:
 
 def test_sorted_by_a_key_and_in_latex(sweep) -> None:
     for seed in range(4):
-        write(sweep, f"far-{seed}", 0.05, seed, ONE[seed] - 0.2)
+        write(sweep, f"far-{seed}", 0.05, seed, ONE[seed] - 0.2 + 0.001 * seed)
     result = comparison([sweep], "val/accuracy", sort="lr")
     assert [row["differing"]["lr"] for row in result["groups"]] == ["0.05", "0.1", "0.2"]
     assert [row["may_be_best"] for row in result["groups"]] == [False, True, True]

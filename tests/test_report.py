@@ -200,8 +200,8 @@ def test_the_mouse_over_a_curve_names_its_group(browser, sweep, file) -> None:
 def test_two_groups_are_told_apart_and_missing_is_not_null(browser, file) -> None:
     with opened(browser, file, "#one=0&other=1") as tab:
         names = tab.locator("#one option").all_inner_texts()
-        sgd = next(index for index, name in enumerate(names) if "optimizer" not in name)
-        adam = next(index for index, name in enumerate(names) if "sgd -> adam" in name)
+        adam = next(index for index, name in enumerate(names) if "optimizer" not in name)
+        sgd = next(index for index, name in enumerate(names) if "adam -> sgd" in name)
         tab.locator("#one").select_option(str(sgd))
         tab.locator("#other").select_option(str(adam))
         rows = [row.inner_text().split("\t") for row in tab.locator("#difference tbody tr").all()]

@@ -36,6 +36,7 @@ def test_mistakes_of_all_jobs_come_together_and_nothing_starts(train, tmp_path) 
     before = list(tmp_path.iterdir())
     error = train("-m", "model.block=basic,basc", "lr=0.1,-1", "modl.width=3", "data=digits", status=2).stderr
     assert "did you mean model.width" in error
+    assert "modl.width: unknown key (did you mean model.width?)" in train("-m", "modl.width=8,16", "data=digits", status=2).stderr
     error = train("-m", "model.block=basic,basc", "lr=0.1,-1", "data=digits", status=2).stderr
     assert "jobs 1, 3 (model.block=basic lr=-1 data=digits): lr=-1.0: out of range" in error
     assert "did you mean basic?" in error and "4 jobs, mistakes in 3 of them" in error
@@ -68,7 +69,7 @@ def test_a_failed_job_is_named_and_tried_again(train, tmp_path) -> None:
     train(*grid, status=1)
     assert sorted(len(run["sessions"]) for run in runs(tmp_path).values()) == [1, 1, 2]
     none = train(*grid[:4], "model.norm=none", "lr=1e30", "sweep.name=u", status=1).stdout
-    assert "0 of 1 jobs finished" in none and "report: none: no finished run" in none
+    assert "0 of 1 jobs finished" in none and "report: none: no run has finished" in none
     stopped = train(*grid[:-1], "sweep.name=t", "sweep.on_failure=stop", status=1).stdout
     assert "1 of 3 jobs finished" in stopped and "waiting: " in stopped
 
@@ -174,6 +175,20 @@ def test_ctrl_c_ends_the_running_job_and_leaves_the_rest(tmp_path) -> None:
     output = finish(process, 130)
     assert "interrupted: " in output and output.count("waiting: ") == 3
     assert [run["status"] for run in runs(tmp_path).values()] == ["interrupted"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_to_a_parallel_sweep_lets_its_jobs_save(tmp_path, number, status) -> None:
+    process = start(tmp_path, *GRID, "epochs=300", "eval_every=300", "hydra/launcher=parallel")
+    wait_for(lambda: len(running := list(runs(tmp_path).values())) == 2 and all(run["status"] == "running" for run in running), process)
+    time.sleep(1)
+    process.send_signal(number)
+    output = finish(process, status)
+    assert output.count("\ninterrupted: ") == output.count("\nwaiting: ") == 2 and "optimizer=adam" in output and "Traceback" not in output
+    told = [json.loads(path.read_text()) for path in (tmp_path / "multirun" / "s").glob("*/summary.json")]
+    assert [run["status"] for run in told] == ["interrupted"] * 2  # as it is written down, not as a reader concludes
+    assert len(list((tmp_path / "multirun" / "s").glob("*/checkpoints/last.pt"))) == 2
 
 
 @pytest.mark.slow

@@ -166,13 +166,12 @@ def _curves() -> "figure":
 
 
 def _scatter(comparison: Comparison, source: "ColumnDataSource", column: str) -> "figure":
-    from bokeh.models import BasicTicker, HoverTool, LogTicker, NoOverlap, NumeralTickFormatter
+    from bokeh.models import BasicTicker, HoverTool, LogTicker, NoOverlap
 
     label = COSTS[column]
     known = [value for value in source.data[column] if value]
     kind = "log" if known and max(known) >= LOG_FROM * min(known) else "linear"
     plot = _figure(height=260, tools="", x_axis_type=kind, x_axis_label=label, y_axis_label=unit(comparison.metric))
-    plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
     plot.xaxis.ticker = (LogTicker if kind == "log" else BasicTicker)(desired_num_ticks=4)
     plot.xaxis.major_label_policy = NoOverlap()
     points = plot.scatter(column, "value", source=source, color="color", marker="marker", size=8, fill_alpha=0.5, nonselection_alpha=0.08)

@@ -43,7 +43,8 @@ def in_words(difference: Difference, metric: str, unit_of_runs: str = "seeds") -
     digits = 2 if is_share else 4
     text = f"{scale * difference.value:+.{digits}f}{unit}"
     if difference.interval is None:
-        reason = f"one {unit_of_runs.removesuffix('s')}" if difference.runs == 1 else f"no spread over {difference.runs} {unit_of_runs}"
+        one = f"one {unit_of_runs.removesuffix('s')}{'' if difference.is_paired else ' in one of the two'}"
+        reason = one if difference.runs == 1 else f"no spread over {difference.runs} {unit_of_runs}"
         return f"{text}, {reason}, no interval"
     low, high = (f"{scale * bound:+.{digits}f}" for bound in difference.interval)
     paired = f", {difference.higher} of {difference.runs} {unit_of_runs} higher" if difference.is_paired else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet.config import UserError
 from resnet.runs.compare import METRICS, compare, in_words, seeds_to_settle
-from resnet.runs.grouping import Group, Run, cautions, filter_runs, find_runs, group_runs, text_of, unmatched
+from resnet.runs.grouping import Group, Run, cautions, filter_runs, find_runs, group_runs, seed_order, text_of, unmatched
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def compare_runs(
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
-    """Of the runs in these folders; the baseline is the first group found, where none is named.
+    """Of the runs in these folders; the baseline is the group with the first settings, where none is named.
 
     Raises:
         UserError: nothing to compare, no such key or baseline, or a ranking by a test metric that was not asked for by name.
@@ -63,12 +63,16 @@ def compare_runs(
         raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(METRICS)}")
     if metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
-    return _compared(paths, filter_runs(find_runs(paths), conditions), metric, True, baseline, sort, by)
+    found = find_runs(paths)
+    kept = filter_runs(found, conditions)
+    if not kept:
+        raise UserError(f"filter {conditions}: none of {len(found)} runs meets it")
+    return _compared(paths, kept, metric, True, baseline, sort, by)
 
 
 def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str) -> Comparison:
     """Of runs at hand, by a held-out metric. Where nothing was held out: test accuracies in the order found, and none is the best."""
-    has_held_out = any(run.value(metric) is not None for run in runs)
+    has_held_out = any(run.value(metric) is not None for run in runs) or not any(run.value("test/accuracy") is not None for run in runs)
     return _compared(paths, runs, metric if has_held_out else "test/accuracy", has_held_out)
 
 
@@ -84,7 +88,9 @@ def _compared(
     groups = group_runs(runs, metric, by)
     counted = [group for group in groups if group.values]
     if not counted:
-        raise UserError(f"no finished run with a {metric} among {len(runs)}")
+        reasons = [reason for group in groups for reason in group.left_out]
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise UserError(f"no finished run with a {metric} among {len(runs)}: {'; '.join(reasons[:3])}{more}")
     ranked = sorted(counted, key=lambda group: group.mean if metric.endswith("loss") else -group.mean) if chooses else counted
     return Comparison(
         paths=paths,
@@ -108,7 +114,7 @@ def _sorted(groups: Sequence[Group], key: str) -> list[Group]:
 
 def _baseline(groups: Sequence[Group], wanted: str | None) -> Group:
     if wanted is None:
-        return groups[0]
+        return min(groups, key=lambda group: [order_of(value) for value in group.differing.values()])
     found = [group for group in groups if set(wanted.split()) <= set(group.name.split())]
     if len(found) != 1:
         names = "; ".join(group.name for group in groups)
@@ -127,6 +133,9 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     """Plain values: what --json prints, and what the tables are made of."""
     groups = comparison.groups
     rows = [_row(comparison, group) for group in groups]
+    most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)  # the same seeds for all: they are compared pair by pair
+    for row, group in zip(rows, groups, strict=True):
+        row["command"] = command(group.runs[0], most) if row["seeds_to_settle"] else None
     return {
         "answer": answer(comparison),
         "metric": comparison.metric,
@@ -139,8 +148,8 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "groups": rows,
         "left_out": comparison.left_out,
         "cautions": [*cautions(comparison.runs), *unmatched(groups)],
-        "settle": _settling(comparison, rows),
-        "ignored": f"all but {', '.join(comparison.by)}" if comparison.by else "seed, paths and hosts",
+        "settle": [command(comparison.baseline.runs[0], most), *(row["command"] for row in rows if row["command"])] if most else [],
+        "grouped": f"by {', '.join(comparison.by)}" if comparison.by else "by all of their config but seed, paths and hosts",
     }
 
 
@@ -148,7 +157,6 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
     baseline, number = comparison.baseline, comparison.num_comparisons
     difference = None if group is baseline else compare(group, baseline, number)
     is_open = difference is not None and not difference.is_resolved and not comparison.by
-    settle = seeds_to_settle(group, baseline, number) if is_open else None
     return {
         "name": group.name,
         "changed": comparison.changed(group),
@@ -157,23 +165,18 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
         "mean": group.mean,
         "deviation": group.deviation,
         "interval": group.interval,
-        "seeds": dict(sorted(group.values.items(), key=lambda item: (int(item[0].split()[0]), item[0]))),
+        "seeds": dict(sorted(group.values.items(), key=lambda item: seed_order(item[0]))),
+        "difference": difference and difference.value,
+        "difference_interval": difference and difference.interval,
+        "is_paired": difference and difference.is_paired,
         "against_baseline": "baseline" if difference is None else in_words(difference, comparison.metric, comparison.unit_of_runs),
         "is_resolved": None if difference is None else difference.is_resolved,
-        "seeds_to_settle": settle,
-        "command": None if settle is None else command(group.runs[0], settle),
+        "seeds_to_settle": seeds_to_settle(group, baseline, number) if is_open else None,
         "may_be_best": comparison.chooses and _may_be_best(comparison, group),
         "curve": [value for _, value in group.runs[0].curve(comparison.metric.replace("test/", "val/"))],
         "parameters": group.runs[0].summary.get("parameters"),
         "paths": [run.path for run in group.runs],
     }
-
-
-def _settling(comparison: Comparison, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The commands that would settle what is open, if differences and spreads stay: the baseline's, then each group's."""
-    commands = [row["command"] for row in rows if row["command"]]
-    most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)
-    return [command(comparison.baseline.runs[0], most), *commands] if commands else []
 
 
 def _may_be_best(comparison: Comparison, group: Group) -> bool:

@@ -114,14 +114,21 @@ OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operato
 def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
     """Those that meet all conditions, like `lr>0.1 optimizer=sgd`. Raises UserError where one cannot be read or has no such key."""
     kept = list(runs)
-    for text in conditions.split():
+    for text in re.sub(r",\s+", ",", conditions).split():
         match = CONDITION.fullmatch(text)
         if match is None:
             raise UserError(f"filter {text}: cannot be read; write KEY=VALUE, with one of {' '.join(OPERATORS)}")
-        key, sign, wanted = match[1], match[2], yaml.safe_load(match[3])
+        key, sign, wanted = match[1], match[2], _value(match[3], text)
         _check_known(key, f"filter {text}", runs)
         kept = [run for run in kept if _meets(run.setting(key), OPERATORS[sign], wanted)]
     return kept
+
+
+def _value(text: str, condition: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"filter {condition}: {text} is no value; write a number, a word, or a list like [2,2,2]") from None
 
 
 def _meets(value: Any, holds: Callable[[Any, Any], bool], wanted: Any) -> bool:
@@ -146,7 +153,7 @@ def group_runs(runs: Sequence[Run], metric: str, by: Sequence[str] = ()) -> list
         _check_known(key, f"group-by {key}", runs)
     kept: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
-        kept.setdefault(_identity({key: run.setting(key) for key in by} if by else run.config), []).append(number)
+        kept.setdefault(_identity(run, by), []).append(number)
     members = list(kept.values())
     apart = differing([run.config for run in runs]) if by else [{} for _ in runs]
     names = [{key: runs[numbers[0]].setting(key) for key in by} for numbers in members]
@@ -157,8 +164,10 @@ def group_runs(runs: Sequence[Run], metric: str, by: Sequence[str] = ()) -> list
     ]
 
 
-def _identity(config: Mapping[str, Any]) -> str:
-    return json.dumps({key: value for key, value in config.items() if not is_ignored(key)}, sort_keys=True)
+def _identity(run: Run, by: Sequence[str]) -> str:
+    if by:
+        return json.dumps([run.setting(key) for key in by])
+    return json.dumps({key: value for key, value in run.config.items() if not is_ignored(key)}, sort_keys=True)
 
 
 def _member(run: Run, differing: Mapping[str, Any], by: Sequence[str]) -> str:
@@ -211,8 +220,10 @@ def _group(name: dict[str, Any], members: Sequence[tuple[str, Run]], metric: str
             left_out.append(f"{run.path}: {run.summary['status']}" + (f": {error}" if error else ""))
         elif value is None or not math.isfinite(value):
             left_out.append(f"{run.path}: no finite {metric}")
+        elif member in counted:
+            left_out.append(f"{run.path}: the same config and seed as {counted[member][1].path}, which counts")
         else:
-            counted.setdefault(member, (value, run))
+            counted[member] = value, run
     return Group(name, {member: value for member, (value, _) in counted.items()}, [run for _, run in counted.values()], left_out)
 
 
@@ -234,8 +245,12 @@ def cautions(runs: Sequence[Run]) -> list[str]:
 def unmatched(groups: Sequence[Group]) -> list[str]:
     """Which groups lack seeds that others have."""
     seeds = dict.fromkeys(seed for group in groups for seed in group.values)
-    lacking = {group.name: [seed for seed in seeds if seed not in group.values] for group in groups}
+    lacking = {group.name: sorted((seed for seed in seeds if seed not in group.values), key=seed_order) for group in groups}
     return [f"unmatched seeds: {name} lacks {', '.join(missing)}" for name, missing in lacking.items() if missing]
+
+
+def seed_order(member: str) -> tuple[int, str]:
+    return int(member.split()[0]), member
 
 
 def text_of(value: Any) -> str:

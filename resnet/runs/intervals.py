@@ -10,18 +10,23 @@ Interval = tuple[float, float]
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Of the mean of independent values (Student's t); None where they are too few, or have no spread to judge by."""
-    if len(values) < 2 or stdev(values) == 0:
+    if len(values) < 2 or not has_spread(values):
         return None
     return around(mean(values), stdev(values) / math.sqrt(len(values)), len(values) - 1, level)
 
 
 def welch_interval(one: Sequence[float], other: Sequence[float], level: float) -> Interval | None:
     """Of the difference of two means, whose spreads may differ (Welch's t); None as above."""
-    if min(len(one), len(other)) < 2 or stdev(one) == stdev(other) == 0:
+    if min(len(one), len(other)) < 2 or not (has_spread(one) or has_spread(other)):
         return None
     parts = [stdev(values) ** 2 / len(values) for values in (one, other)]
     weights = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
     return around(mean(one) - mean(other), math.sqrt(sum(parts)), sum(parts) ** 2 / weights, level)
+
+
+def has_spread(values: Sequence[float]) -> bool:
+    """More than the rounding of their differences."""
+    return not math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def around(middle: float, error: float, freedom: float, level: float) -> Interval:

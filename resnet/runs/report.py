@@ -72,7 +72,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         has_parallel=has_parallel,
         costs=[name for name in COSTS if name in places[0]["roots"].values()],
         associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
-        run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations", "seconds"],
+        run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations an image", "seconds"],
         runs=[_run_row(run, keys, numbers) for run in comparison.runs],
         failed=[run for run in comparison.runs if run.summary["status"] != FINISHED],
         constant=_constant(comparison.runs),
@@ -143,8 +143,8 @@ def _run_row(run: Run, keys: Sequence[str], numbers: Mapping[str, int]) -> dict[
     costs = [run.cost(name) for name in COSTS]
     cells: list[tuple[str, Any]] = [(run.path, run.path), (summary["status"], summary["status"])]
     cells += [(text_of(run.setting(key)), _sort_value(run.setting(key))) for key in keys]
-    cells += [("" if value is None else f"{100 * value:.2f}", value) for value in (held_out, test)]
-    cells += [("" if value is None else f"{value:,.0f}", value) for value in costs]
+    cells += [("" if value is None else f"{100 * value:.2f}", value and round(100 * value, 4)) for value in (held_out, test)]
+    cells += [("" if value is None else f"{value:,.0f}" if isinstance(value, int) else f"{value:.1f}", value) for value in costs]
     return {"number": numbers.get(run.path, -1), "cells": cells}
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from resnet.config.cli import CTRL_C
-from resnet.sweeps.worker import LOGS
+from resnet.sweeps.worker import LOGS, parallel_jobs
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
@@ -39,13 +39,13 @@ def sweeping() -> Iterator[None]:
         with search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
-        ids = preflight(sweep) if sweep.overrides and sweep.settings.preflight else []
-        with _shown(sweep, ids, lambda: (ids, [])):
+        jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
+        with _shown(sweep, list(jobs), lambda: (jobs, [])):
             yield
 
 
 @contextmanager
-def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[list[str], list[str]]]) -> Iterator[None]:
+def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], list[str]]]) -> Iterator[None]:
     """A board while jobs run at once, the table of all of them at the end."""
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close
@@ -62,7 +62,9 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[list[str], l
 
 
 def _waiting(sweep: "Sweep") -> AbstractContextManager[None]:
-    """Around the launcher: SLURM's jobs outlive it."""
+    """Around the launcher: joblib kills its jobs at Ctrl-C, SLURM's outlive it."""
+    if sweep.launcher == "JoblibLauncher":
+        return parallel_jobs(sweep.directory)
     if sweep.launcher != "SlurmLauncher":
         return nullcontext()
     from resnet.sweeps.slurm import slurm_jobs

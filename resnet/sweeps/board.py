@@ -36,8 +36,9 @@ def _show(screen: Console, directory: Path, ids: Sequence[str], over: threading.
 
 
 def _tell(screen: Console, directory: Path, ids: Sequence[str], over: threading.Event) -> None:
-    before: dict[str, str] = _states(directory, ids)
-    while not over.wait(SECONDS):
+    before, is_last = _states(directory, ids), False
+    while not is_last:
+        is_last = over.wait(SECONDS)
         now = _states(directory, ids)
         for name, state in now.items():
             if state != before.get(name):

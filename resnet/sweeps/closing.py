@@ -1,6 +1,6 @@
 """After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
 
 
-def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
-    """Shows the jobs with these ids (of a sweep that was not checked first: all that are there); True where all are finished.
+def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str]) -> bool:
+    """Shows the jobs, overrides by id (of a sweep that was not checked first: all that are there); True where all are finished.
 
     `refused`: jobs that could not start, each with its mistake.
     """
     directory = sweep.directory
-    runs = {name: RunDirectory(directory / name) for name in ids or run_ids(directory)}
+    runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
     known = {name: run.summary for name, run in runs.items() if run.exists}
     finished = [name for name, summary in known.items() if summary["status"] == FINISHED]
-    rows = dict(zip(known, differing([summary.get("overrides", []) for summary in known.values()]), strict=True))
+    overrides = [jobs.get(name) or known.get(name, {}).get("overrides", []) for name in runs]
+    rows = dict(zip(runs, differing(overrides), strict=True))
     screen = Console(highlight=False)
     screen.print()
     if finished:
@@ -34,12 +35,12 @@ def close(sweep: Sweep, ids: Sequence[str], refused: Sequence[str]) -> bool:
         screen.print()
     for name in runs:
         if name not in finished:
-            screen.print(_open_line(name, rows.get(name, {}), known.get(name)), markup=False, soft_wrap=True)
+            screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
     for line in refused:
         screen.print(f"{FAILED}: {line}", markup=False, soft_wrap=True)
     where, count = shortest(directory.resolve()), len(runs) + len(refused)
     left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
-    rest = "; the same command skips these and goes on with the others" if left else ""
+    rest = f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others" if left else ""
     screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
@@ -56,7 +57,9 @@ def _report(directory: Path, objective: str) -> str:
     paths = [Path(shortest(directory.resolve()))]
     try:
         report_on(paths, find_runs(paths), objective, directory / REPORT)
-    except (UserError, DirectoryError) as error:
+    except UserError:
+        return "none: no run has finished"
+    except DirectoryError as error:
         return f"none: {error}"
     return shortest((directory / REPORT).resolve())
 
@@ -87,5 +90,5 @@ def _short(value: str) -> str:
 def _open_line(name: str, row: dict[str, str], summary: dict[str, Any] | None) -> str:
     chosen = "".join(f" {key}={value}" for key, value in row.items())
     if summary is None:
-        return f"waiting: {name}"
+        return f"waiting: {name}{chosen}"
     return f"{summary['status']}: {name}{chosen}" + (f": {summary['error']}" if summary.get("error") else "")

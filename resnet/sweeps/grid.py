@@ -11,10 +11,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from resnet.config import Config, UserError, config_hash, load_config
 from resnet.config.cli import CONF, check_processes, explain
+from resnet.config.hashing import flatten
+from resnet.config.suggest import nearest
 
 UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
 
@@ -87,7 +89,7 @@ def compose_jobs(sweep: Sweep) -> Iterator[Job]:
                 config = composed[choices].copy()
                 for item in items:
                     if _is_plain_value(item):
-                        OmegaConf.update(config, item.key_or_group, item.value(), merge=False)
+                        _set(config, item)
                 checked = load_config(config)
                 check_processes(checked)
                 yield Job(texts, checked)
@@ -95,6 +97,14 @@ def compose_jobs(sweep: Sweep) -> Iterator[Job]:
                 yield Job(texts, None, str(error))
             except (HydraException, OmegaConfBaseException) as error:
                 yield Job(texts, None, explain(error, texts))
+
+
+def _set(config: DictConfig, item: Override) -> None:
+    try:
+        OmegaConf.update(config, item.key_or_group, item.value(), merge=False)
+    except (ConfigKeyError, ConfigAttributeError):
+        known = flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+        raise UserError(f"{item.key_or_group}: unknown key{nearest(item.key_or_group, known)}") from None
 
 
 def _is_plain_value(item: Override) -> bool:

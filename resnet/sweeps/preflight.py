@@ -14,6 +14,7 @@ from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
 
 MOST_ROWS = 40  # of the table
+BETWEEN = 1.0  # seconds of a job before its first step and after its last
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Checked:
 
     job: Job
     parameters: int
-    flops: int  # of training, all its steps
+    flops: int  # of training and evaluation
     state: str
 
 
-def preflight(sweep: Sweep) -> list[str]:
-    """The ids of the jobs, each once. Raises UserError with all the mistakes of all jobs."""
+def preflight(sweep: Sweep) -> dict[str, list[str]]:
+    """The overrides of the jobs by id, each once. Raises UserError with all the mistakes of all jobs."""
     jobs = list(compose_jobs(sweep))
     _raise_mistakes(jobs, [job.error for job in jobs])
     distinct = {job.id: job for job in reversed(jobs)}
@@ -35,7 +36,7 @@ def preflight(sweep: Sweep) -> list[str]:
     checked, errors = check_models(sweep, once)
     _raise_mistakes(once, errors)
     _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(checked))
-    return [one.job.id for one in checked]
+    return {one.job.id: one.job.overrides for one in checked}
 
 
 def _raise_mistakes(jobs: Sequence[Job], errors: Sequence[str]) -> None:
@@ -81,9 +82,12 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
             if repr(config.optimizer) not in optimizers:
                 build_optimizer(config, meta_model(config, data))
                 optimizers.add(repr(config.optimizer))
-            images = build_plan(config, steps_per_epoch(config, data)).total_steps * config.batch_size
+            steps = steps_per_epoch(config, data)
+            plan = build_plan(config, steps)
+            evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
             parameters, flops = sizes[key]
-            checked.append(Checked(job, parameters, 3 * flops * images, RunDirectory(sweep.directory / job.id).status))
+            operations = flops * (3 * plan.total_steps * config.batch_size + evaluated)
+            checked.append(Checked(job, parameters, operations, RunDirectory(sweep.directory / job.id).status))
         except UserError as mistake:
             error = str(mistake)
         errors.append(error)
@@ -97,10 +101,9 @@ def _seconds(checked: Sequence[Checked]) -> list[float]:
     config = checked[0].job.config
     assert config is not None
     told = describe(config)
-    if not checked[0].flops:
-        return [0.0] * len(checked)
-    per_operation = told["seconds_per_epoch"] / told["steps_per_epoch"] * told["steps"] / checked[0].flops
-    return [per_operation * one.flops for one in checked]
+    images = told["steps_per_epoch"] * config.batch_size
+    per_operation = told["seconds_per_epoch"] / (3 * told["flops"] * images)
+    return [BETWEEN + per_operation * one.flops for one in checked]
 
 
 def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequence[float]) -> None:

@@ -114,15 +114,15 @@ class Search:
             raise UserError(f"{where}: it holds another search ({'; '.join(told)}); choose another sweep.name=..., nothing was touched")
         self.study.set_user_attr(MADE_WITH, now)
 
-    def jobs(self) -> tuple[list[str], list[str]]:
-        """The ids of the trials that have a run or wait for it, and the trials that could not start, with their mistakes."""
+    def jobs(self) -> tuple[dict[str, list[str]], list[str]]:
+        """The trials that have a run or wait for it, by id with their overrides, and those that could not start, with their mistakes."""
         trials = self.study.trials
         choices = [[f"{name}={value}" for name, value in trial.params.items()] for trial in trials]
         jobs = self._compose(choices)
         refused = [number for number, job in enumerate(jobs) if trials[number].state.name == "FAIL" and not self._has_run(job)]
         _, errors = check_models(self.sweep, [jobs[number] for number in refused])
         told = [f"{' '.join(choices[number])}: {error}" for number, error in zip(refused, errors, strict=True)]
-        return list(dict.fromkeys(job.id for number, job in enumerate(jobs) if number not in refused)), told
+        return {job.id: job.overrides for number, job in enumerate(jobs) if number not in refused}, told
 
     def _has_run(self, job: Job) -> bool:
         return RunDirectory(self.sweep.directory / job.id).exists

@@ -79,9 +79,12 @@ const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim
 const rows = [...table.tBodies[0].rows];
 const compare = { "=": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
 
+const columnOf = (name) => names.findIndex((known) => known === name || known.startsWith(name + " "));
+
 function meets(line, word) {
   const [, name, sign, wanted] = word.match(/^([^<>=!]+)(<=|>=|!=|=|<|>)(.+)$/) ?? [];
-  const column = names.findIndex((known) => known === name || known.startsWith(name + " "));
+  const column = columnOf(name);
+  if (sign && column < 0) return false;
   if (column < 0) return line.textContent.toLowerCase().includes(word.toLowerCase());
   const cell = line.cells[column], value = cell.dataset.value;
   const areNumbers = value !== "" && !isNaN(value) && !isNaN(wanted);
@@ -95,7 +98,8 @@ function drawRuns(plots) {
   const kept = rows.filter((line) => words.every((word) => meets(line, word)) && (!source || !brushes.length || passes(line.dataset.run)));
   for (const line of rows) line.hidden = true;
   for (const line of kept) line.hidden = false;
-  element("count").textContent = `${kept.length} of ${rows.length}`;
+  const unknown = words.map((word) => word.match(/^([^<>=!]+)[<>=!]/)?.[1]).filter((name) => name && columnOf(name) < 0);
+  element("count").textContent = `${kept.length} of ${rows.length}` + unknown.map((name) => `; no column ${name}`).join("");
   const chosen = kept.length < rows.length ? kept.map((line) => Number(line.dataset.run)).filter((run) => run >= 0) : [];
   for (const name of ["parameters", "flops", "seconds", "parallel"]) if (plots(name)) plots(name).renderers[0].data_source.selected.indices = chosen;
   if (!source) return;
@@ -138,7 +142,8 @@ const formats = {
 
 async function copy(button) {
   const lines = [...element(button.dataset.table).rows].filter((line) => !line.hidden);
-  const text = formats[button.dataset.copy](lines.map((line) => [...line.cells].map((cell) => cell.textContent.trim()))) + "\n";
+  const plain = (text) => (/^\d{1,3}(,\d{3})+$/.test(text) ? text.replaceAll(",", "") : text); // 1,000 is text to a spreadsheet
+  const text = formats[button.dataset.copy](lines.map((line) => [...line.cells].map((cell) => plain(cell.textContent.trim())))) + "\n";
   if (navigator.clipboard) await navigator.clipboard.writeText(text);
   else copyOldWay(text); // a page from a plain http server has no clipboard
   button.after(Object.assign(document.createElement("span"), { textContent: " copied", role: "status" }));
