@@ -49,7 +49,7 @@ def target_rows(found: Mapping[str, Mapping[str, float]], inside: Mapping[str, f
         ("share of the peak, [2,2,2]", share("ours, default recipe"), 0.65),
         ("share of the peak, [9,9,9]", share("ours, default recipe, layers [9,9,9]"), 0.65),
         ("what tracking, progress and Fabric cost", inside["overhead"], -0.02),
-        ("augmentation, to torchvision's with PIL", inside["augmentation"], 100.0),
+        ("augmentation in batches of 128, to torchvision's with PIL", inside["augmentation"], 100.0),
         ("evaluation, to training", inside["evaluation"], 2.5),
         ("--cfg job, to import hydra", begun["config"], -3.0),
         ("first step of data=digits, to import torch, lightning_fabric", begun["first_step"], -1.6),
@@ -74,7 +74,7 @@ def write(folder: Path, tables: Sequence[Sequence[Row]], notes: Sequence[str]) -
 
 
 def show(tables: Sequence[Sequence[Row]], notes: Sequence[str]) -> None:
-    screen = Console(highlight=False)
+    screen = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for head, *rows in tables:
         table = Table(*head, box=None, header_style="bold", padding=(0, 2, 0, 0))
         for row in rows:
