@@ -40,7 +40,9 @@ def own_output() -> Iterator[None]:
         try:
             yield
         finally:
-            if is_over.is_set() or marker.exists():  # joblib would hand this process the next job
+            if marker.exists():  # the sweep ends its workers once all have saved: joblib kills the others with the first that ends
+                time.sleep(GRACE)
+            if is_over.is_set():  # joblib would hand this process the next job
                 os._exit(75)
 
 
