@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT, compose
 
 from resnet.config import config_hash
+from resnet.config.hashing import identity
 
 OPTIONS = sorted(
     (
@@ -61,6 +62,11 @@ def test_hash_ignores_where_and_how_it_is_watched() -> None:
     assert config_hash(compose("data.mean=0", "lr=1")) == config_hash(compose("data.mean=0.0", "lr=1.0"))
     for change in ("seed=1", "lr=0.3", "fabric.precision=bf16-mixed", "compile=true", "model.width=8", "data.val_size=100"):
         assert config_hash(compose(change)) != config_hash(compose())
+
+
+def test_a_key_that_was_added_later_leaves_the_hash_of_old_runs() -> None:
+    assert not {"augment.progressive", "profile"} & identity(compose()).keys()
+    assert "augment.progressive" in identity(compose("augment.progressive=[8]"))
 
 
 def test_setup_lock_and_environment_agree() -> None:
