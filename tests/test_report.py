@@ -85,7 +85,7 @@ def opened(browser, file, address="", **settings):
         tab.set_viewport_size({"width": settings.pop("width", 1280), "height": 900})
         tab.emulate_media(**settings)
     tab.goto(f"{file.as_uri()}{address}")
-    tab.wait_for_selector("#count:not(:empty)")
+    tab.wait_for_selector("body[data-drawn=all]")
     yield tab
     context.close()
     assert not faults and {url.split("#")[0] for url in requests} == {file.as_uri()}
@@ -104,7 +104,11 @@ def shown(tab):
 
 def columns(tab, name):
     """Of a chart's glyphs."""
-    return tab.evaluate(f"Object.fromEntries(Object.entries(Bokeh.documents[0].get_model_by_name('{name}').data_source.data))")
+    return tab.evaluate(f"Object.fromEntries(Object.entries({model(name)}.data_source.data))")
+
+
+def model(name):
+    return f"Bokeh.documents.map(document => document.get_model_by_name('{name}')).find(Boolean)"
 
 
 @in_browser
@@ -130,7 +134,7 @@ def test_it_fits_the_screen_and_takes_its_colours(browser, file, width, scheme) 
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground))) > 380) == (scheme == "light")
-        ink = tab.evaluate("Bokeh.documents[0].get_model_by_name('intervals').renderers.at(-1).glyph.text_color.value")
+        ink = tab.evaluate(f"{model('intervals')}.renderers.at(-1).glyph.text_color.value")
         assert ink == tab.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
         tab.emulate_media(media="print")
         assert not tab.locator("#filter").is_visible() and "the loss <is> nan" in tab.locator("#failed").inner_text()
@@ -215,7 +219,7 @@ def test_a_box_over_an_axis_chooses_runs_everywhere(browser, file) -> None:
         chart = tab.locator("#parallel")
         chart.scroll_into_view_if_needed()
         place = chart.bounding_box()
-        scale = "(() => { const plot = Bokeh.documents[0].get_model_by_name('parallel'); return [plot.inner_width, plot.inner_height]; })()"
+        scale = f"(plot => [plot.inner_width, plot.inner_height])({model('parallel')})"
         width, height = tab.evaluate(scale)
 
         def at(axis, value):  # of lr, width, optimizer, accuracy; each from 0 to 1
@@ -227,7 +231,7 @@ def test_a_box_over_an_axis_chooses_runs_everywhere(browser, file) -> None:
         tab.mouse.up()
         tab.wait_for_selector("#brushed:not(:empty)")
         assert len(shown(tab)) == 8 and {name[-4:-1] for name in shown(tab)} == {"008", "009", "010", "011"}  # lr=0.4
-        chosen = tab.evaluate("Bokeh.documents[0].get_model_by_name('seconds').renderers[0].data_source.selected.indices.length")
+        chosen = tab.evaluate(f"{model('seconds')}.renderers[0].data_source.selected.indices.length")
         assert chosen == 8
         address = tab.evaluate("location.hash")
     with opened(browser, file, address) as again:

@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_running_job_and_leaves_the_rest(tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.full)])
 def test_a_signal_to_a_parallel_sweep_lets_its_jobs_save(tmp_path, number, status) -> None:
     process = start(tmp_path, *GRID, "epochs=300", "eval_every=300", "hydra/launcher=parallel")
     wait_for(lambda: len(running := list(runs(tmp_path).values())) == 2 and all(run["status"] == "running" for run in running), process)
@@ -199,7 +199,11 @@ def test_a_ready_sweep_and_its_objective(train) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("given", "per_gpu", "gpus"), [(None, 1, {"0", "1"}), ("3", 2, {"3"})], ids=["two GPUs", "two jobs on one"])
+@pytest.mark.parametrize(
+    ("given", "per_gpu", "gpus"),
+    [(None, 1, {"0", "1"}), pytest.param("3", 2, {"3"}, marks=pytest.mark.full)],
+    ids=["two GPUs", "two jobs on one"],
+)
 def test_gpus_are_dealt_out(tmp_path, monkeypatch, given, per_gpu, gpus) -> None:
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()

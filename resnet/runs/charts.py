@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # importing it takes most of a second
 COLORS = ("#3b7dd8", "#d9720b", "#1e9e66", "#a45bd0", "#e0455a", "#1399a8", "#a8743a", "#7f7f7f")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex")
 DASHES = ("solid", "8 4", "2 3", "8 3 2 3")
-DOCUMENT = "charts"
+FIRST, LATER = "first", "later"  # documents: what is seen at once, and what waits until that is on the screen
 MOST_INTERVALS = 20  # groups in the interval plot; the table has them all
 ROW = 34  # pixels of a group there
 COSTS = {"parameters": "parameters", "flops": "operations an image", "seconds": "seconds of training"}
@@ -31,28 +31,40 @@ def look(rank: int) -> tuple[str, str, str]:
     return COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)], DASHES[rank // len(COLORS) % len(DASHES)]
 
 
-def charts(comparison: Comparison, keys: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Bokeh's document, and where its figures go; `keys` are the settings that get an axis among the parallel coordinates."""
-    from bokeh.document import Document
+@dataclass(frozen=True)
+class Document:
+    """Of Bokeh, as JSON; `place` says where on the page each of its figures goes."""
 
+    content: dict[str, Any]
+    place: dict[str, Any]
+
+
+def charts(comparison: Comparison, keys: Sequence[str]) -> dict[str, Document]:
+    """`keys` are the settings that get an axis among the parallel coordinates."""
     source = _runs_source(comparison, keys)
-    drawn = {"intervals": _intervals(comparison), "curves": _curves()}
-    drawn |= {name: _scatter(comparison, source, name) for name in COSTS if len(set(source.data[name])) > 1}
+    later = {name: _scatter(comparison, source, name) for name in COSTS if len(set(source.data[name])) > 1}
     if "xs" in source.data:
-        drawn["parallel"] = _parallel(comparison, source, keys)
-    document = Document()
-    for name, plot in drawn.items():
-        plot.name = name
-        document.add_root(plot)
-    placed = {plot.id: name for name, plot in drawn.items()}
-    numbered = json.loads(_renumbered(json.dumps([document.to_json(deferred=False), list(placed)], separators=(",", ":"))))
-    return numbered[0], [{"docid": DOCUMENT, "roots": dict(zip(numbered[1], placed.values(), strict=True)), "root_ids": numbered[1]}]
+        later["parallel"] = _parallel(comparison, source, keys)
+    drawn = {FIRST: {"intervals": _intervals(comparison), "curves": _curves()}, LATER: later}
+    return {name: _document(name, plots) for name, plots in drawn.items() if plots}
 
 
-def _renumbered(text: str) -> str:
+def _document(name: str, plots: Mapping[str, "figure"]) -> Document:
+    from bokeh.document import Document as Models
+
+    models = Models()
+    for place, plot in plots.items():
+        plot.name = place
+        models.add_root(plot)
+    text = json.dumps([models.to_json(deferred=False), [plot.id for plot in plots.values()]], separators=(",", ":"))
+    content, ids = json.loads(_renumbered(text, name))
+    return Document(content, {"docid": name, "roots": dict(zip(ids, plots, strict=True)), "root_ids": ids})
+
+
+def _renumbered(text: str, prefix: str) -> str:
     """Bokeh counts its models over a whole process; counted from 1, the same input gives the same bytes."""
     numbers: dict[str, str] = {}
-    text = re.sub(r'"id":"(p\d+)"', lambda match: f'"id":"{numbers.setdefault(match[1], f"p{len(numbers) + 1}")}"', text)
+    text = re.sub(r'"id":"(p\d+)"', lambda match: f'"id":"{numbers.setdefault(match[1], f"{prefix}{len(numbers) + 1}")}"', text)
     body, bracket, roots = text.rpartition("[")
     return body + bracket + re.sub(r"p\d+", lambda match: numbers[match[0]], roots)
 

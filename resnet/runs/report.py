@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import correlation, mean, pvariance
 from typing import Any
 
-from resnet.runs.charts import COSTS, DOCUMENT, MOST_INTERVALS, charts, look
+from resnet.runs.charts import COSTS, LATER, MOST_INTERVALS, charts, look
 from resnet.runs.comparison import Comparison, as_data, compare_all, order_of
 from resnet.runs.directory import FINISHED, RunDirectory
 from resnet.runs.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying
@@ -45,14 +45,14 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
     settings = differing([run.config for run in comparison.runs])
     keys = [*settings[0], *(["seed"] if len({run.seed for run in comparison.runs}) > 1 else [])]
     has_parallel = len(counted) >= PARALLEL_RUNS and len(settings[0]) >= PARALLEL_KEYS
-    document, places = charts(comparison, [*settings[0]] if has_parallel else [])
+    documents = charts(comparison, [*settings[0]] if has_parallel else [])
     curves, stride = _curves(counted)
     data = {
         "metric": comparison.metric,
         "groups": _groups(comparison, result["groups"], numbers),
         "curves": curves,
-        "places": places,
-        "documents": {DOCUMENT: document},
+        "places": {name: document.place for name, document in documents.items()},
+        "documents": {name: document.content for name, document in documents.items()},
     }
     bokeh, script = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw), (PARTS / "page.js").read_text()
     environment = Environment(
@@ -70,7 +70,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         stride=stride,
         curve_metrics=[metric for metric in CURVES if metric in curves["runs"]],
         has_parallel=has_parallel,
-        costs=[name for name in COSTS if name in places[0]["roots"].values()],
+        costs=[name for name in COSTS if LATER in documents and name in documents[LATER].place["roots"].values()],
         associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
         run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations an image", "seconds"],
         runs=[_run_row(run, keys, numbers) for run in comparison.runs],

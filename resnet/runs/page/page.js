@@ -159,14 +159,19 @@ function copyOldWay(text) {
 }
 
 async function start() {
-  await Bokeh.embed.embed_items(data.documents, data.places);
-  const plots = (name) => Bokeh.documents[0].get_model_by_name(name);
-  const texts = ["intervals", "parallel"].flatMap((name) => plots(name)?.renderers ?? []).filter((renderer) => renderer.name === "ink");
+  const plots = (name) => Bokeh.documents.map((document) => document.get_model_by_name(name)).find(Boolean);
+  const draw = async (name) => {
+    if (!data.places[name]) return;
+    await Bokeh.embed.embed_items({ [name]: data.documents[name] }, [data.places[name]]);
+    ink();
+  };
   const ink = () => { // the text among the glyphs, which the style sheet cannot reach
+    const texts = ["intervals", "parallel"].flatMap((name) => plots(name)?.renderers ?? []).filter((renderer) => renderer.name === "ink");
     const style = getComputedStyle(document.documentElement);
     const [color, ground] = ["--ink", "--ground"].map((name) => ({ value: style.getPropertyValue(name).trim() }));
     for (const { glyph } of texts) Object.assign(glyph, { text_color: color, background_fill_color: ground, background_fill_alpha: { value: 0.6 } });
   };
+  await draw("first");
   for (const select of ["one", "other"]) element(select)?.append(...data.groups.map((group, index) => new Option(`${index + 1}. ${group.name}`, index)));
   for (const name of ["metric", "shown", "smooth"]) control(name, () => drawCurves(plots));
   for (const name of ["one", "other"]) control(name, drawDifference);
@@ -176,19 +181,22 @@ async function start() {
     sort();
   }));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
+  element("clear")?.addEventListener("click", () => { keep("brush", ""); keep("filter", ""); element("filter").value = ""; drawRuns(plots); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload()); // the charts take their colours when they are drawn
+  if (element("metric")) drawCurves(plots);
+  if (element("one")) drawDifference();
+  sort();
+  drawRuns(plots);
+  await new Promise((shown) => requestAnimationFrame(() => setTimeout(shown)));
+  await draw("later");
   const parallel = plots("parallel");
   parallel?.on_event("selectiongeometry", (event) => {
     if (!event.final) return;
     brush(event.geometry, parallel.renderers[0].data_source.data.xs[0].length);
     drawRuns(plots);
   });
-  element("clear")?.addEventListener("click", () => { keep("brush", ""); keep("filter", ""); element("filter").value = ""; drawRuns(plots); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload()); // the charts take their colours when they are drawn
-  ink();
-  if (element("metric")) drawCurves(plots);
-  if (element("one")) drawDifference();
-  sort();
   drawRuns(plots);
+  document.body.dataset.drawn = "all";
 }
 
 start();
