@@ -41,6 +41,9 @@ def own_output() -> Iterator[None]:
             yield
         finally:
             if marker.exists():  # the sweep ends its workers once all have saved: joblib kills the others with the first that ends
+                signal.signal(
+                    signal.SIGTERM, signal.SIG_IGN
+                )  # of the thread that looks for the marker, where the terminal's Ctrl-C was first
                 time.sleep(GRACE)
             if is_over.is_set():  # joblib would hand this process the next job
                 os._exit(75)
