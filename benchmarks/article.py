@@ -56,7 +56,7 @@ def training_images(root: str) -> datasets.MNIST:
     return datasets.MNIST(root, train=True, transform=transforms.Compose(steps), download=True)
 
 
-def test_images(root: str) -> datasets.MNIST:
+def images_to_test(root: str) -> datasets.MNIST:
     return datasets.MNIST(root, train=False, transform=transforms.Compose([transforms.Pad(2), transforms.ToTensor()]))
 
 
@@ -68,11 +68,11 @@ def accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> floa
     return right / len(loader.dataset)  # type: ignore[arg-type]
 
 
-def train(root: str, batch_size: int, seed: int, is_over: Callable[[int, float], bool], log_every: int) -> tuple[nn.Module, torch.device]:
-    """Until `is_over(steps, seconds of training)`; prints the time at the first step and at each `log_every`."""
+def train(root: str, seed: int, is_over: Callable[[int, float], bool], log_every: int = 100) -> tuple[nn.Module, torch.device]:
+    """Until `is_over(steps, seconds of training)`; prints the time at the first step, at each `log_every` and at the last."""
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = DataLoader(training_images(root), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(training_images(root), batch_size=32, shuffle=True)
     model = ResNet().to(device)
     criterion, optimizer = nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.001)
     step, started = 0, time.perf_counter()
@@ -83,26 +83,25 @@ def train(root: str, batch_size: int, seed: int, is_over: Callable[[int, float],
             loss.backward()
             optimizer.step()
             step += 1
-            if step == 1 or step % log_every == 0:
+            is_last = is_over(step, time.perf_counter() - started)
+            if step == 1 or step % log_every == 0 or is_last:
                 print(f"step {step} at {time.time():.3f} loss {loss.item():.4f}", flush=True)
-            if is_over(step, time.perf_counter() - started):
+            if is_last:
                 return model, device
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="data")
-    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--steps", type=int, help="of training; without it, by seconds")
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--test", action="store_true", help="print the test accuracy at the end")
     chosen = parser.parse_args()
     over = lambda step, seconds: step >= chosen.steps if chosen.steps else seconds >= chosen.seconds  # noqa: E731
-    model, device = train(chosen.data, chosen.batch_size, chosen.seed, over, chosen.log_every)
+    model, device = train(chosen.data, chosen.seed, over)
     if chosen.test:
-        print(f"test accuracy {accuracy(model, DataLoader(test_images(chosen.data), batch_size=500), device):.4f}")
+        print(f"test accuracy {accuracy(model, DataLoader(images_to_test(chosen.data), batch_size=500), device):.4f}")
 
 
 if __name__ == "__main__":

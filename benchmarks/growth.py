@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
-from benchmarks.__main__ import machine
-from benchmarks.measure import ROOT, run
+from benchmarks.measure import ROOT, machine, run, train
 from benchmarks.speed import ours
 
 
@@ -39,21 +38,20 @@ class Growth:
 def depth(data: Path) -> Growth:
     blocks = {1: 30, 3: 18, 5: 12, 9: 9, 18: 6}  # blocks a stage: optimizer steps
     operations = [
-        ours(data, f"model.layers=[{n},{n},{n}]", "batch_size=128", f"max_steps={steps}", "log_every=3")()["operations"] / 1e9
-        for n, steps in blocks.items()
+        ours(data, f"model.layers=[{n},{n},{n}]", f"max_steps={steps}", "log_every=3")()["operations"] / 1e9 for n, steps in blocks.items()
     ]
     return Growth("depth", "layers", "billion operations a second", "flat", [6 * n + 2 for n in blocks], operations)
 
 
 def images(data: Path) -> Growth:
     sizes = [4000, 8000, 16000, 32000]
-    seconds = [_summary(data, f"data.train_size={size}", "data.val_size=0", "epochs=1")["training_seconds"] for size in sizes]
+    seconds = [train(data, f"data.train_size={size}", "data.val_size=0", "epochs=1").summary["training_seconds"] for size in sizes]
     return Growth("an epoch", "images", "seconds of training", "line", sizes, seconds)
 
 
 def batch(data: Path) -> Growth:
     sizes = [32, 64, 128, 256, 512]
-    memory = [ours(data, f"batch_size={size}", "max_steps=6", "log_every=2")()["megabytes"] for size in sizes]
+    memory = [train(data, f"batch_size={size}", "max_steps=6").megabytes for size in sizes]
     return Growth("memory", "batch", "largest resident memory (MB)", "line", sizes, memory)
 
 
@@ -80,17 +78,11 @@ def preflight(data: Path) -> Growth:
 
 
 def processes(data: Path) -> Growth:
-    settings = ("batch_size=128", "max_steps=40", "log_every=5")
+    settings = ("max_steps=40", "log_every=5")
     speeds = [
         ours(data, *settings, *more)()["images_per_second"] for more in ((), ("fabric=ddp", "fabric.devices=2", "fabric.accelerator=cpu"))
     ]
     return Growth("processes (gloo), the same batch", "processes", "images/s", "flat", [1, 2], speeds)
-
-
-def _summary(data: Path, *overrides: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        run([ROOT / "train.py", f"data.root={data}", "name=run", *overrides], Path(folder))
-        return json.loads(Path(folder, "outputs/run/summary.json").read_text())
 
 
 def _made_up(directory: Path, number: int) -> None:
@@ -134,8 +126,8 @@ def main() -> None:
     data = chosen.data.resolve()
     chosen.to.mkdir(parents=True, exist_ok=True)
     grown = []
-    for measured in (depth, images, batch, comparison, preflight, processes):
-        grown.append(measured() if measured is comparison else measured(data))  # type: ignore[call-arg,arg-type]
+    for measured in (depth, images, batch, lambda _: comparison(), preflight, processes):
+        grown.append(measured(data))
         points = ", ".join(f"{x:,}: {y:,.4g}" for x, y in zip(grown[-1].sizes, grown[-1].values, strict=True))
         print(f"{grown[-1].title}: {points}: {grown[-1].verdict}", flush=True)
     with (chosen.to / "growth.csv").open("w", newline="") as file:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -73,7 +74,6 @@ def overhead(data: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         before = Path.cwd()
         os.chdir(folder)
-        bare.batches = original(parts.train)
         Loader.epoch = by_turns  # type: ignore[method-assign, assignment]
         try:
             run(chosen, Path("outputs/run"), [])
@@ -116,8 +116,6 @@ def augmentation(data: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    import sys
-
     data = Path(sys.argv[1])
     print(json.dumps({**overhead(data), **evaluation(data), **augmentation(data)}))
 

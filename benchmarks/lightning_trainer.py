@@ -32,24 +32,21 @@ class Classifier(lightning.LightningModule):
 
 
 class Times(lightning.Callback):
-    def __init__(self, every: int) -> None:
-        self.every = every
+    """Prints the time at the first step and at the last."""
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-        if trainer.global_step == 1 or trainer.global_step % self.every == 0:
+        if trainer.global_step in (1, trainer.max_steps):
             print(f"\nstep {trainer.global_step} at {time.time():.3f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="data")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--steps", type=int, default=200)
     chosen = parser.parse_args()
     lightning.seed_everything(0, verbose=False)
-    loader = DataLoader(training_images(chosen.data), batch_size=chosen.batch_size, shuffle=True, num_workers=2, persistent_workers=True)
-    trainer = lightning.Trainer(max_steps=chosen.steps, logger=CSVLogger("."), callbacks=[Times(chosen.log_every)], log_every_n_steps=20)
+    loader = DataLoader(training_images(chosen.data), batch_size=32, shuffle=True, num_workers=2, persistent_workers=True)
+    trainer = lightning.Trainer(max_steps=chosen.steps, logger=CSVLogger("."), callbacks=[Times()], log_every_n_steps=20)
     trainer.fit(Classifier(), loader)
 
 

@@ -1,14 +1,19 @@
 """Processes timed from outside: how long, how much memory, and when they say that a step is done."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from resnet.runs.directory import Row, RunDirectory
 
 ROOT = Path(__file__).parent.parent
 STEP = re.compile(r"step (\d+) at ([\d.]+)")
@@ -54,6 +59,24 @@ def run(arguments: Sequence[object], folder: Path, status: int = 0, packages: Se
     return Ended(time.time() - started, usage.ru_maxrss / scale, log.read_text(), started)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What train.py wrote, and the most memory it held (MB)."""
+
+    batch_size: int
+    rows: list[Row]
+    summary: dict[str, Any]
+    megabytes: float
+
+
+def train(data: Path, *overrides: str) -> Trained:
+    """train.py as a user runs it, with W&B offline, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        ended = run([ROOT / "train.py", f"data.root={data}", "name=run", *overrides], Path(name))
+        directory = RunDirectory(Path(name, "outputs", "run"))
+        return Trained(directory.config["batch_size"], directory.metrics, directory.summary, ended.megabytes)
+
+
 def interleaved(contenders: Mapping[str, Callable[[], Mapping[str, float]]], repetitions: int) -> dict[str, dict[str, float]]:
     """Each contender once, then all again: what slows the machine for a while slows them all. Medians of their figures."""
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in contenders}
@@ -78,3 +101,20 @@ def matrix_peak(size: int = 2048, repetitions: int = 10) -> float:
             torch.cuda.synchronize()
         fastest = max(fastest, 2 * size**3 / (time.perf_counter() - started))
     return fastest
+
+
+def machine() -> str:
+    import torch
+
+    from resnet.record import commit
+
+    name = next((line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.processor())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of {name}"
+    sha = commit()
+    at = f"{sha['sha'][:8]}{' with changed files' if sha['dirty'] else ''}" if sha else "unknown"
+    return f"{device}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, commit {at}"
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
