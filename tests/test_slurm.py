@@ -206,11 +206,12 @@ def test_ctrl_c_cancels_the_jobs_of_a_sweep(tmp_path) -> None:
     assert not tasks("pending,running")
 
 
+@pytest.mark.full
 def test_a_sweep_whose_process_was_killed_is_completed_by_the_same_command(tmp_path) -> None:
-    process, wait_for_two = sweep(tmp_path, SEEDS, "epochs=60")
+    process, wait_for_two = sweep(tmp_path, SEEDS, "epochs=200")
     wait_for_two()
     process.kill()
     process.communicate()
-    output = finish(sweep(tmp_path, SEEDS, "epochs=60")[0])
+    output = finish(sweep(tmp_path, SEEDS, "epochs=200")[0])
     assert "jobs of a call that is gone are still with SLURM" in output and "4 of 4 jobs finished" in output
     assert sorted(len(summary(run)["sessions"]) for run in runs_of(tmp_path).values()) == [1, 1, 2, 2]
