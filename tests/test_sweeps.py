@@ -193,8 +193,8 @@ def test_a_signal_to_a_parallel_sweep_lets_its_jobs_save(tmp_path, number, statu
 
 @pytest.mark.slow
 def test_a_ready_sweep_and_its_objective(train) -> None:
-    output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss").stdout
-    assert "multirun/seeds: 5 of 5 jobs finished" in output and "held-out loss" in output
+    output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss", "hydra.sweep.dir=here").stdout
+    assert "here: 5 of 5 jobs finished" in output and "held-out loss" in output
     assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "sweep.objective=test/accuracy", status=2).stderr
 
 

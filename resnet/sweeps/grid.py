@@ -68,7 +68,7 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             space = [*params, *(str(item.input_line) for item in parsed if not item.key_or_group.startswith("hydra"))]
             overrides: list[list[str]] = []
             if sweeper["_target_"].endswith("BasicSweeper"):
-                (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*params, *given]), None)
+                (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(space), None)
             launcher = config.hydra.launcher._target_.rpartition(".")[2]
             return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, launcher, sweeper, space)
     except (HydraException, OmegaConfBaseException) as error:
