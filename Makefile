@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-full bench check format lock
+.PHONY: help setup train test test-full bench studies figures check format lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -28,6 +28,12 @@ test-full: setup ## the tests that take minutes too
 
 bench: setup .venv/bench ## speed, side by side with what you would use instead (15 minutes; BENCH=full: an hour)
 	$(BIN)/python -m benchmarks --packages .venv/bench $(if $(filter full,$(BENCH)),--full)
+
+studies: setup ## all studies of experiments/, hours, skipping what is trained (ARGS="--cifar10 FILE" reads CIFAR-10 from there)
+	$(BIN)/python -m experiments $(if $(filter command line,$(origin ARGS)),$(ARGS))
+
+figures: setup ## their figures and tables again, from the committed results.csv
+	$(BIN)/python -m experiments --draw
 
 .venv/bench: setup.cfg  # apart: with torchmetrics around, every start of Fabric takes two seconds longer
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ 'pytorch-lightning>=2.6,<3' 'torchmetrics>=1.8'

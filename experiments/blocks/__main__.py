@@ -1,0 +1,53 @@
+"""Blocks: original and pre-activation, basic and bottleneck at equal operations; started as the identity; skipped at random."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+
+from experiments.study import Row, Study, by_name, compared, draw_groups
+from resnet.runs.grouping import Run
+
+SETTINGS = ["model.block", "model.zero_init_residual", "model.stochastic_depth"]
+LAST = 4  # records of training, 50 steps each, that are one value at the end
+
+
+def name(row: Row) -> str:
+    more = ", zero init" if row["model.zero_init_residual"] else ", stochastic depth" if row["model.stochastic_depth"] else ""
+    return row["model.block"].replace("_", " ") + more
+
+
+def curves(run: Run) -> dict[str, object]:
+    training = run.curve("train/accuracy")
+    at_the_end = mean(value for _, value in training[-LAST:]) if len(training) >= LAST else None
+    return {"train/accuracy": at_the_end, "training curve": training}
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    drawn = Figure(figsize=(13, 4.4), layout="constrained")
+    left, right = drawn.subplots(1, 2)
+    groups = by_name(rows, name)
+    for key, alike in groups.items():
+        curves = [row["training curve"] for row in alike]
+        left.plot([step for step, _ in curves[0]], [100 * mean(value for _, value in at) for at in zip(*curves, strict=True)], label=key)
+    left.set(xlabel="optimizer step", ylabel="training accuracy (%), mean of the seeds")
+    left.grid(alpha=0.3)
+    left.legend()
+    draw_groups(right, groups, "val/accuracy")
+    return drawn
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    return compared(rows, name, "basic", "val/accuracy")
+
+
+Study(
+    Path(__file__).parent,
+    ["blocks", "blocks_zero_init", "blocks_stochastic_depth"],
+    SETTINGS,
+    figure,
+    table,
+    more=curves,
+    on_cifar10=True,
+).main()

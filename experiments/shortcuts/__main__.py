@@ -1,0 +1,37 @@
+"""Shortcuts: options A, B and C of the paper, the article's 3x3 convolution, and none; what each gains and costs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from experiments.study import Row, Study, by_name, compared, draw_groups
+
+NAMES = {
+    "zero_pad": "A: zero padding",
+    "projection_1x1": "B: 1x1 projection",
+    "projection_3x3": "the article's code: 3x3 projection",
+    "projection_all": "C: 1x1 projection in every block",
+    "none": "no shortcut",
+}
+
+
+def name(row: Row) -> str:
+    return NAMES[row["model.shortcut"]]
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: list(NAMES).index(row["model.shortcut"]))
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    drawn = Figure(figsize=(9, 3.4), layout="constrained")
+    draw_groups(drawn.subplots(), by_name(ordered(rows), name), "val/accuracy")
+    return drawn
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    return compared(ordered(rows), name, NAMES["zero_pad"], "val/accuracy")
+
+
+Study(Path(__file__).parent, ["shortcuts"], ["model.shortcut"], figure, table).main()

@@ -1,0 +1,182 @@
+"""What the studies share: one trains its sweeps, keeps a row per run, and draws its figure and table from those rows alone."""
+
+import argparse
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+from resnet.runs.compare import compare, in_words
+from resnet.runs.directory import FINISHED
+from resnet.runs.grouping import Group, Run, find_runs, text_of
+from resnet.runs.intervals import t_interval
+
+if TYPE_CHECKING:  # importing it takes a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- table: written by the study -->", "<!-- end of the table -->"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """`sweeps` are options of conf/sweep; `settings` the config keys that tell their runs apart.
+
+    `more` adds to a run's row; `follow` gives the overrides of jobs that depend on what the sweeps' runs came to.
+    """
+
+    folder: Path
+    sweeps: Sequence[str]
+    settings: Sequence[str]
+    figure: Callable[[Sequence[Row]], "Figure"]
+    table: Callable[[Sequence[Row]], Sequence[Sequence[str]]]  # a header and lines, for the README
+    more: Callable[[Run], Mapping[str, Any]] = lambda run: {}
+    follow: Callable[[Sequence[Run]], Sequence[Sequence[str]]] = lambda runs: []
+    on_cifar10: bool = False
+
+    def main(self) -> None:
+        """Of `python -m experiments.<name>`."""
+        parser = argparse.ArgumentParser(
+            prog=f"python -m experiments.{self.folder.name}", description="Runs the study, or what is left of it, and draws it."
+        )
+        parser.add_argument("--draw", action="store_true", help="run nothing: figure and table from results.csv")
+        parser.add_argument("--cifar10", metavar="FILE", help="CIFAR-10 from an .npz file (see conf/data/arrays.yaml), not downloaded")
+        parser.add_argument("overrides", nargs="*", help="of train.py, like hydra/launcher=parallel")
+        chosen = parser.parse_args()
+        if not chosen.draw:
+            arrays = ["data=arrays", f"data.path={chosen.cifar10}"] if chosen.cifar10 and self.on_cifar10 else []
+            self.run([*arrays, *chosen.overrides])
+        self.draw()
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """Trains what is not trained yet, here, under multirun/. A run that fails is a result too, and stands in the table."""
+        for sweep in self.sweeps:
+            train(f"sweep={sweep}", *overrides)
+        folders = [Path("multirun", folder) for folder in self.sweeps]
+        runs = find_runs(folders)
+        followed = f"{self.folder.name}_followed"
+        for more in self.follow(runs):
+            train("-m", *more, *overrides, f"sweep.name={followed}")
+            runs = find_runs([*folders, Path("multirun", followed)])
+        found = [self._row(run) for run in runs]
+        found.sort(key=lambda row: [text_of(row[key]) for key in self.settings] + [row["seed"]])
+        with (self.folder / "results.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows({key: json.dumps(rounded(value)) for key, value in row.items()} for row in found)
+
+    def _row(self, run: Run) -> dict[str, Any]:
+        """Of a run; a metric that it did not come to is null."""
+        is_finished = run.summary["status"] == FINISHED
+        commit = run.summary.get("commit") or {}
+        return {
+            **{key: run.setting(key) for key in self.settings},
+            "seed": run.seed,
+            "status": run.summary["status"],
+            **{metric: run.value(metric) if is_finished else None for metric in ("val/accuracy", "test/accuracy")},
+            "parameters": run.cost("parameters"),
+            "operations": run.cost("flops"),  # of an image, forward
+            "training seconds": run.summary.get("training_seconds"),
+            **self.more(run),
+            "commit": (commit.get("sha") or "")[:8] + ("+" if commit.get("dirty") else ""),
+        }
+
+    def draw(self) -> None:
+        """The figure, and the table in README.md."""
+        with (self.folder / "results.csv").open(newline="") as file:
+            rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        self.figure(rows).savefig(self.folder / "figure.png", dpi=100)
+        readme = self.folder / "README.md"
+        before, _, rest = readme.read_text().partition(BEGIN)
+        readme.write_text("\n".join([before + BEGIN, *as_markdown(self.table(rows)), END]) + rest.partition(END)[2])
+
+
+def train(*arguments: str) -> None:
+    status = subprocess.run([sys.executable, ROOT / "train.py", *arguments]).returncode
+    if status not in (0, 1):  # with 1 some runs have failed
+        raise SystemExit(status)
+
+
+def rounded(value: Any) -> Any:
+    """To six significant digits, in lists too; a number that is not finite is null."""
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    header, *rest = lines
+    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rest)]
+
+
+def where(rows: Sequence[Row], **settings: Any) -> list[Row]:
+    """The rows with these settings; `__` stands for the dot of a key."""
+    wanted = {key.replace("__", "."): value for key, value in settings.items()}
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def values(rows: Sequence[Row], metric: str) -> dict[str, float]:
+    """By seed, of the runs that have it."""
+    return {str(row["seed"]): row[metric] for row in rows if row[metric] is not None}
+
+
+def spread(rows: Sequence[Row], metric: str, scale: float = 100, digits: int = 2) -> str:
+    """Mean, standard deviation, n, and how many of the runs are not in it."""
+    found = [scale * value for value in values(rows, metric).values()]
+    lacking = f", {len(rows) - len(found)} failed" if len(found) < len(rows) else ""
+    if not found:
+        return f"none{lacking}"
+    deviation = f" ± {stdev(found):.{digits}f}" if len(found) > 1 else ""
+    return f"{mean(found):.{digits}f}{deviation} (n = {len(found)}{lacking})"
+
+
+def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparisons: int) -> str:
+    """`one` against `other` in words, paired over the seeds, widened for the number of comparisons in the table."""
+    first, second = (Group({}, values(rows, metric), []) for rows in (one, other))
+    if not first.values or not second.values:
+        return "nothing to compare"
+    return in_words(compare(first, second, comparisons), metric)
+
+
+def compared(rows: Sequence[Row], name: Callable[[Row], str], baseline: str, metric: str) -> list[list[str]]:
+    """A table with a line per name: the metric, against the baseline, and what the runs cost."""
+    groups = by_name(rows, name)
+    lines = [["", f"{metric}, %", f"against {baseline}", "parameters", "operations an image", "seconds of training"]]
+    for key, alike in groups.items():
+        told = "" if key == baseline else difference(alike, groups[baseline], metric, len(groups) - 1)
+        cost = [f"{alike[0]['parameters']:,}", f"{alike[0]['operations'] / 1e6:.1f} million"]
+        lines.append([key, spread(alike, metric), told, *cost, f"{median(row['training seconds'] for row in alike):.0f}"])
+    return lines
+
+
+def by_name(rows: Sequence[Row], name: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """In the order in which they come."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(name(row), []).append(row)
+    return groups
+
+
+def draw_groups(axes: "Axes", groups: Mapping[str, Sequence[Row]], metric: str) -> None:
+    """A line per group, the first on top: a dot a seed, the mean, and its 95 % interval where there are three seeds."""
+    for place, rows in enumerate(groups.values()):
+        found = [100 * value for value in values(rows, metric).values()]
+        axes.plot(found, [place] * len(found), "o", color="#4c72b0", alpha=0.5)
+        axes.plot([mean(found)], [place], "|", color="black", ms=18)
+        if len(found) > 2 and (interval := t_interval(found)):
+            axes.plot(interval, [place, place], color="black", lw=1)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{metric} (%): seeds, mean, 95 % interval")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,69 @@
+"""experiments/: a study trains its sweeps, skips what is trained, and keeps table, figure and README from the same rows."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean
+
+import pytest
+from conftest import ROOT
+
+from experiments.__main__ import ORDER
+
+FILES = ("README.md", "results.csv", "figure.png")
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The studies and train.py in a folder of their own."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    for name in ("train.py", "conf"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> str:
+    settings = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=settings, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_a_study_is_run_once_and_drawn_from_its_rows(copied) -> None:
+    command = ("-m", "experiments.shortcuts", "data=digits", "epochs=1", "model.layers=[1]", "model.width=4", "wandb=disabled")
+    folder = copied / "experiments" / "shortcuts"
+    run(copied, *command)
+    with (folder / "results.csv").open(newline="") as file:
+        rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert len(rows) == 25 and {row["status"] for row in rows} == {"finished"}
+    summaries = {path.parent: json.loads(path.read_text()) for path in copied.glob("multirun/shortcuts/*/summary.json")}
+    accuracies = [summary["best"]["val/accuracy"] for summary in summaries.values()]
+    assert sorted(row["val/accuracy"] for row in rows) == pytest.approx(sorted(accuracies), abs=1e-6)
+    plain = [100 * row["val/accuracy"] for row in rows if row["model.shortcut"] == "none"]
+    assert f"| no shortcut | {mean(plain):.2f} ± " in (folder / "README.md").read_text()
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    told = run(copied, *command)
+    assert told.count("this run is finished") == 25
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+
+
+def test_every_study_is_in_the_index_and_in_the_order() -> None:
+    folders = {path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py")}
+    assert folders == set(ORDER)
+    index = (ROOT / "experiments" / "README.md").read_text()
+    assert all(f"]({name}/README.md)" in index for name in folders)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ORDER)
+def test_its_readme_says_what_its_results_say(copied, name) -> None:
+    folder = copied / "experiments" / name
+    if not (folder / "results.csv").exists():
+        pytest.skip(f"experiments/{name} has not been run yet")
+    before = (folder / "README.md").read_text()
+    run(copied, "-m", f"experiments.{name}", "--draw")
+    assert (folder / "README.md").read_text() == before
+    assert (folder / "figure.png").stat().st_size < 200_000
