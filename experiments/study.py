@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # importing it takes a second
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- table: written by the study -->", "<!-- end of the table -->"
 
+LAST = 4  # records of training that are one value at the end
+
 Row = Mapping[str, Any]
 
 
@@ -94,7 +96,7 @@ class Study:
         """The figure, and the table in README.md."""
         with (self.folder / "results.csv").open(newline="") as file:
             rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        self.figure(rows).savefig(self.folder / "figure.png", dpi=100)
+        self.figure(rows).savefig(self.folder / "figure.png", dpi=80)
         readme = self.folder / "README.md"
         before, _, rest = readme.read_text().partition(BEGIN)
         readme.write_text("\n".join([before + BEGIN, *as_markdown(self.table(rows)), END]) + rest.partition(END)[2])
@@ -120,10 +122,8 @@ def as_markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rest)]
 
 
-def where(rows: Sequence[Row], **settings: Any) -> list[Row]:
-    """The rows with these settings; `__` stands for the dot of a key."""
-    wanted = {key.replace("__", "."): value for key, value in settings.items()}
-    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+def where(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in settings.items())]
 
 
 def values(rows: Sequence[Row], metric: str) -> dict[str, float]:
@@ -131,14 +131,20 @@ def values(rows: Sequence[Row], metric: str) -> dict[str, float]:
     return {str(row["seed"]): row[metric] for row in rows if row[metric] is not None}
 
 
-def spread(rows: Sequence[Row], metric: str, scale: float = 100, digits: int = 2) -> str:
-    """Mean, standard deviation, n, and how many of the runs are not in it."""
-    found = [scale * value for value in values(rows, metric).values()]
+def spread(rows: Sequence[Row], metric: str) -> str:
+    """In per cent: mean, standard deviation, n, and how many of the runs are not in it."""
+    found = [100 * value for value in values(rows, metric).values()]
     lacking = f", {len(rows) - len(found)} failed" if len(found) < len(rows) else ""
     if not found:
         return f"none{lacking}"
-    deviation = f" ± {stdev(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{mean(found):.{digits}f}{deviation} (n = {len(found)}{lacking})"
+    deviation = f" ± {stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{mean(found):.2f}{deviation} (n = {len(found)}{lacking})"
+
+
+def with_interval(found: Sequence[float]) -> str:
+    """Mean and 95 % t interval."""
+    interval = t_interval(found)
+    return f"{mean(found):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparisons: int) -> str:
@@ -147,6 +153,13 @@ def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparison
     if not first.values or not second.values:
         return "nothing to compare"
     return in_words(compare(first, second, comparisons), metric)
+
+
+def in_training(run: Run) -> dict[str, Any]:
+    """Accuracy of the training images as they come, augmented, over steps; the last records are one value at the end."""
+    curve = run.curve("train/accuracy")
+    at_the_end = mean(value for _, value in curve[-LAST:]) if len(curve) >= LAST else None
+    return {"train/accuracy": at_the_end, "training curve": curve}
 
 
 def compared(rows: Sequence[Row], name: Callable[[Row], str], baseline: str, metric: str) -> list[list[str]]:
@@ -173,7 +186,8 @@ def draw_groups(axes: "Axes", groups: Mapping[str, Sequence[Row]], metric: str) 
     for place, rows in enumerate(groups.values()):
         found = [100 * value for value in values(rows, metric).values()]
         axes.plot(found, [place] * len(found), "o", color="#4c72b0", alpha=0.5)
-        axes.plot([mean(found)], [place], "|", color="black", ms=18)
+        if found:
+            axes.plot([mean(found)], [place], "|", color="black", ms=18)
         if len(found) > 2 and (interval := t_interval(found)):
             axes.plot(interval, [place, place], color="black", lw=1)
     axes.set_yticks(range(len(groups)), list(groups))

@@ -6,22 +6,14 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, by_name, compared, draw_groups
-from resnet.runs.grouping import Run
+from experiments.study import Row, Study, by_name, compared, draw_groups, in_training
 
 SETTINGS = ["model.block", "model.zero_init_residual", "model.stochastic_depth"]
-LAST = 4  # records of training, 50 steps each, that are one value at the end
 
 
 def name(row: Row) -> str:
     more = ", zero init" if row["model.zero_init_residual"] else ", stochastic depth" if row["model.stochastic_depth"] else ""
     return row["model.block"].replace("_", " ") + more
-
-
-def curves(run: Run) -> dict[str, object]:
-    training = run.curve("train/accuracy")
-    at_the_end = mean(value for _, value in training[-LAST:]) if len(training) >= LAST else None
-    return {"train/accuracy": at_the_end, "training curve": training}
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -48,6 +40,6 @@ Study(
     SETTINGS,
     figure,
     table,
-    more=curves,
+    more=in_training,
     on_cifar10=True,
 ).main()

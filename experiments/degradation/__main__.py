@@ -6,11 +6,10 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, difference, spread, values, where
+from experiments.study import Row, Study, difference, in_training, spread, values, where
 from resnet.runs.grouping import Run
 
 KINDS = {"none": ("plain", "#c44e52"), "zero_pad": ("residual", "#4c72b0")}  # model.shortcut
-LAST = 4  # records of training, 50 steps each, that are one value at the end
 
 
 def depth(row: Row) -> int:
@@ -18,10 +17,7 @@ def depth(row: Row) -> int:
 
 
 def curves(run: Run) -> dict[str, object]:
-    """Accuracy in training, which is that of augmented images as they come, and held out, over steps."""
-    training = run.curve("train/accuracy")
-    at_the_end = mean(value for _, value in training[-LAST:]) if len(training) >= LAST else None
-    return {"train/accuracy": at_the_end, "training curve": training, "held-out curve": run.curve("val/accuracy")}
+    return {**in_training(run), "held-out curve": run.curve("val/accuracy")}
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -30,7 +26,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     depths = sorted({depth(row) for row in rows})
     for panel, (shortcut, (name, color)) in zip(axes, KINDS.items(), strict=False):
         for index, layers in enumerate(depths):
-            alike = [row for row in where(rows, model__shortcut=shortcut) if depth(row) == layers]
+            alike = [row for row in where(rows, {"model.shortcut": shortcut}) if depth(row) == layers]
             for curve, style in (("training curve", "-"), ("held-out curve", ":")):
                 steps = [step for step, _ in alike[0][curve]]
                 errors = [100 * (1 - mean(row[curve][at][1] for row in alike)) for at in range(len(steps))]
@@ -38,7 +34,7 @@ def figure(rows: Sequence[Row]) -> Figure:
                 panel.plot(steps, errors, style, color=color, alpha=0.3 + 0.7 * index / (len(depths) - 1), lw=1 + 0.5 * index, label=label)
         panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)", ylim=(20, 90))
         panel.legend()
-        against = [(layers, where([row for row in rows if depth(row) == layers], model__shortcut=shortcut)) for layers in depths]
+        against = [(layers, where([row for row in rows if depth(row) == layers], {"model.shortcut": shortcut})) for layers in depths]
         errors = [[100 * (1 - value) for value in values(alike, "train/accuracy").values()] for _, alike in against]
         axes[2].plot(depths, [mean(found) for found in errors], "-", color=color, label=name)
         for layers, found in zip(depths, errors, strict=True):
@@ -55,7 +51,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     depths = sorted({depth(row) for row in rows})
     for metric, name in (("train/accuracy", "training accuracy"), ("val/accuracy", "held-out accuracy")):
         for layers in depths:
-            plain, residual = ([row for row in where(rows, model__shortcut=kind) if depth(row) == layers] for kind in KINDS)
+            plain, residual = ([row for row in where(rows, {"model.shortcut": kind}) if depth(row) == layers] for kind in KINDS)
             told = difference(residual, plain, metric, 2 * len(depths))
             lines.append([str(layers), name, spread(plain, metric), spread(residual, metric), told])
     return lines

@@ -1,49 +1,48 @@
 """Gradients: their norm layer by layer, at initialisation and in training; what ReLU, shortcuts and batch normalisation each do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
-from math import log10
+from math import log10, nan
 from pathlib import Path
-from statistics import mean
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from experiments.study import Row, Study, where
+from experiments.study import Row, Study, where, with_interval
 from resnet.runs.grouping import Run
-from resnet.runs.intervals import t_interval
 
-KINDS = list(product(("none", "zero_pad"), ("sigmoid", "relu"), ("none", "batch")))  # shortcut, activation, norm
+NETWORKS = {("none", "basic"): "plain", ("zero_pad", "basic"): "residual", ("zero_pad", "preact_basic"): "pre-activation"}
+KINDS = list(product(NETWORKS, ("sigmoid", "relu"), ("none", "batch")))  # (shortcut, block), activation, norm
+Kind = tuple[tuple[str, str], str, str]
 STAGES = 3
 
 
 def gradients(run: Run) -> dict[str, object]:
-    """Of each watched step the norms of all weights' gradients, from the stem to the head."""
+    """Of each watched step log10 of the norms of all weights' gradients, from the stem to the head; None where one is zero."""
     columns = [key for key in (run.rows[0] if run.rows else []) if key.startswith("grad_norm/")]
     watched = [row for row in run.rows if columns and row[columns[0]] is not None]
-    return {"max_steps": run.setting("max_steps"), "gradients": [[row["step"], [row[key] for key in columns]] for row in watched]}
+    seen = [[row["step"], [log10(norm) if (norm := row[key]) else None for key in columns]] for row in watched]
+    return {"max_steps": run.setting("max_steps"), "gradients": seen}
 
 
-def of_kind(rows: Sequence[Row], kind: tuple[str, str, str], max_steps: int) -> list[Row]:
-    shortcut, activation, norm = kind
-    return where(rows, model__shortcut=shortcut, model__activation=activation, model__norm=norm, max_steps=max_steps)
+def of_kind(rows: Sequence[Row], kind: Kind, max_steps: int) -> list[Row]:
+    (shortcut, block), activation, norm = kind
+    wanted = {"model.shortcut": shortcut, "model.block": block, "model.activation": activation, "model.norm": norm}
+    return where(rows, {**wanted, "max_steps": max_steps})
 
 
-def name(kind: tuple[str, str, str]) -> str:
-    shortcut, activation, norm = kind
-    return f"{'plain' if shortcut == 'none' else 'residual'}, {activation}{', batch norm' if norm == 'batch' else ''}"
-
-
-def logs(norms: Sequence[float | None]) -> list[float]:
-    """Not a number where a gradient is zero, or was not finite."""
-    return [log10(norm) if norm else float("nan") for norm in norms]
+def name(kind: Kind) -> str:
+    network, activation, norm = kind
+    return f"{NETWORKS[network]}, {activation}{', batch norm' if norm == 'batch' else ''}"
 
 
 def factor_per_layer(row: Row, at: int = 0) -> float | None:
-    """What a layer multiplies the gradient by on its way back: a line through the logarithms, the same for the layers of all stages."""
+    """What a layer multiplies the gradient by on its way back: a line through the logarithms, parallel ones for the stages."""
     if len(row["gradients"]) <= at:
         return None
-    stages = np.array(logs(row["gradients"][at][1])[1:-1]).reshape(STAGES, -1)
+    stages = np.array(row["gradients"][at][1][1:-1], float).reshape(STAGES, -1)
     if not np.isfinite(stages).all():
         return None
     layers = np.arange(stages.shape[1]) - (stages.shape[1] - 1) / 2
@@ -52,39 +51,36 @@ def factor_per_layer(row: Row, at: int = 0) -> float | None:
 
 
 def told(rows: Sequence[Row], at: int = 0) -> str:
-    """Mean and interval over the seeds."""
     factors = [factor for row in rows if (factor := factor_per_layer(row, at)) is not None]
-    if not factors:
-        return "zero or not finite"
-    interval = t_interval(factors)
     lacking = f", {len(factors)} of {len(rows)} seeds" if len(factors) < len(rows) else ""
-    return f"{mean(factors):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "") + lacking
+    return with_interval(factors) + lacking if factors else "zero or not finite"
 
 
 def average(rows: Sequence[Row], at: int) -> list[float]:
-    return list(np.mean([logs(row["gradients"][at][1]) for row in rows if len(row["gradients"]) > at], axis=0))
+    return list(np.mean([np.array(row["gradients"][at][1], float) for row in rows if len(row["gradients"]) > at], axis=0))
+
+
+def draw(axes: Axes, lines: Sequence[Sequence[float]], labels: Mapping[int, str]) -> AxesImage:
+    longest = max(map(len, lines))
+    axes.set_yticks(list(labels), list(labels.values()))
+    axes.set_facecolor("lightgray")
+    return axes.imshow([[*line, *[nan] * (longest - len(line))] for line in lines], aspect="auto", vmin=-8, vmax=2, interpolation="nearest")
 
 
 def figure(rows: Sequence[Row]) -> Figure:
-    drawn = Figure(figsize=(15, 8), layout="constrained")
-    axes = drawn.subplots(4, 4)
-    for panel, begun, kind in zip(axes[::2].flat, axes[1::2].flat, KINDS, strict=True):
-        one, other = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
-        depths = sorted({row["model.layers"][0] for row in one})
-        at_init = [average([row for row in one if row["model.layers"][0] == n], 0) for n in depths]
-        steps = max(len(row["gradients"]) for row in other)
-        in_training = [average(other, at) for at in range(steps)]
-        for place, lines in ((panel, at_init), (begun, in_training)):
-            longest = max(map(len, lines))
-            image = np.array([[*line, *[np.nan] * (longest - len(line))] for line in lines])
-            shown = place.imshow(image, aspect="auto", cmap="viridis", vmin=-8, vmax=2, interpolation="nearest")
-            place.set_facecolor("lightgray")
-        panel.set_yticks(range(len(depths)), [str(6 * n + 2) for n in depths])
-        panel.set(title=name(kind), ylabel="layers of the network")
-        watched = [int(step) for step, _ in max((row["gradients"] for row in other), key=len)]
-        begun.set_yticks(range(0, steps, 5), [str(watched[at]) for at in range(0, steps, 5)])
-        begun.set(xlabel="layer, from the stem to the head", ylabel="step, 56 layers")
-    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (gray: none, zero or not finite)", shrink=0.6)
+    drawn = Figure(figsize=(14, 10.5), layout="constrained")
+    axes = drawn.subplots(6, 4)
+    for upper, lower, kind in zip(axes[::2].flat, axes[1::2].flat, KINDS, strict=True):
+        at_init, trained = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
+        blocks = sorted({row["model.layers"][0] for row in at_init})
+        lines = [average(where(at_init, {"model.layers": [n] * STAGES}), 0) for n in blocks]
+        shown = draw(upper, lines, {place: str(6 * n + 2) for place, n in enumerate(blocks)})
+        upper.set(title=name(kind), ylabel="layers, step 1")
+        steps = max(([step for step, _ in row["gradients"]] for row in trained), key=len)
+        lines = [average(trained, at) for at in range(len(steps))]
+        draw(lower, lines, {at: f"{steps[at]:.0f}" for at in range(0, len(steps), 5)})
+        lower.set(xlabel="layer, from the stem to the head", ylabel="step, 56 layers")
+    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (gray: none, zero or not finite)")
     return drawn
 
 
@@ -92,9 +88,10 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     lines = [["network", "20 layers", "56 layers", "110 layers", "56 layers, after 100 steps"]]
     for kind in KINDS:
         at_init, trained = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
-        lines.append([name(kind), *(told(where(at_init, model__layers=[n] * 3)) for n in (3, 9, 18)), told(trained, 10)])
+        lines.append([name(kind), *(told(where(at_init, {"model.layers": [n] * STAGES})) for n in (3, 9, 18)), told(trained, 10)])
     return lines
 
 
-SETTINGS = ["model.layers", "model.shortcut", "model.activation", "model.norm"]
-Study(Path(__file__).parent, ["gradients", "gradients_training"], SETTINGS, figure, table, more=gradients).main()
+SETTINGS = ["model.layers", "model.shortcut", "model.block", "model.activation", "model.norm"]
+SWEEPS = ["gradients", "gradients_preact", "gradients_training", "gradients_training_preact"]
+Study(Path(__file__).parent, SWEEPS, SETTINGS, figure, table, more=gradients).main()

@@ -30,8 +30,8 @@ def settings(row: Row) -> str:
 
 def again(rows: Sequence[Row]) -> tuple[list[Row], str]:
     """The rows of the two that were trained again, the grid's first; and the grid's settings."""
-    chosen = settings(max(where(rows, sweep__name=GRID), key=lambda row: row["val/accuracy"] or 0))
-    return sorted(where(rows, sweep__name=AGAIN), key=lambda row: settings(row) != chosen), chosen
+    chosen = settings(max(where(rows, {"sweep.name": GRID}), key=lambda row: row["val/accuracy"] or 0))
+    return sorted(where(rows, {"sweep.name": AGAIN}), key=lambda row: settings(row) != chosen), chosen
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -40,7 +40,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     markers = {"[1,1,1]": "o", "[2,2,2]": "s", "[3,3,3]": "^"}
     colors = {"sgd": "#4c72b0", "adam": "#dd8452", "adamw": "#55a868"}
     for sweep, filled in ((GRID, True), (SEARCH, False)):
-        for row in where(rows, sweep__name=sweep, status="finished"):
+        for row in where(rows, {"sweep.name": sweep, "status": "finished"}):
             color, marker = colors[row["optimizer"]], markers[text_of(row["model.layers"])]
             left.plot(row["lr"], 100 * row["val/accuracy"], marker, color=color, mfc=color if filled else "none")
     for label, style in [
