@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # importing it takes a second
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- table: written by the study -->", "<!-- end of the table -->"
 
-LAST = 4  # records of training that are one value at the end
+LAST = 4  # records of training that are averaged at its end
 
 Row = Mapping[str, Any]
 
@@ -33,7 +34,8 @@ Row = Mapping[str, Any]
 class Study:
     """`sweeps` are options of conf/sweep; `settings` the config keys that tell their runs apart.
 
-    `more` adds to a run's row; `follow` gives the overrides of jobs that depend on what the sweeps' runs came to.
+    `figure` and `table` are given all rows, those of failed runs too, whose metrics are None. `more` adds to a run's row; `follow` gives
+    sweeps, by name, that depend on what the runs so far came to.
     """
 
     folder: Path
@@ -42,7 +44,7 @@ class Study:
     figure: Callable[[Sequence[Row]], "Figure"]
     table: Callable[[Sequence[Row]], Sequence[Sequence[str]]]  # a header and lines, for the README
     more: Callable[[Run], Mapping[str, Any]] = lambda run: {}
-    follow: Callable[[Sequence[Run]], Sequence[Sequence[str]]] = lambda runs: []
+    follow: Callable[[Sequence[Run]], Mapping[str, Sequence[str]]] = lambda runs: {}
     on_cifar10: bool = False
 
     def main(self) -> None:
@@ -63,18 +65,25 @@ class Study:
         """Trains what is not trained yet, here, under multirun/. A run that fails is a result too, and stands in the table."""
         for sweep in self.sweeps:
             train(f"sweep={sweep}", *overrides)
-        folders = [Path("multirun", folder) for folder in self.sweeps]
-        runs = find_runs(folders)
-        followed = f"{self.folder.name}_followed"
-        for more in self.follow(runs):
-            train("-m", *more, *overrides, f"sweep.name={followed}")
-            runs = find_runs([*folders, Path("multirun", followed)])
-        found = [self._row(run) for run in runs]
-        found.sort(key=lambda row: [text_of(row[key]) for key in self.settings] + [row["seed"]])
+        runs = find_runs([Path("multirun", sweep) for sweep in self.sweeps])
+        followed = self.follow(runs)
+        for name, more in followed.items():
+            train("-m", *more, *overrides, f"sweep.name={name}")
+            runs += find_runs([Path("multirun", name)])
+        found = sorted((self._row(run) for run in runs), key=self._identity)
+        for one, other in pairwise(found):
+            if self._identity(one) == self._identity(other):
+                told = " ".join(f"{key}={text_of(one[key])}" for key in self.settings)
+                raise SystemExit(
+                    f"error: two runs have {told} seed={one['seed']}: multirun/ holds runs of another length or data; move them away"
+                )
         with (self.folder / "results.csv").open("w", newline="") as file:
             table = csv.DictWriter(file, list(found[0]), lineterminator="\n")
             table.writeheader()
             table.writerows({key: json.dumps(rounded(value)) for key, value in row.items()} for row in found)
+
+    def _identity(self, row: Row) -> list[Any]:
+        return [*(text_of(row[key]) for key in self.settings), row["seed"]]
 
     def _row(self, run: Run) -> dict[str, Any]:
         """Of a run; a metric that it did not come to is null."""
@@ -94,6 +103,9 @@ class Study:
 
     def draw(self) -> None:
         """The figure, and the table in README.md."""
+        if not (self.folder / "results.csv").exists():
+            print(f"experiments/{self.folder.name}: not run yet: no results.csv")
+            return
         with (self.folder / "results.csv").open(newline="") as file:
             rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
         self.figure(rows).savefig(self.folder / "figure.png", dpi=80)
@@ -141,10 +153,10 @@ def spread(rows: Sequence[Row], metric: str) -> str:
     return f"{mean(found):.2f}{deviation} (n = {len(found)}{lacking})"
 
 
-def with_interval(found: Sequence[float]) -> str:
-    """Mean and 95 % t interval."""
-    interval = t_interval(found)
-    return f"{mean(found):.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+def power_of_ten(exponents: Sequence[float]) -> str:
+    """10 to the mean, with the 95 % t interval of the mean."""
+    interval = t_interval(exponents)
+    return f"{10 ** mean(exponents):.3f}" + (f" [{10 ** interval[0]:.3f}, {10 ** interval[1]:.3f}]" if interval else "")
 
 
 def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparisons: int) -> str:
@@ -156,20 +168,27 @@ def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparison
 
 
 def in_training(run: Run) -> dict[str, Any]:
-    """Accuracy of the training images as they come, augmented, over steps; the last records are one value at the end."""
+    """Accuracy on the augmented training batches over steps, and at the end."""
     curve = run.curve("train/accuracy")
-    at_the_end = mean(value for _, value in curve[-LAST:]) if len(curve) >= LAST else None
-    return {"train/accuracy": at_the_end, "training curve": curve}
+    is_finished = run.summary["status"] == FINISHED and len(curve) >= LAST
+    return {"train/accuracy": mean(value for _, value in curve[-LAST:]) if is_finished else None, "training curve": curve}
 
 
-def compared(rows: Sequence[Row], name: Callable[[Row], str], baseline: str, metric: str) -> list[list[str]]:
-    """A table with a line per name: the metric, against the baseline, and what the runs cost."""
+def finished(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == FINISHED]
+
+
+def compared(rows: Sequence[Row], name: Callable[[Row], str], baselines: Mapping[str, str], metric: str) -> list[list[str]]:
+    """A table with a line per name: the metric, against the name's baseline, where it has one, and what the runs cost."""
     groups = by_name(rows, name)
-    lines = [["", f"{metric}, %", f"against {baseline}", "parameters", "operations an image", "seconds of training"]]
+    lines = [["", f"{metric}, %", "against", "parameters", "operations an image", "seconds of training"]]
     for key, alike in groups.items():
-        told = "" if key == baseline else difference(alike, groups[baseline], metric, len(groups) - 1)
-        cost = [f"{alike[0]['parameters']:,}", f"{alike[0]['operations'] / 1e6:.1f} million"]
-        lines.append([key, spread(alike, metric), told, *cost, f"{median(row['training seconds'] for row in alike):.0f}"])
+        baseline = baselines.get(key)
+        told = f"{baseline}: {difference(alike, groups[baseline], metric, len(baselines))}" if baseline else ""
+        one, *_ = finished(alike) or alike
+        cost = [f"{one['parameters']:,}", f"{one['operations'] / 1e6:.1f} million"] if one["parameters"] else ["", ""]
+        seconds = [row["training seconds"] for row in finished(alike)]
+        lines.append([key, spread(alike, metric), told, *cost, f"{median(seconds):.0f}" if seconds else ""])
     return lines
 
 

@@ -34,6 +34,13 @@ def test_values_are_those_of_the_definitions() -> None:
     assert seen["activation_var/stages.0.0"] == pytest.approx(float(outputs[0].var(correction=0)), rel=1e-4)
 
 
+def test_norms_of_gradients_whose_squares_are_zero_in_float32() -> None:
+    built = parts("model.layers=[7,7,7]", "model.width=4", "model.shortcut=none", "model.activation=sigmoid", "model.norm=none")
+    with Probes(built.learner, ["grad_norm"], every=1).watch(1) as seen:
+        built.learner.step(*next(built.train.epoch()))
+    assert 0 < seen["grad_norm/stem.0"] < 1e-23
+
+
 def test_between_the_watched_steps_nothing_is_attached() -> None:
     built = parts()
     probes = Probes(built.learner, ALL, every=10)

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from experiments.__main__ import ORDER
+from experiments.gradients.rates import slope
 
 FILES = ("README.md", "results.csv", "figure.png")
 
@@ -48,6 +49,17 @@ def test_a_study_is_run_once_and_drawn_from_its_rows(copied) -> None:
     told = run(copied, *command)
     assert told.count("this run is finished") == 25
     assert {name: (folder / name).read_bytes() for name in FILES} == before
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.2])
+def test_the_rate_of_gradients_is_that_from_layer_to_layer(factor: float) -> None:
+    """Whatever the two convolutions of a block, or the stages, have to each other; layers whose gradient is zero tell nothing."""
+    norms = [(1.4 if layer % 2 else 1) * (2 if layer >= 18 else 1) * factor**-layer for layer in range(54)]
+    seen = [norms, [0.0] * 20 + norms[20:], [None, *norms[1:]]]
+    row = {"gradients": [[step, [1.0, *layers, 1.0]] for step, layers in enumerate(seen)]}
+    assert 10 ** slope(row, 0) == pytest.approx(factor)
+    assert 10 ** slope(row, 1) == pytest.approx(factor)
+    assert slope(row, 2) is None and slope(row, 3) is None
 
 
 def test_every_study_is_in_the_index_and_in_the_order() -> None:

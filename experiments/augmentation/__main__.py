@@ -7,26 +7,39 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, by_name, compared, draw_groups
-from resnet.runs.evaluate import evaluate
+from experiments.study import Row, Study, by_name, compared, draw_groups, finished
+from resnet.runs.directory import FINISHED
 from resnet.runs.grouping import Run
-from resnet.runs.saved import open_run
 
-NAMES = ["none", "flip", "translate", "article", "cutout", "mixup"]  # options of augment
+# Each against the one that it adds something to.
+BASELINES = {
+    "flip": "none",
+    "translate": "none",
+    "translate + flip": "translate",
+    "translate + cutout": "translate",
+    "translate + mixup": "translate",
+    "the article's": "translate",
+}
+NAMES = ["none", *BASELINES]
 SETTINGS = ["augment.pad", "augment.crop", "augment.flip", "augment.cutout", "augment.mixup"]
-CONFUSED = ("none", "flip")  # on the test set, of which no run was chosen
+CONFUSED = ("none", "flip")
 
 
 def name(row: Row) -> str:
     if row["augment.crop"] is not None:
-        return "article"
-    chosen = [key for key in ("flip", "cutout", "mixup") if row[f"augment.{key}"]]
-    return chosen[0] if chosen else "translate" if row["augment.pad"] else "none"
+        return "the article's"
+    parts = ["translate"] if row["augment.pad"] else []
+    parts += [key for key in ("flip", "cutout", "mixup") if row[f"augment.{key}"]]
+    return " + ".join(parts) or "none"
 
 
 def confusion(run: Run) -> Mapping[str, object]:
     """Of the test images: a line per class, a column per answer."""
-    return {"confusion": evaluate(open_run(Path(run.path)), "test")["confusion"]}
+    from resnet.runs.evaluate import evaluate  # torch takes seconds to import, and drawing does not need it
+    from resnet.runs.saved import open_run
+
+    is_finished = run.summary["status"] == FINISHED
+    return {"confusion": evaluate(open_run(Path(run.path)), "test")["confusion"] if is_finished else None}
 
 
 def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -35,7 +48,7 @@ def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def mistakes(rows: Sequence[Row]) -> np.ndarray:
     """Mean over the seeds of the test images of each class that were taken for each other class."""
-    counts = np.mean([row["confusion"] for row in rows], axis=0)
+    counts = np.mean([row["confusion"] for row in finished(rows)], axis=0)
     return counts - np.diag(np.diag(counts))
 
 
@@ -52,15 +65,15 @@ def figure(rows: Sequence[Row]) -> Figure:
     drawn = Figure(figsize=(15, 4.6), layout="constrained")
     axes = drawn.subplots(1, 3)
     groups = grouped(rows)
-    draw_groups(axes[0], groups, "val/accuracy")
+    draw_groups(axes[0], groups, "test/accuracy")
     most = max(mistakes(groups[name]).max() for name in CONFUSED)
     for panel, option in zip(axes[1:], CONFUSED, strict=True):
-        draw_mistakes(panel, groups[option], f"augment={option}: mistakes in 10,000, mean of {len(groups[option])} seeds", most)
+        draw_mistakes(panel, groups[option], f"{option}: mistakes in 10,000, mean of {len(groups[option])} seeds", most)
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    return compared([row for group in grouped(rows).values() for row in group], name, "none", "val/accuracy")
+    return compared([row for group in grouped(rows).values() for row in group], name, BASELINES, "test/accuracy")
 
 
 Study(Path(__file__).parent, ["augmentation"], SETTINGS, figure, table, more=confusion).main()

@@ -6,8 +6,15 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, by_name, compared, draw_groups, in_training
+from experiments.study import Row, Study, by_name, compared, draw_groups, finished, in_training
 
+BASELINES = {  # each against the one that it changes one thing of
+    "bottleneck": "basic",
+    "preact basic": "basic",
+    "preact bottleneck": "bottleneck",
+    "basic, zero init": "basic",
+    "basic, stochastic depth": "basic",
+}
 SETTINGS = ["model.block", "model.zero_init_residual", "model.stochastic_depth"]
 
 
@@ -20,18 +27,18 @@ def figure(rows: Sequence[Row]) -> Figure:
     drawn = Figure(figsize=(13, 4.4), layout="constrained")
     left, right = drawn.subplots(1, 2)
     groups = by_name(rows, name)
-    for key, alike in groups.items():
+    for key, alike in by_name(finished(rows), name).items():
         curves = [row["training curve"] for row in alike]
         left.plot([step for step, _ in curves[0]], [100 * mean(value for _, value in at) for at in zip(*curves, strict=True)], label=key)
-    left.set(xlabel="optimizer step", ylabel="training accuracy (%), mean of the seeds")
+    left.set(xlabel="optimizer step", ylabel="accuracy on the training batches (%), mean of the seeds")
     left.grid(alpha=0.3)
     left.legend()
-    draw_groups(right, groups, "val/accuracy")
+    draw_groups(right, groups, "test/accuracy")
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    return compared(rows, name, "basic", "val/accuracy")
+    return compared(rows, name, BASELINES, "test/accuracy")
 
 
 Study(

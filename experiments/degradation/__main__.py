@@ -1,4 +1,4 @@
-"""Degradation: training and held-out error over steps and against depth, with and without shortcuts."""
+"""Degradation: error in training and on test images over steps and against depth, with and without shortcuts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,55 +6,69 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, difference, in_training, spread, values, where
+from experiments.study import Row, Study, difference, finished, in_training, spread, values, where
 from resnet.runs.grouping import Run
 
 KINDS = {"none": ("plain", "#c44e52"), "zero_pad": ("residual", "#4c72b0")}  # model.shortcut
-
-
-def depth(row: Row) -> int:
-    return 6 * row["model.layers"][0] + 2
+COMPARED = [  # layers and kind, against: the claim in three comparisons
+    ((56, "none"), (20, "none")),
+    ((56, "zero_pad"), (20, "zero_pad")),
+    ((56, "zero_pad"), (56, "none")),
+]
 
 
 def curves(run: Run) -> dict[str, object]:
     return {**in_training(run), "held-out curve": run.curve("val/accuracy")}
 
 
+def layers(row: Row) -> int:
+    return 6 * row["model.layers"][0] + 2
+
+
+def of(rows: Sequence[Row], depth: int, shortcut: str) -> list[Row]:
+    return [row for row in where(rows, {"model.shortcut": shortcut}) if layers(row) == depth]
+
+
 def figure(rows: Sequence[Row]) -> Figure:
-    drawn = Figure(figsize=(13, 4.4), layout="constrained")
+    drawn = Figure(figsize=(14, 4.4), layout="constrained")
     axes = drawn.subplots(1, 3)
-    depths = sorted({depth(row) for row in rows})
+    rows = finished(rows)
+    depths = sorted({layers(row) for row in rows})
     for panel, (shortcut, (name, color)) in zip(axes, KINDS.items(), strict=False):
-        for index, layers in enumerate(depths):
-            alike = [row for row in where(rows, {"model.shortcut": shortcut}) if depth(row) == layers]
+        for index, depth in enumerate(depths):
             for curve, style in (("training curve", "-"), ("held-out curve", ":")):
-                steps = [step for step, _ in alike[0][curve]]
-                errors = [100 * (1 - mean(row[curve][at][1] for row in alike)) for at in range(len(steps))]
-                label = f"{layers} layers" if style == "-" else None
-                panel.plot(steps, errors, style, color=color, alpha=0.3 + 0.7 * index / (len(depths) - 1), lw=1 + 0.5 * index, label=label)
-        panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)", ylim=(20, 90))
-        panel.legend()
-        against = [(layers, where([row for row in rows if depth(row) == layers], {"model.shortcut": shortcut})) for layers in depths]
-        errors = [[100 * (1 - value) for value in values(alike, "train/accuracy").values()] for _, alike in against]
-        axes[2].plot(depths, [mean(found) for found in errors], "-", color=color, label=name)
-        for layers, found in zip(depths, errors, strict=True):
-            axes[2].plot([layers] * len(found), found, "o", color=color, ms=4)
+                together = list(zip(*(row[curve] for row in of(rows, depth, shortcut)), strict=True))
+                errors = [100 * (1 - mean(accuracy for _, accuracy in at)) for at in together]
+                label = f"{depth} layers" if style == "-" else None
+                alpha, width = 0.3 + 0.7 * index / (len(depths) - 1), 1 + 0.5 * index
+                panel.plot([at[0][0] for at in together], errors, style, color=color, alpha=alpha, lw=width, label=label)
+        panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)", ylim=(25, 90))
+        errors_at = {
+            depth: [100 * (1 - value) for value in values(of(rows, depth, shortcut), "train/accuracy").values()] for depth in depths
+        }
+        axes[2].plot(depths, [mean(errors_at[depth]) for depth in depths], "-", color=color, label=name)
+        for depth, found in errors_at.items():
+            axes[2].plot([depth] * len(found), found, "o", color=color, ms=4)
     axes[2].set(title="training error at the end, a dot a seed", xlabel="layers", xticks=depths, ylabel="error (%)")
-    axes[2].legend()
     for panel in axes:
+        panel.legend()
         panel.grid(alpha=0.3)
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["layers", "metric", "plain, %", "residual, %", "residual against plain"]]
-    depths = sorted({depth(row) for row in rows})
-    for metric, name in (("train/accuracy", "training accuracy"), ("val/accuracy", "held-out accuracy")):
-        for layers in depths:
-            plain, residual = ([row for row in where(rows, {"model.shortcut": kind}) if depth(row) == layers] for kind in KINDS)
-            told = difference(residual, plain, metric, 2 * len(depths))
-            lines.append([str(layers), name, spread(plain, metric), spread(residual, metric), told])
+    lines = [["", "accuracy in training, %", "test accuracy, %", "in training, against"]]
+    for shortcut, (name, _) in KINDS.items():
+        for depth in sorted({layers(row) for row in rows}):
+            alike = of(rows, depth, shortcut)
+            told = [
+                f"{KINDS[kind][0]} {other}: {difference(alike, of(rows, other, kind), 'train/accuracy', len(COMPARED))}"
+                for one, (other, kind) in COMPARED
+                if one == (depth, shortcut)
+            ]
+            lines.append([f"{name}, {depth} layers", spread(alike, "train/accuracy"), spread(alike, "test/accuracy"), "; ".join(told)])
     return lines
 
 
-Study(Path(__file__).parent, ["degradation"], ["model.layers", "model.shortcut"], figure, table, more=curves, on_cifar10=True).main()
+SETTINGS = ["model.layers", "model.shortcut"]
+Study(Path(__file__).parent, ["degradation"], SETTINGS, figure, table, more=curves, on_cifar10=True).main()

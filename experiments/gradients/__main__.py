@@ -2,29 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from math import log10, nan
+from math import nan
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from experiments.study import Row, Study, where, with_interval
+from experiments.gradients.rates import STAGES, logs, slope
+from experiments.study import Row, Study, power_of_ten, where
 from resnet.runs.grouping import Run
 
 NETWORKS = {("none", "basic"): "plain", ("zero_pad", "basic"): "residual", ("zero_pad", "preact_basic"): "pre-activation"}
 KINDS = list(product(NETWORKS, ("sigmoid", "relu"), ("none", "batch")))  # (shortcut, block), activation, norm
 Kind = tuple[tuple[str, str], str, str]
-STAGES = 3
 
 
 def gradients(run: Run) -> dict[str, object]:
-    """Of each watched step log10 of the norms of all weights' gradients, from the stem to the head; None where one is zero."""
+    """Of each watched step the norms of all weights' gradients, from the stem to the head."""
     columns = [key for key in (run.rows[0] if run.rows else []) if key.startswith("grad_norm/")]
     watched = [row for row in run.rows if columns and row[columns[0]] is not None]
-    seen = [[row["step"], [log10(norm) if (norm := row[key]) else None for key in columns]] for row in watched]
-    return {"max_steps": run.setting("max_steps"), "gradients": seen}
+    return {"max_steps": run.setting("max_steps"), "gradients": [[row["step"], [row[key] for key in columns]] for row in watched]}
 
 
 def of_kind(rows: Sequence[Row], kind: Kind, max_steps: int) -> list[Row]:
@@ -38,26 +38,18 @@ def name(kind: Kind) -> str:
     return f"{NETWORKS[network]}, {activation}{', batch norm' if norm == 'batch' else ''}"
 
 
-def factor_per_layer(row: Row, at: int = 0) -> float | None:
-    """What a layer multiplies the gradient by on its way back: a line through the logarithms, parallel ones for the stages."""
-    if len(row["gradients"]) <= at:
-        return None
-    stages = np.array(row["gradients"][at][1][1:-1], float).reshape(STAGES, -1)
-    if not np.isfinite(stages).all():
-        return None
-    layers = np.arange(stages.shape[1]) - (stages.shape[1] - 1) / 2
-    slope = (stages * layers).sum() / (STAGES * (layers**2).sum())
-    return float(10**-slope)
-
-
 def told(rows: Sequence[Row], at: int = 0) -> str:
-    factors = [factor for row in rows if (factor := factor_per_layer(row, at)) is not None]
-    lacking = f", {len(factors)} of {len(rows)} seeds" if len(factors) < len(rows) else ""
-    return with_interval(factors) + lacking if factors else "zero or not finite"
+    """What a layer multiplies the norm by, with its interval, and how many gradients are zero."""
+    slopes = [found for row in rows if (found := slope(row, at)) is not None]
+    lacking = f", {len(rows) - len(slopes)} of {len(rows)} seeds not finite" if len(slopes) < len(rows) else ""
+    zeros = mean(sum(norm == 0 for norm in row["gradients"][at][1]) for row in rows if len(row["gradients"]) > at) if slopes else 0
+    vanished = f", {zeros:.0f} layers' gradients zero" if zeros else ""
+    return power_of_ten(slopes) + vanished + lacking if slopes else lacking.removeprefix(", ")
 
 
 def average(rows: Sequence[Row], at: int) -> list[float]:
-    return list(np.mean([np.array(row["gradients"][at][1], float) for row in rows if len(row["gradients"]) > at], axis=0))
+    seen = [logs(row, at) for row in rows if len(row["gradients"]) > at]
+    return list(np.nan_to_num(np.mean(seen, axis=0), nan=nan, neginf=-99)) if seen else [nan]
 
 
 def draw(axes: Axes, lines: Sequence[Sequence[float]], labels: Mapping[int, str]) -> AxesImage:
@@ -80,7 +72,7 @@ def figure(rows: Sequence[Row]) -> Figure:
         lines = [average(trained, at) for at in range(len(steps))]
         draw(lower, lines, {at: f"{steps[at]:.0f}" for at in range(0, len(steps), 5)})
         lower.set(xlabel="layer, from the stem to the head", ylabel="step, 56 layers")
-    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (gray: none, zero or not finite)")
+    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (gray: none, or not finite)")
     return drawn
 
 

@@ -1,6 +1,7 @@
 """Learning rate, optimizer and depth: a grid and an Optuna search of as many jobs; their best, trained again with five new seeds."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,29 +10,28 @@ from experiments.study import Row, Study, by_name, compared, draw_groups, where
 from resnet.runs.directory import FINISHED
 from resnet.runs.grouping import Run, text_of
 
-GRID, SEARCH, AGAIN = "grid", "grid_search", "search_followed"  # sweep.name
+AGAIN = {"grid": "grid_again", "grid_search": "grid_search_again"}  # the best of each sweep, trained again
 SETTINGS = ["sweep.name", "optimizer", "lr", "model.layers"]
 
 
-def best_again(runs: Sequence[Run]) -> list[list[str]]:
-    """The best of each on held-out images, once more with other seeds: the best of many is best by luck too."""
-    commands = []
-    for sweep in (GRID, SEARCH):
+def best_again(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The best of each on held-out images, with other seeds: the best of many is best by luck too."""
+    sweeps = {}
+    for sweep, again in AGAIN.items():
         ended = [run for run in runs if run.setting("sweep.name") == sweep and run.summary["status"] == FINISHED]
-        best = max(ended, key=lambda run: run.value("val/accuracy") or 0)
+        best = max(ended, key=lambda run: (run.value("val/accuracy") or 0, -(run.value("val/loss") or inf)))
         chosen = [f"{key}={text_of(best.setting(key))}" for key in ("optimizer", "lr", "model.layers")]
-        commands.append(["data=fashion_mnist", "epochs=5", "data.train_size=6000", *chosen, "seed=range(5)"])
-    return commands
+        sweeps[again] = ["data=fashion_mnist", "epochs=5", "data.train_size=6000", *chosen, "seed=range(5)"]
+    return sweeps
 
 
-def settings(row: Row) -> str:
-    return f"{row['optimizer']}, lr {row['lr']:.3g}, layers {text_of(row['model.layers'])}"
+def name(row: Row) -> str:
+    origin = {"grid_again": "the grid's best", "grid_search_again": "the search's best"}[row["sweep.name"]]
+    return f"{origin}: {row['optimizer']}, lr {row['lr']:.3g}, {text_of(row['model.layers'])}"
 
 
-def again(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """The rows of the two that were trained again, the grid's first; and the grid's settings."""
-    chosen = settings(max(where(rows, {"sweep.name": GRID}), key=lambda row: row["val/accuracy"] or 0))
-    return sorted(where(rows, {"sweep.name": AGAIN}), key=lambda row: settings(row) != chosen), chosen
+def again(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["sweep.name"] in AGAIN.values()]
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -39,7 +39,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     left, right = drawn.subplots(1, 2)
     markers = {"[1,1,1]": "o", "[2,2,2]": "s", "[3,3,3]": "^"}
     colors = {"sgd": "#4c72b0", "adam": "#dd8452", "adamw": "#55a868"}
-    for sweep, filled in ((GRID, True), (SEARCH, False)):
+    for sweep, filled in zip(AGAIN, (True, False), strict=True):
         for row in where(rows, {"sweep.name": sweep, "status": "finished"}):
             color, marker = colors[row["optimizer"]], markers[text_of(row["model.layers"])]
             left.plot(row["lr"], 100 * row["val/accuracy"], marker, color=color, mfc=color if filled else "none")
@@ -51,13 +51,13 @@ def figure(rows: Sequence[Row]) -> Figure:
     left.set(xscale="log", xlabel="lr (filled: the grid, hollow: the search)", ylabel="val/accuracy (%)")
     left.grid(alpha=0.3)
     left.legend(ncols=2)
-    draw_groups(right, by_name(again(rows)[0], settings), "test/accuracy")
+    draw_groups(right, by_name(again(rows), name), "test/accuracy")
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    repeated, chosen = again(rows)
-    return compared(repeated, settings, chosen, "test/accuracy")
+    grids, searches = by_name(again(rows), name)
+    return compared(again(rows), name, {searches: grids}, "test/accuracy")
 
 
-Study(Path(__file__).parent, [GRID, SEARCH], SETTINGS, figure, table, follow=best_again).main()
+Study(Path(__file__).parent, list(AGAIN), SETTINGS, figure, table, follow=best_again).main()

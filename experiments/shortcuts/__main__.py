@@ -26,12 +26,13 @@ def ordered(rows: Sequence[Row]) -> list[Row]:
 
 def figure(rows: Sequence[Row]) -> Figure:
     drawn = Figure(figsize=(9, 3.4), layout="constrained")
-    draw_groups(drawn.subplots(), by_name(ordered(rows), name), "val/accuracy")
+    draw_groups(drawn.subplots(), by_name(ordered(rows), name), "test/accuracy")
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    return compared(ordered(rows), name, NAMES["zero_pad"], "val/accuracy")
+    baselines = {key: NAMES["zero_pad"] for key in NAMES.values() if key != NAMES["zero_pad"]}
+    return compared(ordered(rows), name, baselines, "test/accuracy")
 
 
 Study(Path(__file__).parent, ["shortcuts"], ["model.shortcut"], figure, table).main()

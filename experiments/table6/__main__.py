@@ -7,7 +7,7 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from experiments.study import Row, Study, spread
+from experiments.study import Row, Study, finished, spread
 from resnet.runs.grouping import Run
 
 FOLDER = Path(__file__).parent
@@ -37,7 +37,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     depths = [int(line["layers"]) for line in lines]
     for (source, name), marker in zip(SOURCES.items(), "os^", strict=True):
         left.plot(depths, [float(line[source]) for line in lines], f"{marker}-", label=name, alpha=0.7)
-    ours = [100 * (1 - row["test/accuracy"]) for row in rows if row["sweep.name"] == FAST]
+    ours = [100 * (1 - row["test/accuracy"]) for row in finished(rows) if row["sweep.name"] == FAST]
     left.plot([20] * len(ours), ours, "k.", label="experiment=cifar10_fast, a dot a seed")
     left.set(xlabel="layers", ylabel="test error (%)", xticks=depths)
     for row in sorted((row for row in rows if row["sweep.name"] == FIRST_EPOCH), key=layers):
@@ -59,11 +59,14 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def told(rows: Sequence[Row]) -> str:
-    if rows[0]["sweep.name"] == FAST:
-        error = 100 * (1 - mean(row["test/accuracy"] for row in rows))
+    ended = finished(rows)
+    if not ended:
+        return "nothing"
+    if ended[0]["sweep.name"] == FAST:
+        error = 100 * (1 - mean(row["test/accuracy"] for row in ended))
         return f"{error:.2f} % test error (accuracy {spread(rows, 'test/accuracy')}) in a fifth of the paper's images"
-    (row,) = rows
-    return f"one epoch of 182 by the paper's recipe: {100 * row['val/accuracy']:.1f} % held out; the rest waits for a GPU"
+    accuracy = 100 * mean(row["val/accuracy"] for row in ended)
+    return f"one epoch of 182 by the paper's recipe: {accuracy:.1f} % held out; the rest waits for a GPU"
 
 
 Study(FOLDER, [FAST, FIRST_EPOCH], ["sweep.name", "model.layers"], figure, table, more=loss, on_cifar10=True).main()

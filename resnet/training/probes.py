@@ -68,7 +68,7 @@ class Probes:
     def _note_gradients(self, found: dict[str, list[Tensor]]) -> None:
         for name, weight in self.weights.items():
             if weight.grad is not None:
-                found[f"grad_norm/{name}"] = [weight.grad.norm().detach()]
+                found[f"grad_norm/{name}"] = [_norm(weight.grad.detach())]
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: weight.detach().clone() for name, weight in self.weights.items()}
@@ -76,6 +76,12 @@ class Probes:
     def _note_updates(self, found: dict[str, list[Tensor]], before: dict[str, Tensor]) -> None:
         for name, weight in self.weights.items():
             found[f"update_ratio/{name}"] = [(weight.detach() - before[name]).norm() / before[name].norm()]
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    """L2; the squares of gradients below 1e-22 would be zero in float32."""
+    largest = gradient.abs().max().clamp_min(torch.finfo(gradient.dtype).tiny)
+    return (gradient / largest).norm() * largest
 
 
 def _is_room(name: str) -> bool:
