@@ -43,7 +43,7 @@ def test_a_study_is_run_once_and_drawn_from_its_rows(copied) -> None:
     summaries = {path.parent: json.loads(path.read_text()) for path in copied.glob("multirun/shortcuts/*/summary.json")}
     accuracies = [summary["best"]["val/accuracy"] for summary in summaries.values()]
     assert sorted(row["val/accuracy"] for row in rows) == pytest.approx(sorted(accuracies), abs=1e-6)
-    plain = [100 * row["val/accuracy"] for row in rows if row["model.shortcut"] == "none"]
+    plain = [100 * row["test/accuracy"] for row in rows if row["model.shortcut"] == "none"]
     assert f"| no shortcut | {mean(plain):.2f} ± " in (folder / "README.md").read_text()
     before = {name: (folder / name).read_bytes() for name in FILES}
     told = run(copied, *command)
