@@ -210,6 +210,6 @@ def draw_groups(axes: "Axes", groups: Mapping[str, Sequence[Row]], metric: str) 
         if len(found) > 2 and (interval := t_interval(found)):
             axes.plot(interval, [place, place], color="black", lw=1)
     axes.set_yticks(range(len(groups)), list(groups))
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(f"{metric} (%): seeds, mean, 95 % interval")
     axes.grid(alpha=0.3)
