@@ -22,6 +22,17 @@ def test_pad_and_crop(images: torch.Tensor, mode: str) -> None:
     assert torch.equal(ours, torch.stack(theirs))
 
 
+def test_turn(images: torch.Tensor) -> None:
+    degrees, factor = torch.tensor([0.0, 15.0, -30.0, 90.0, 180.0, -7.0]), torch.tensor([1.0, 1.1, 0.8, 1.0, 1.0, 1.3])
+    ours = augment.turn(images, degrees, factor)
+    theirs = [
+        F.affine(image.float(), float(angle), [0, 0], float(scale), [0.0, 0.0], T.InterpolationMode.BILINEAR)
+        for image, angle, scale in zip(images, degrees, factor, strict=True)
+    ]
+    torch.testing.assert_close(ours.float(), torch.stack(theirs).round(), atol=1, rtol=0)
+    assert torch.equal(ours[0], images[0])
+
+
 def test_flip(images: torch.Tensor) -> None:
     chosen = torch.tensor([True, False, True, False, False, True])
     ours = augment.flip(images, chosen)
@@ -65,7 +76,18 @@ def test_mixing(images: torch.Tensor, name: str) -> None:
     torch.testing.assert_close(our_targets, targets)
 
 
-@pytest.mark.parametrize("chosen", [Augment(pad=2), Augment(flip=0.5), Augment(cutout=0.5), Augment(mixup=1.0), Augment(cutmix=1.0)])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        Augment(rotate=20),
+        Augment(scale=0.3),
+        Augment(pad=2),
+        Augment(flip=0.5),
+        Augment(cutout=0.5),
+        Augment(mixup=1.0),
+        Augment(cutmix=1.0),
+    ],
+)
 def test_draws_depend_on_the_generator_alone(images: torch.Tensor, chosen: Augment) -> None:
     def draw(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -70,6 +70,8 @@ class AugmentConfig:
     mixup: float = limited(at_least=0)
     cutmix: float = limited(at_least=0)
     progressive: list[int] = field(default_factory=list, metadata={"at_least": 1, "may_be_empty": True})
+    rotate: float = limited(default=0.0, at_least=0, at_most=180)
+    scale: float = limited(default=0.0, at_least=0, below=1)
 
 
 @dataclass(kw_only=True)

@@ -17,6 +17,8 @@ from torch import Generator, Tensor
 class Augment:
     """What may be done to an image; `crop` is also the size of the images that are evaluated. Zero or None: left out."""
 
+    rotate: float = 0.0
+    scale: float = 0.0
     pad: int = 0
     crop: int | None = None
     padding_mode: str = "constant"
@@ -35,8 +37,11 @@ class Augment:
         return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
     def geometry(self, images: Tensor, generator: Generator) -> Tensor:
-        """Crop, flip and cutout: (N, C, H, W) uint8 -> (N, C, S, S) uint8."""
+        """Rotation, scale, crop, flip and cutout: (N, C, H, W) uint8 -> (N, C, S, S) uint8."""
         num_images, size = len(images), self.output_size(images.shape[-1])
+        if self.rotate or self.scale:
+            turns, zooms = (2 * torch.rand(2, num_images, generator=generator) - 1).mul_(torch.tensor([[self.rotate], [self.scale]]))
+            images = turn(images, moved(turns, images.device), moved(1 + zooms, images.device))
         if self.pad or size != images.shape[-1]:
             padded = pad(images, self.pad, self.padding_mode)
             images = crop(padded, *_offsets(num_images, padded.shape[-1] - size, generator, images.device), size)
@@ -60,6 +65,15 @@ class Augment:
         box = cutmix_box(share, int(centre[0] * height), int(centre[1] * width), height, width)
         top, left, bottom, right = box
         return cutmix(images, box), mixup(targets, 1 - (bottom - top) * (right - left) / (height * width))
+
+
+def turn(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
+    """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres; black outside."""
+    cosine, sine = degrees.deg2rad().cos() / factor, degrees.deg2rad().sin() / factor
+    zero = torch.zeros_like(cosine)
+    inverse = torch.stack([cosine, sine, zero, -sine, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to where it came from
+    grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
 
 
 def pad(images: Tensor, pixels: int, mode: str = "constant") -> Tensor:
