@@ -31,7 +31,7 @@ def of(rows: Sequence[Row], depth: int, shortcut: str) -> list[Row]:
 
 def figure(rows: Sequence[Row]) -> Figure:
     drawn = Figure(figsize=(14, 4.4), layout="constrained")
-    axes = drawn.subplots(1, 3)
+    axes = drawn.subplots(1, 3, sharey=True)
     rows = finished(rows)
     depths = sorted({layers(row) for row in rows})
     for panel, (shortcut, (name, color)) in zip(axes, KINDS.items(), strict=False):
@@ -42,7 +42,7 @@ def figure(rows: Sequence[Row]) -> Figure:
                 label = f"{depth} layers" if style == "-" else None
                 alpha, width = 0.3 + 0.7 * index / (len(depths) - 1), 1 + 0.5 * index
                 panel.plot([at[0][0] for at in together], errors, style, color=color, alpha=alpha, lw=width, label=label)
-        panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)", ylim=(25, 90))
+        panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)")
         errors_at = {
             depth: [100 * (1 - value) for value in values(of(rows, depth, shortcut), "train/accuracy").values()] for depth in depths
         }
