@@ -40,8 +40,8 @@ class Augment:
         """Rotation, scale, crop, flip and cutout: (N, C, H, W) uint8 -> (N, C, S, S) uint8."""
         num_images, size = len(images), self.output_size(images.shape[-1])
         if self.rotate or self.scale:
-            turns, zooms = (2 * torch.rand(2, num_images, generator=generator) - 1).mul_(torch.tensor([[self.rotate], [self.scale]]))
-            images = turn(images, moved(turns, images.device), moved(1 + zooms, images.device))
+            degrees, factor = (2 * torch.rand(2, num_images, generator=generator) - 1) * torch.tensor([[self.rotate], [self.scale]])
+            images = turn(images, moved(degrees, images.device), moved(1 + factor, images.device))
         if self.pad or size != images.shape[-1]:
             padded = pad(images, self.pad, self.padding_mode)
             images = crop(padded, *_offsets(num_images, padded.shape[-1] - size, generator, images.device), size)
