@@ -1,6 +1,7 @@
 """Draws a run's learning curves, and what its probes saw, from its metrics.csv."""
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,8 @@ TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
 def draw_curves(directory: RunDirectory, title: str) -> None:
     """curves.png: loss and accuracy over optimizer steps, in training and held out."""
-    from matplotlib.figure import Figure
-
     rows = directory.metrics
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure = _figure(4, title)
     for axes, metric, scale in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
         for part, label, color, marker in (("train", "training", TRAINING, ""), ("val", "held out", HELD_OUT, "o")):
             steps, values = _series(rows, f"{part}/{metric}")
@@ -35,15 +33,13 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
 def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> None:
     """probes.png: each metric over depth, a line per watched step from dark to light; nothing where nothing was watched."""
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
     rows = directory.metrics
     layers = {metric: [key for key in rows[0] if key.startswith(f"{metric}/")] if rows else [] for metric in metrics}
     layers = {metric: columns for metric, columns in layers.items() if columns}
     if not layers:
         return
-    figure = Figure(figsize=(10, 1 + 3.2 * len(layers)), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure = _figure(1 + 3.2 * len(layers), title)
     for axes, (metric, columns) in zip(figure.subplots(len(layers), squeeze=False).flat, layers.items(), strict=True):
         watched = [row for row in rows if row[columns[0]] is not None]
         for index, row in enumerate(watched):
@@ -62,6 +58,15 @@ def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> 
     _save(directory, PROBES, figure)
 
 
+def _figure(height: float, title: str) -> "Figure":
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import on a machine tells of its fonts
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, height), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
@@ -70,17 +75,14 @@ def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
 
 def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str, float]) -> None:
     """profile.png: the parts of a step's time, the largest on top."""
-    from matplotlib.figure import Figure
-
     parts = sorted(milliseconds.items(), key=lambda part: part[1])
     whole = sum(milliseconds.values())
-    figure = Figure(figsize=(10, 1 + 0.4 * len(parts)), layout="constrained")
+    figure = _figure(1 + 0.4 * len(parts), title)
     axes = figure.subplots()
     bars = axes.barh([name for name, _ in parts], [value for _, value in parts], color=TRAINING)
     axes.bar_label(bars, [f"{value:.1f} ms, {value / whole:.0%}" for _, value in parts], padding=4, fontsize=9)
     axes.set_xlim(0, 1.25 * max(milliseconds.values()))
     axes.set_xlabel("milliseconds a step")
-    figure.suptitle(title, fontsize=11)
     _save(directory, PROFILE, figure)
 
 
