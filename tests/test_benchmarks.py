@@ -21,6 +21,12 @@ def test_the_article_s_program_has_the_network_of_our_default() -> None:
     torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
+def test_the_article_s_network_cannot_take_the_images_of_its_printed_test_loader() -> None:
+    """The claim of experiments/recipe/README.md."""
+    with pytest.raises(RuntimeError, match="64x7x7.*too small"):
+        article.ResNet()(torch.zeros(1, 1, 28, 28))
+
+
 @pytest.mark.slow
 def test_the_article_s_program_trains(tmp_path) -> None:
     data = real_data("MNIST", "raw", "train-images-idx3-ubyte").parents[2]

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from experiments.__main__ import ORDER
+from experiments.gradients import ranges
 from experiments.gradients.rates import slope
 
 FILES = ("README.md", "results.csv", "figure.png")
@@ -60,6 +61,14 @@ def test_the_rate_of_gradients_is_that_from_layer_to_layer(factor: float) -> Non
     assert 10 ** slope(row, 0) == pytest.approx(factor)
     assert 10 ** slope(row, 1) == pytest.approx(factor)
     assert slope(row, 2) is None and slope(row, 3) is None
+
+
+def test_batch_normalisation_s_range_is_told_as_found(capsys) -> None:
+    ranges.main()
+    *centred, outside, largest = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert centred == ["0.00", "0.00"]
+    told = " ".join((ROOT / "experiments" / "gradients" / "README.md").read_text().split())
+    assert f"{outside} of the normalised values lie outside [-1, 1], the largest at {largest}:" in told
 
 
 def test_every_study_is_in_the_index_and_in_the_order() -> None:
