@@ -23,7 +23,7 @@ def test_the_article_s_program_has_the_network_of_our_default() -> None:
 
 def test_the_article_s_network_cannot_take_the_images_of_its_printed_test_loader() -> None:
     """The claim of experiments/recipe/README.md."""
-    with pytest.raises(RuntimeError, match="64x7x7.*too small"):
+    with pytest.raises(RuntimeError, match="64x7x7"):
         article.ResNet()(torch.zeros(1, 1, 28, 28))
 
 
