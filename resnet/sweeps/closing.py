@@ -45,7 +45,8 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
-    if Path("wandb").is_dir():
+    mirrored = {summary.get("wandb_run") for summary in known.values()}
+    if any(path.name.rpartition("-")[2] in mirrored for path in Path("wandb").glob("offline-run-*")):
         screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count
 
