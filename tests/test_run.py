@@ -110,6 +110,7 @@ def test_a_killed_run_reads_as_interrupted(tmp_path) -> None:
     [
         ("optimizer=adamw", "scheduler=cosine", "ema=0.9", "clip_grad_norm=1"),
         ("optimizer=adam", "scheduler=step", "augment=cutmix", "accumulate=4"),
+        ("optimizer=muon", "model.block=bottleneck", "model.shortcut=projection_1x1"),
         ("optimizer=rmsprop", "scheduler=constant", "augment=mixup", "data.val_size=0"),
         ("optimizer=sgd", "scheduler=multistep", "augment=cutout", "decay_norm_and_bias=true", "deterministic=true"),
         ("optimizer._target_=torch.optim.Adagrad", "~optimizer.momentum", "~optimizer.nesterov", "early_stop=1", "eval_every=2"),

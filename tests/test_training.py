@@ -16,6 +16,7 @@ from resnet.record import meta_model
 from resnet.training import schedules
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress
+from resnet.training.muon import Muon, orthogonal
 
 
 def rates(make, steps=40):
@@ -91,6 +92,39 @@ def test_weight_decay_spares_norms_and_biases() -> None:
     decayed, spared = parameter_groups(ResNet(1, 3, layers=[1], width=4), decay_norm_and_bias=False)
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
     assert spared["weight_decay"] == 0 and all(parameter.ndim == 1 for parameter in spared["params"])
+
+
+@pytest.mark.parametrize("shape", [(16, 9), (16, 144), (64, 288), (32, 16)])
+def test_muon_s_matrix_keeps_its_directions_and_evens_their_lengths(shape) -> None:
+    torch.manual_seed(0)
+    left, lengths, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    lengths = torch.logspace(0, -1.5, len(lengths))  # from 1 down to 0.03
+    made = left.T @ orthogonal(left @ lengths.diag() @ right) @ right.T / max(shape[0] / shape[1], 1) ** 0.5
+    assert (made - made.diag().diag()).abs().max() < 1e-4
+    assert made.diag().min() > 0.6 and made.diag().max() < 1.3
+
+
+def test_muon_is_sgd_on_what_is_no_convolution() -> None:
+    torch.manual_seed(0)
+    start, target = torch.randn(10, 64), torch.randn(10, 64)
+
+    def trained(make):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = make([parameter])
+        for _ in range(20):
+            optimizer.zero_grad()
+            ((parameter - target) ** 2).sum().backward()
+            optimizer.step()
+        return parameter
+
+    ours = trained(lambda parameters: Muon(parameters, lr=0.005, momentum=0.8, sgd_factor=2.0))
+    theirs = trained(lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.8, nesterov=True))
+    torch.testing.assert_close(ours, theirs)
+    decayed = Muon([torch.nn.Parameter(start.clone())], lr=0.1, weight_decay=0.5)
+    (parameter,) = decayed.param_groups[0]["params"]
+    parameter.grad = torch.zeros_like(start)
+    decayed.step()
+    torch.testing.assert_close(parameter.data, 0.95 * start)
 
 
 def test_every_image_counts_once_in_the_scores() -> None:

@@ -22,7 +22,7 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
-ALLOWED = ("torch.optim", "resnet.training.schedules")  # what a saved _target_ may name
+ALLOWED = ("torch.optim", "resnet.training.muon", "resnet.training.schedules")  # what a saved _target_ may name
 
 
 @dataclass(frozen=True)
