@@ -38,7 +38,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     drawn = Figure(figsize=(13, 4.2), layout="constrained")
     left, right = drawn.subplots(1, 2)
     markers = {"[1,1,1]": "o", "[2,2,2]": "s", "[3,3,3]": "^"}
-    colors = {"sgd": "#4c72b0", "adam": "#dd8452", "adamw": "#55a868"}
+    colors = {"sgd": "#4c72b0", "adam": "#dd8452", "muon": "#55a868"}
     for sweep, filled in zip(AGAIN, (True, False), strict=True):
         for row in where(rows, {"sweep.name": sweep, "status": "finished"}):
             color, marker = colors[row["optimizer"]], markers[text_of(row["model.layers"])]
