@@ -19,9 +19,8 @@ class Muon(Optimizer):
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0, sgd_factor: float = 1.0) -> None:
-        for name, value, largest in (("lr", lr, None), ("momentum", momentum, 1), ("weight_decay", weight_decay, None)):
-            if value < 0 or (largest is not None and value >= largest):
-                raise ValueError(f"{name}={value}: out of range")
+        if lr < 0 or weight_decay < 0 or sgd_factor < 0 or not 0 <= momentum < 1:
+            raise ValueError("lr, weight_decay and sgd_factor are at least 0, momentum is at least 0 and below 1")
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "sgd_factor": sgd_factor})
 
     @torch.no_grad()
