@@ -159,12 +159,11 @@ def power_of_ten(exponents: Sequence[float]) -> str:
     return f"{10 ** mean(exponents):.3f}" + (f" [{10 ** interval[0]:.3f}, {10 ** interval[1]:.3f}]" if interval else "")
 
 
-def difference(one: Sequence[Row], other: Sequence[Row], metric: str, comparisons: int) -> str:
-    """`one` against `other` in words, paired over the seeds, widened for the number of comparisons in the table."""
-    first, second = (Group({}, values(rows, metric), []) for rows in (one, other))
-    if not first.values or not second.values:
+def difference(one: Mapping[str, float], other: Mapping[str, float], metric: str, comparisons: int) -> str:
+    """`one` against `other`, values by seed, in words: paired, and widened for the number of comparisons in the table."""
+    if not one or not other:
         return "nothing to compare"
-    return in_words(compare(first, second, comparisons), metric)
+    return in_words(compare(Group({}, dict(one), []), Group({}, dict(other), []), comparisons), metric)
 
 
 def in_training(run: Run) -> dict[str, Any]:
@@ -178,17 +177,23 @@ def finished(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["status"] == FINISHED]
 
 
-def compared(rows: Sequence[Row], name: Callable[[Row], str], baselines: Mapping[str, str], metric: str) -> list[list[str]]:
-    """A table with a line per name: the metric, against the name's baseline, where it has one, and what the runs cost."""
+def compared(rows: Sequence[Row], name: Callable[[Row], str], baselines: Mapping[str, str], *metrics: str) -> list[list[str]]:
+    """A table with a line per name: its metrics, against the name's baseline, where it has one, and what the runs cost."""
     groups = by_name(rows, name)
-    lines = [["", f"{metric}, %", "against", "parameters", "operations an image", "seconds of training"]]
+    columns = [column for metric in metrics for column in (f"{metric}, %", f"{metric} against")]
+    lines = [["", *columns, "parameters", "operations an image", "seconds of training"]]
     for key, alike in groups.items():
-        baseline = baselines.get(key)
-        told = f"{baseline}: {difference(alike, groups[baseline], metric, len(baselines))}" if baseline else ""
-        one, *_ = finished(alike) or alike
-        cost = [f"{one['parameters']:,}", f"{one['operations'] / 1e6:.1f} million"] if one["parameters"] else ["", ""]
+        told = []
+        for metric in metrics:
+            told.append(spread(alike, metric))
+            if baseline := baselines.get(key, ""):
+                one, other = (values(group, metric) for group in (alike, groups[baseline]))
+                baseline += f": {difference(one, other, metric, len(metrics) * len(baselines))}"
+            told.append(baseline)
+        first, *_ = finished(alike) or alike
+        cost = [f"{first['parameters']:,}", f"{first['operations'] / 1e6:.1f} million"] if first["parameters"] else ["", ""]
         seconds = [row["training seconds"] for row in finished(alike)]
-        lines.append([key, spread(alike, metric), told, *cost, f"{median(seconds):.0f}" if seconds else ""])
+        lines.append([key, *told, *cost, f"{median(seconds):.0f}" if seconds else ""])
     return lines
 
 

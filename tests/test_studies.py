@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from statistics import mean
 
@@ -15,6 +17,9 @@ from conftest import ROOT
 from experiments.__main__ import ORDER
 from experiments.gradients import ranges
 from experiments.gradients.rates import slope
+from resnet.config.hashing import flatten
+from resnet.runs.grouping import Run, text_of
+from resnet.sweeps.grid import compose_jobs, read_sweep
 
 FILES = ("README.md", "results.csv", "figure.png")
 
@@ -69,6 +74,16 @@ def test_batch_normalisation_s_range_is_told_as_found(capsys) -> None:
     assert centred == ["0.00", "0.00"]
     told = " ".join((ROOT / "experiments" / "gradients" / "README.md").read_text().split())
     assert f"{outside} of the normalised values lie outside [-1, 1], the largest at {largest}:" in told
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_its_rows_can_be_told_apart(name) -> None:
+    study = import_module(f"experiments.{name}.__main__").STUDY
+    sweeps = [read_sweep([f"sweep={sweep}"]) for sweep in study.sweeps]
+    configs = [asdict(job.config) for sweep in sweeps for job in compose_jobs(sweep)]
+    runs = [Run("", flatten(config), {}) for config in configs]
+    rows = [(*(text_of(run.setting(key)) for key in study.settings), run.seed) for run in runs]
+    assert rows and len(set(rows)) == len(rows)
 
 
 def test_every_study_is_in_the_index_and_in_the_order() -> None:

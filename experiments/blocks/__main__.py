@@ -38,10 +38,10 @@ def figure(rows: Sequence[Row]) -> Figure:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    return compared(rows, name, BASELINES, "test/accuracy")
+    return compared(rows, name, BASELINES, "train/accuracy", "test/accuracy")
 
 
-Study(
+STUDY = Study(
     Path(__file__).parent,
     ["blocks", "blocks_zero_init", "blocks_stochastic_depth"],
     SETTINGS,
@@ -49,4 +49,6 @@ Study(
     table,
     more=in_training,
     on_cifar10=True,
-).main()
+)
+if __name__ == "__main__":
+    STUDY.main()

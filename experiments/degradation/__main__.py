@@ -10,11 +10,8 @@ from experiments.study import Row, Study, difference, finished, in_training, spr
 from resnet.runs.grouping import Run
 
 KINDS = {"none": ("plain", "#c44e52"), "zero_pad": ("residual", "#4c72b0")}  # model.shortcut
-COMPARED = [  # layers and kind, against: the claim in three comparisons
-    ((56, "none"), (20, "none")),
-    ((56, "zero_pad"), (20, "zero_pad")),
-    ((56, "zero_pad"), (56, "none")),
-]
+DEEP, SHALLOW = 56, 20  # layers that are compared
+COMPARISONS = 3  # deep against shallow, plain and residual, and the difference between these two
 
 
 def curves(run: Run) -> dict[str, object]:
@@ -57,18 +54,21 @@ def figure(rows: Sequence[Row]) -> Figure:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["", "accuracy in training, %", "test accuracy, %", "in training, against"]]
+    lines = [["", "accuracy in training, %", "test accuracy, %", f"in training, against {SHALLOW} layers"]]
+    gains = []
     for shortcut, (name, _) in KINDS.items():
+        shallow, deep = (values(of(rows, depth, shortcut), "train/accuracy") for depth in (SHALLOW, DEEP))
+        gains.append({seed: deep[seed] - shallow[seed] for seed in deep.keys() & shallow.keys()})
         for depth in sorted({layers(row) for row in rows}):
             alike = of(rows, depth, shortcut)
-            told = [
-                f"{KINDS[kind][0]} {other}: {difference(alike, of(rows, other, kind), 'train/accuracy', len(COMPARED))}"
-                for one, (other, kind) in COMPARED
-                if one == (depth, shortcut)
-            ]
-            lines.append([f"{name}, {depth} layers", spread(alike, "train/accuracy"), spread(alike, "test/accuracy"), "; ".join(told)])
-    return lines
+            told = difference(deep, shallow, "train/accuracy", COMPARISONS) if depth == DEEP else ""
+            lines.append([f"{name}, {depth} layers", spread(alike, "train/accuracy"), spread(alike, "test/accuracy"), told])
+    plain, residual = gains
+    told = difference(residual, plain, "train/accuracy", COMPARISONS)
+    return [*lines, [f"from {SHALLOW} to {DEEP} layers, residual against plain", "", "", told]]
 
 
 SETTINGS = ["model.layers", "model.shortcut"]
-Study(Path(__file__).parent, ["degradation"], SETTINGS, figure, table, more=curves, on_cifar10=True).main()
+STUDY = Study(Path(__file__).parent, ["degradation"], SETTINGS, figure, table, more=curves, on_cifar10=True)
+if __name__ == "__main__":
+    STUDY.main()

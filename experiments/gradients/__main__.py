@@ -24,7 +24,7 @@ def gradients(run: Run) -> dict[str, object]:
     """Of each watched step the norms of all weights' gradients, from the stem to the head."""
     columns = [key for key in (run.rows[0] if run.rows else []) if key.startswith("grad_norm/")]
     watched = [row for row in run.rows if columns and row[columns[0]] is not None]
-    return {"max_steps": run.setting("max_steps"), "gradients": [[row["step"], [row[key] for key in columns]] for row in watched]}
+    return {"gradients": [[row["step"], [row[key] for key in columns]] for row in watched]}
 
 
 def of_kind(rows: Sequence[Row], kind: Kind, max_steps: int) -> list[Row]:
@@ -47,6 +47,13 @@ def told(rows: Sequence[Row], at: int = 0) -> str:
     return power_of_ten(slopes) + vanished + lacking if slopes else lacking.removeprefix(", ")
 
 
+def ends(rows: Sequence[Row]) -> str:
+    """log10 of the norms at the first and the last convolution."""
+    seen = [logs(row, 0) for row in rows if row["gradients"]]
+    first, last = np.median([(norms[0], norms[-2]) for norms in seen], axis=0) if seen else (nan, nan)
+    return f"{first:.1f}, {last:.1f}"
+
+
 def average(rows: Sequence[Row], at: int) -> list[float]:
     seen = [logs(row, at) for row in rows if len(row["gradients"]) > at]
     return list(np.nan_to_num(np.mean(seen, axis=0), nan=nan, neginf=-99)) if seen else [nan]
@@ -56,7 +63,8 @@ def draw(axes: Axes, lines: Sequence[Sequence[float]], labels: Mapping[int, str]
     longest = max(map(len, lines))
     axes.set_yticks(list(labels), list(labels.values()))
     axes.set_facecolor("lightgray")
-    return axes.imshow([[*line, *[nan] * (longest - len(line))] for line in lines], aspect="auto", vmin=-8, vmax=2, interpolation="nearest")
+    filled = [[*line, *[nan] * (longest - len(line))] for line in lines]
+    return axes.imshow(filled, aspect="auto", vmin=-8, vmax=8, cmap="coolwarm", interpolation="nearest")
 
 
 def figure(rows: Sequence[Row]) -> Figure:
@@ -77,13 +85,16 @@ def figure(rows: Sequence[Row]) -> Figure:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["network", "20 layers", "56 layers", "110 layers", "56 layers, after 100 steps"]]
+    lines = [["network", "20 layers", "56 layers", "110 layers", "their log10, first and last layer", "56 layers, after 100 steps"]]
     for kind in KINDS:
         at_init, trained = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
-        lines.append([name(kind), *(told(where(at_init, {"model.layers": [n] * STAGES})) for n in (3, 9, 18)), told(trained, 10)])
+        of_size = [where(at_init, {"model.layers": [n] * STAGES}) for n in (3, 9, 18)]
+        lines.append([name(kind), *map(told, of_size), ends(of_size[-1]), told(trained, 10)])
     return lines
 
 
-SETTINGS = ["model.layers", "model.shortcut", "model.block", "model.activation", "model.norm"]
+SETTINGS = ["max_steps", "model.layers", "model.shortcut", "model.block", "model.activation", "model.norm"]
 SWEEPS = ["gradients", "gradients_preact", "gradients_training", "gradients_training_preact"]
-Study(Path(__file__).parent, SWEEPS, SETTINGS, figure, table, more=gradients).main()
+STUDY = Study(Path(__file__).parent, SWEEPS, SETTINGS, figure, table, more=gradients)
+if __name__ == "__main__":
+    STUDY.main()

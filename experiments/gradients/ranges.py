@@ -22,7 +22,7 @@ def main() -> None:
     torch.manual_seed(0)
     images = digits(0).train.images
     assert isinstance(images, Tensor)  # not files
-    layers = normalised(ResNet(1, 10, layers=[9, 9, 9]), images.float() / 255)
+    layers = normalised(ResNet(1, 10, layers=[9, 9, 9], shortcut="zero_pad"), images.float() / 255)
     values = torch.cat([layer.flatten() for layer in layers])
     print(f"furthest mean of a channel from 0: {max(layer.mean(1).abs().max() for layer in layers):.2f}")
     print(f"furthest deviation of a channel from 1: {max((layer.std(1) - 1).abs().max() for layer in layers):.2f}")

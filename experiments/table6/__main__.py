@@ -69,4 +69,6 @@ def told(rows: Sequence[Row]) -> str:
     return f"one epoch of 182 by the paper's recipe: {accuracy:.1f} % held out; the rest waits for a GPU"
 
 
-Study(FOLDER, [FAST, FIRST_EPOCH], ["sweep.name", "model.layers"], figure, table, more=loss, on_cifar10=True).main()
+STUDY = Study(FOLDER, [FAST, FIRST_EPOCH], ["sweep.name", "model.layers"], figure, table, more=loss, on_cifar10=True)
+if __name__ == "__main__":
+    STUDY.main()
