@@ -26,7 +26,7 @@ test: setup ## all tests
 test-full: setup ## the tests that take minutes too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
 
-bench: setup .venv/bench ## speed, side by side with what you would use instead (15 minutes; BENCH=full: an hour)
+bench: setup .venv/bench ## speed, side by side with what you would use instead (ten minutes; BENCH=full: twice that)
 	$(BIN)/python -m benchmarks --packages .venv/bench $(if $(filter full,$(BENCH)),--full)
 
 studies: setup ## all studies of experiments/, hours, skipping what is trained (ARGS="--cifar10 FILE" reads CIFAR-10 from there)
