@@ -62,7 +62,6 @@ def average(rows: Sequence[Row], at: int) -> list[float]:
 def draw(axes: Axes, lines: Sequence[Sequence[float]], labels: Mapping[int, str]) -> AxesImage:
     longest = max(map(len, lines))
     axes.set_yticks(list(labels), list(labels.values()))
-    axes.set_facecolor("lightgray")
     filled = [[*line, *[nan] * (longest - len(line))] for line in lines]
     return axes.imshow(filled, aspect="auto", vmin=-8, vmax=8, cmap="coolwarm", interpolation="nearest")
 
@@ -80,12 +79,12 @@ def figure(rows: Sequence[Row]) -> Figure:
         lines = [average(trained, at) for at in range(len(steps))]
         draw(lower, lines, {at: f"{steps[at]:.0f}" for at in range(0, len(steps), 5)})
         lower.set(xlabel="layer, from the stem to the head", ylabel="step, 56 layers")
-    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (gray: none, or not finite)")
+    drawn.colorbar(shown, ax=axes, label="log10 of the gradient's norm (white: none, or not finite)")
     return drawn
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["network", "20 layers", "56 layers", "110 layers", "their log10, first and last layer", "56 layers, after 100 steps"]]
+    lines = [["network", "20 layers", "56 layers", "110 layers", "110 layers: log10 of first and last norm", "56 layers, after 100 steps"]]
     for kind in KINDS:
         at_init, trained = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
         of_size = [where(at_init, {"model.layers": [n] * STAGES}) for n in (3, 9, 18)]
