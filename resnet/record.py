@@ -148,14 +148,14 @@ def device_name(parts: Parts) -> str:
 
 
 def commit() -> dict[str, Any] | None:
-    """The commit of this code and whether files differ from it; None outside a checkout."""
+    """The commit of this code and whether files differ from it, but for those of the studies; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
         return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)experiments")  # they write results
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)experiments")
         return {"sha": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return None
