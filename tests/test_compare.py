@@ -217,6 +217,16 @@ def test_filters_take_what_meets_all_conditions(sweep) -> None:
         filter_runs(runs, "lr~3")
 
 
+def test_numbers_of_a_search_are_shown_in_six_digits_and_found_by_them(tmp_path) -> None:
+    write(tmp_path, "grid", 0.1, 0, 0.91)
+    write(tmp_path, "search", 0.0123456789012345, 0, 0.92)
+    result = comparison([tmp_path], "val/accuracy", baseline="lr=0.0123457")
+    assert result["baseline"] == "lr=0.0123457" and "0.01234567" not in as_markdown(result)
+    runs = find_runs([tmp_path])
+    (found,) = filter_runs(runs, "lr=0.0123457")
+    assert found.path.endswith("search") and [run.path for run in filter_runs(runs, "lr!=0.0123457")] == [str(tmp_path / "grid")]
+
+
 def test_grouped_by_a_key_all_else_is_averaged_over_and_paired(sweep) -> None:
     for seed, value in enumerate(ONE):
         write(sweep, f"wide-{seed}", 0.1, seed, value + 0.01, epochs=3)

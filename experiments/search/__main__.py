@@ -21,7 +21,7 @@ def best_again(runs: Sequence[Run]) -> dict[str, list[str]]:
     for sweep, again in AGAIN.items():
         ended = [run for run in runs if run.setting("sweep.name") == sweep and run.summary["status"] == FINISHED]
         best = max(ended, key=lambda run: (run.value("val/accuracy") or 0, -(run.value("val/loss") or inf)))
-        chosen = [f"{key}={text_of(best.setting(key))}" for key in ("optimizer", "lr", "model.layers")]
+        chosen = [f"{key}={best.setting(key)}" for key in ("optimizer", "lr", "model.layers")]
         sweeps[again] = ["data=fashion_mnist", "epochs=5", "data.train_size=6000", *chosen, "seed=range(5)"]
     return sweeps
 

@@ -107,8 +107,20 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     return list(found.values())
 
 
+def _same(value: Any, wanted: Any) -> bool:
+    """What the tables show, rounded as it may be, finds its run."""
+    return value == wanted or text_of(value) == text_of(wanted)
+
+
 CONDITION = re.compile(r"([\w.]+)(<=|>=|!=|=|<|>)(.+)")
-OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
+OPERATORS = {
+    "=": _same,
+    "!=": lambda value, wanted: not _same(value, wanted),
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
 
 
 def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
@@ -254,4 +266,7 @@ def seed_order(member: str) -> tuple[int, str]:
 
 
 def text_of(value: Any) -> str:
+    """As it is shown; numbers to six significant digits, as a search proposes some with 17."""
+    if isinstance(value, float):
+        value = float(f"{value:.6g}")
     return "null" if value is None else str(value).replace(" ", "") if isinstance(value, list) else str(value)
