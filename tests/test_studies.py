@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from statistics import mean
 
@@ -17,6 +18,7 @@ from conftest import ROOT
 from experiments.__main__ import ORDER
 from experiments.gradients import ranges
 from experiments.gradients.rates import slope
+from experiments.search import __main__ as search
 from resnet.config.hashing import flatten
 from resnet.runs.grouping import Run, text_of
 from resnet.sweeps.grid import compose_jobs, read_sweep
@@ -74,6 +76,24 @@ def test_batch_normalisation_s_range_is_told_as_found(capsys) -> None:
     assert centred == ["0.00", "0.00"]
     told = " ".join((ROOT / "experiments" / "gradients" / "README.md").read_text().split())
     assert f"{outside} of the normalised values lie outside [-1, 1], the largest at {largest}:" in told
+
+
+def test_the_best_of_a_sweep_is_chosen_on_held_out_images_and_trained_again_as_it_was() -> None:
+    def run(sweep: str, lr: float, accuracy: float | None, loss: float, status: str = "finished") -> Run:
+        config = {"sweep.name": sweep, "optimizer._target_": "torch.optim.Adam", "lr": lr, "model.layers": [2, 2, 2]}
+        return Run("", config, {"status": status, "best": {"val/accuracy": accuracy, "val/loss": loss}, "test": {"accuracy": 1 - lr}})
+
+    grid = [run("grid", 0.1, 0.8, 0.5), run("grid", 0.2, 0.9, 0.5), run("grid", 0.3, 0.9, 0.4), run("grid", 0.4, 0.95, 0.1, "failed")]
+    searched = [run("grid_search", 0.0123456789012345, 0.7, 0.5), run("grid_search", 0.01, None, 0.1)]
+    again = search.best_again([*grid, *searched])
+    assert {"optimizer=adam", "lr=0.3", "seed=range(5)"} <= set(again["grid_again"])
+    assert "lr=0.0123456789012345" in again["grid_search_again"]
+
+
+def test_the_grid_s_best_so_far_is_that_of_any_order() -> None:
+    found = [91.0, 88.0, 90.5, 86.0]
+    orders = list(permutations(found))
+    assert search.best_of_first(found) == pytest.approx([mean(max(order[:n]) for order in orders) for n in (1, 2, 3, 4)])
 
 
 @pytest.mark.parametrize("name", ORDER)
