@@ -20,10 +20,10 @@ setup: .venv/installed ## make .venv and install the locked versions
 train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides on
 	$(BIN)/python train.py $(ARGS)
 
-test: setup ## all tests
+test: setup ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-full: setup ## the tests that take minutes too
+test-full: setup ## those too that take minutes each
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
 
 bench: setup .venv/bench ## speed, side by side with what you would use instead (ten minutes; BENCH=full: twice that)

@@ -262,8 +262,8 @@ def _call(group: str, settings: Mapping[str, Any], *arguments: Any, **extra: Any
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in settings:
             if not key.startswith("_") and key not in parameters:
-                name = settings["_target_"].rsplit(".", 1)[-1]
-                raise UserError(f"{group}.{key}: unknown key{nearest(key, parameters)}; {name} takes {', '.join(list(parameters)[1:])}")
+                known = f"{settings['_target_'].rsplit('.', 1)[-1]} takes {', '.join(list(parameters)[1:])}"
+                raise UserError(f"{group}.{key}: unknown key{nearest(key, parameters)}; {known}; '~{group}.{key}' leaves it out")
     try:
         return instantiate({**settings, "_partial_": True}, _convert_="all")(*arguments, **extra)
     except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
