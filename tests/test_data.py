@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import os
 import pickle
+import signal
 import struct
 import threading
 import time
@@ -14,7 +16,7 @@ import pytest
 import torch
 from conftest import compose, real_data
 from PIL import Image
-from test_resume import finish, start
+from test_resume import finish, start, wait_for
 
 from resnet.build import build_data
 from resnet.config import UserError
@@ -110,18 +112,49 @@ def test_a_last_batch_too_small_to_share_is_everyone_s_and_counted_once() -> Non
     assert [share[-1].is_copy for share in shares] == [False, True]
 
 
-def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
+def write_digits(folder, count=60) -> None:
     data = digits()
     for part in ("train", "test"):
-        for index, (image, label) in enumerate(zip(data.train.images[:60], data.train.labels[:60], strict=True)):
-            path = tmp_path / part / str(int(label)) / f"{index:03}.png"
+        for index, (image, label) in enumerate(zip(data.train.images[:count], data.train.labels[:count], strict=True)):
+            path = folder / part / str(int(label)) / f"{index:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[0].numpy()).save(path)
+
+
+def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
+    write_digits(tmp_path)
     common = ("data=folder", f"data.path={tmp_path}", "data.channels=1")
     memory, files = (build_data(compose(*common, f"data.in_memory={value}")) for value in ("true", "false"))
     assert memory.mean == files.mean
+    random = torch.get_rng_state()
     batches = [list(loader(sets, Augment(), workers=2, seed=1).epoch(2)) for sets in (memory, files)]
     assert all(torch.equal(a.images, b.images) for a, b in zip(*batches, strict=True))
+    assert torch.equal(torch.get_rng_state(), random)  # those of dropout, which would differ after a resume
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_processes_that_decode_too_lets_the_run_save(tmp_path) -> None:
+    """As a cluster sends it, or a terminal's Ctrl-C: to all processes of the run."""
+    write_digits(tmp_path / "images", 1000)
+    own = ("data=folder", "data.path=images", "data.channels=1", "data.in_memory=false", "batch_size=2", "checkpoint.every_steps=5")
+    process = start(tmp_path, *own, "model.layers=[1]", "log_every=1", "name=a", start_new_session=True)
+    wait_for((tmp_path / "outputs" / "a" / "checkpoints" / "last.pt").exists, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert "interrupted by SIGTERM; its checkpoint of step" in finish(process, 75)
+
+
+def test_photos_are_read_the_way_up_that_they_were_taken_and_on_white(tmp_path) -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:4, :, 3] = 255  # black above, nothing below
+    photo = Image.fromarray(pixels)
+    upside_down = photo.getexif()
+    upside_down[0x0112] = 3
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for index in range(5):
+            photo.save(tmp_path / label / f"{index}.png", exif=upside_down)
+    image = build_data(compose("data=folder", f"data.path={tmp_path}", "data.val_size=0")).train.images[0]
+    assert image[:, :4].min() == 255 and image[:, 4:].max() == 0
 
 
 def test_mnist_reads_what_torchvision_reads() -> None:

@@ -1,11 +1,12 @@
 """Images that lie in folders, one folder a class: listed by name, decoded one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnet.data.errors import DataError
@@ -32,12 +33,7 @@ class ImageFiles:
 
     def decode(self, index: int) -> Tensor:
         """(C, H, W) uint8."""
-        path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                image = file.convert("L" if self.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError):
-            raise DataError(f"{path}: truncated, corrupt or not an image; mend it or take it away") from None
+        image = read_image(self.paths[index], self.channels)
         if image.size != (self.image_size, self.image_size):
             image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(image)).reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1)
@@ -45,6 +41,29 @@ class ImageFiles:
     def decoded(self) -> Tensor:
         """All of them, (N, C, H, W)."""
         return torch.stack([self.decode(index) for index in range(len(self))])
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Gray or RGB, the way up that its camera says, on white where it is transparent. Raises DataError where it cannot be read."""
+    with _opened(path) as file:
+        return _opaque(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -72,11 +91,8 @@ def _common_size(paths: Sequence[Path]) -> int:
     """Pixels a side of the first image, by which the others are checked as they come; only headers are read."""
     first = None
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                size = file.size
-        except (UnidentifiedImageError, OSError, SyntaxError):
-            raise DataError(f"{path}: truncated, corrupt or not an image; mend it or take it away") from None
+        with _opened(path) as file:
+            size = file.size
         first = first or size
         if size != first or size[0] != size[1]:
             raise DataError(f"{path}: {size[0]}x{size[1]} pixels, where all must be square and of one size; set data.image_size=PIXELS")

@@ -1,18 +1,21 @@
 """Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resnet.data.augment import Augment, centre_crop, moved, resize
 from resnet.data.files import ImageFiles
 from resnet.data.sources import Split
 
-ORDER, GEOMETRY = 0, 1  # streams of random numbers
+ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
 
 
 class Batch(NamedTuple):
@@ -71,18 +74,19 @@ class Loader:
         """Images of one epoch, all processes together."""
         return min(len(self) * self.batch_size, len(self.labels))
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch]:
         """The batches of an epoch from number `start` on."""
         order = self._order(epoch)
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
-        for index, images, chosen in zip(range(start, len(self)), self._fetch(batches), batches, strict=True):
-            images, generator = images.to(self.device, non_blocking=True), _generator(self.seed, GEOMETRY, epoch, index)
-            share = (epoch * len(self) + index) / self.total_batches
-            yield (
-                self._for_training(images, self.labels[chosen], generator, share)
-                if self.shuffle
-                else self._as_it_is(images, self.labels[chosen])
-            )
+        with closing(self._fetch(batches, epoch)) as fetched:
+            for index, images, chosen in zip(range(start, len(self)), fetched, batches, strict=True):
+                images, generator = images.to(self.device, non_blocking=True), _generator(self.seed, GEOMETRY, epoch, index)
+                share = (epoch * len(self) + index) / self.total_batches
+                yield (
+                    self._for_training(images, self.labels[chosen], generator, share)
+                    if self.shuffle
+                    else self._as_it_is(images, self.labels[chosen])
+                )
 
     def _order(self, epoch: int) -> Tensor:
         """Drawn on the CPU, the same for every device, and moved there once per epoch."""
@@ -90,15 +94,28 @@ class Loader:
             return torch.arange(len(self.labels), device=self.device)
         return moved(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
 
-    def _fetch(self, batches: list[Tensor]) -> Iterator[Tensor]:
+    def _fetch(self, batches: list[Tensor], epoch: int) -> Generator[Tensor]:
         """uint8 images of each batch: gathered by index, or decoded by worker processes ahead of their use."""
         if isinstance(self.images, Tensor):
-            return (self.images[chosen] for chosen in batches)
-        indices = [chosen.tolist() for chosen in batches]
-        pinned = self.device.type == "cuda"
-        return iter(DataLoader(_Decoded(self.images), batch_sampler=indices, num_workers=self.workers, pin_memory=pinned))  # type: ignore[arg-type]
+            for chosen in batches:
+                yield self.images[chosen]
+            return
+        loader = DataLoader(
+            _Decoded(self.images),
+            batch_sampler=[chosen.tolist() for chosen in batches],  # type: ignore[arg-type]
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_ignore_signals,
+            generator=_generator(self.seed, DECODING, epoch),  # it would draw from torch's own, of dropout, whenever it starts
+        )
+        fetched = iter(loader)
+        try:
+            yield from fetched
+        finally:
+            if isinstance(fetched, _MultiProcessingDataLoaderIter):  # now: at exit Python ends workers by SIGTERM, which they ignore
+                fetched._shutdown_workers()
 
-    def _for_training(self, images: Tensor, targets: Tensor, generator: Generator, share: float) -> Batch:
+    def _for_training(self, images: Tensor, targets: Tensor, generator: torch.Generator, share: float) -> Batch:
         size = self.augment.training_size(images.shape[-1], share)
         images = resize(self._normalise(self.augment.geometry(images, generator)), size)
         images, targets = self.augment.mix(images, targets, self.num_classes, generator)
@@ -133,6 +150,12 @@ class _Decoded(Dataset[Tensor]):
         return self.files.decode(index)
 
 
-def _generator(*position: Any) -> Generator:
+def _ignore_signals(worker: int) -> None:
+    """They are for the process that trains, which saves and then ends its workers."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _generator(*position: Any) -> torch.Generator:
     """A generator for one position; nearby positions are independent."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0] >> 1))

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from resnet.config import UserError
-from resnet.data import Split
-from resnet.data.files import SUFFIXES
+from resnet.data import DataError, Split
+from resnet.data.files import SUFFIXES, read_image
 from resnet.runs.saved import SavedRun, answer
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
@@ -22,7 +22,10 @@ INK = {"digits": 1.0, "mnist": 20 / 28}  # share of the side that the longer sid
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
     """One entry per image, in the order given; folders give the images in them by name."""
     files = _files(paths)
-    images = torch.stack([read_image(file, run.config.data.name, run.channels, run.image_size) for file in files])
+    try:
+        images = torch.stack([as_trained(read_image(file, run.channels), run.config.data.name, run.image_size) for file in files])
+    except DataError as error:
+        raise UserError(str(error)) from None
     logits = answer(run, Split(images, torch.zeros(len(images), dtype=torch.int64)), which)[0].logits
     assert logits is not None
     return [
@@ -48,26 +51,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_image(path: Path, data: str, channels: int, size: int) -> Tensor:
+def as_trained(image: Image.Image, data: str, size: int) -> Tensor:
     """(C, S, S) uint8, as the data set that the model was trained on has its images."""
-    try:
-        with Image.open(path) as file:
-            image = _opaque(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: truncated, corrupt or not an image ({str(error).splitlines()[0]})") from None
     if data in LIGHT_ON_DARK and np.median(_border(image)) > 127:
         image = ImageOps.invert(image)
     if image.size != (size, size):
         image = _resized(image, data, size)
-    return torch.from_numpy(np.array(image)).reshape(size, size, channels).permute(2, 0, 1)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """Transparent parts become paper."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return torch.from_numpy(np.array(image)).reshape(size, size, len(image.getbands())).permute(2, 0, 1)
 
 
 def _border(image: Image.Image) -> NDArray[np.uint8]:

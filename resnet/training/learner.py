@@ -1,6 +1,7 @@
 """What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -36,7 +37,8 @@ class Learner:
         """
         self.model.train()
         sums = torch.zeros(3, device=images.device)
-        parts = list(zip(images.chunk(self.accumulate), targets.chunk(self.accumulate), strict=True))
+        number_of_parts = max(min(self.accumulate, batch_size // self.fabric.world_size), 1)  # the same in all processes
+        parts = list(zip(images.tensor_split(number_of_parts), targets.tensor_split(number_of_parts), strict=True))
         for number, (part, part_targets) in enumerate(parts, 1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):  # type: ignore[arg-type]
                 logits = self.model(part)
@@ -71,7 +73,7 @@ class Learner:
         module = getattr(self.model, "module", self.model)  # without Fabric's wrapper
         return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
 
-    def scores(self, batches: Iterable[Batch], keep_logits: bool = False) -> "Scores":
+    def scores(self, batches: Generator[Batch], keep_logits: bool = False) -> "Scores":
         self.average_statistics()
         return evaluate(self.fabric, self.model if self.average is None else self.average, batches, keep_logits)
 
@@ -127,15 +129,17 @@ class Scores:
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, model: nn.Module, batches: Iterable[Batch], keep_logits: bool = False) -> Scores:
+def evaluate(fabric: Fabric, model: nn.Module, batches: Generator[Batch], keep_logits: bool = False) -> Scores:
     """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
     model.eval()
-    sums, kept = torch.zeros(3, device=fabric.device, dtype=torch.float64), []
-    for images, labels, *_ in batches:
-        with fabric.autocast():
-            logits = model(images).float()
-        sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-        kept += [logits.cpu()] if keep_logits else []
+    dtype = torch.float32 if fabric.device.type == "mps" else torch.float64  # which MPS has not
+    sums, kept = torch.zeros(3, device=fabric.device, dtype=dtype), []
+    with closing(batches):
+        for images, labels, *_ in batches:
+            with fabric.autocast():
+                logits = model(images).float()
+            sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
+            kept += [logits.cpu()] if keep_logits else []
     loss, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
     return Scores(loss / count, right / count, torch.cat(dealt_back(fabric, kept)) if kept else None)
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
@@ -114,18 +115,19 @@ class Training:
         Sums stay on the device between records: no synchronisation.
         """
         epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)
-        for batch in self.train.epoch(epoch, position):
-            lr = self.learner.lr
-            with self.probes.watch(self.progress.step + 1) as seen:
-                sums = self.learner.step(*batch)
-            self.window.add(lr, sums)
-            self.observer.advance(self.progress.step)
-            if self.progress.step == self.plan.total_steps or self.progress.step % self.plan.steps_per_epoch == 0:
-                break
-            metrics = self.window.close() if self.progress.step % self.plan.log_every == 0 else {}
-            if metrics or seen:
-                self._record({**metrics, **seen})
-            self._save_where_due()
+        with closing(self.train.epoch(epoch, position)) as batches:
+            for batch in batches:
+                lr = self.learner.lr
+                with self.probes.watch(self.progress.step + 1) as seen:
+                    sums = self.learner.step(*batch)
+                self.window.add(lr, sums)
+                self.observer.advance(self.progress.step)
+                if self.progress.step == self.plan.total_steps or self.progress.step % self.plan.steps_per_epoch == 0:
+                    break
+                metrics = self.window.close() if self.progress.step % self.plan.log_every == 0 else {}
+                if metrics or seen:
+                    self._record({**metrics, **seen})
+                self._save_where_due()
         return {**self.window.close(), **seen}
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
@@ -156,9 +158,9 @@ class Training:
             raise Interrupted(stopped_by)
 
     def _save_last(self) -> None:
-        self.window.check()
+        window = self.window.state()
         self.progress.seconds = self.seconds_before + time.perf_counter() - self.started
-        state = {**self.learner.state(), "progress": asdict(self.progress), "window": self.window.state(), "best": self.best}
+        state = {**self.learner.state(), "progress": asdict(self.progress), "window": window, "best": self.best}
         self.save(SAVE_LAST, state)
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
@@ -220,7 +222,8 @@ class Window:
 
     def check(self) -> Tensor:
         """(steps, 3), the sums of all processes, once their losses are known to be finite; on a GPU this waits for them."""
-        table = self.learner.total(torch.stack([*self.sums, torch.zeros(3, device=self.learner.fabric.device)]).double())[:-1].cpu()
+        device = self.learner.fabric.device
+        table = self.learner.total(torch.stack([*self.sums, torch.zeros(3, device=device)]))[:-1].cpu().double()
         bad = (~table[:, 0].isfinite()).nonzero()
         if len(bad):
             step = self.progress.step - len(table) + 1 + int(bad[0])
