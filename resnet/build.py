@@ -105,7 +105,7 @@ def _cluster() -> ClusterEnvironment:
 def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
     return UserError(
-        f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric=auto or fabric=cpu"
+        f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric.accelerator=auto or cpu"
     )
 
 
@@ -210,10 +210,12 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(config, model)
+    if config.fabric.precision == "16-mixed":  # torch's fused SGD keeps momentum that was never set where the first step overflows
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     scheduler = build_scheduler(config, optimizer, plan)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None
     if average is not None:
-        average.to(fabric.device)
+        average.module.to(fabric.device)  # its counter stays: each step would wait to read it
     compiled = torch.compile(model) if config.compile else model
     wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
     return Learner(fabric, wrapped, fabric_optimizer, scheduler, average, config.label_smoothing, config.accumulate, config.clip_grad_norm)

@@ -68,6 +68,29 @@ def test_accumulation_is_the_whole_batch() -> None:
         torch.testing.assert_close(whole, in_parts)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3, 5, 7])
+def test_a_batch_is_computed_in_as_many_parts_as_were_asked_for(accumulate) -> None:
+    """Whatever its size: processes whose shares differ by an image would wait for each other."""
+    built = parts(f"accumulate={accumulate}", "batch_size=9")
+    seen: list[int] = []
+    built.learner.bare_model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    built.learner.step(*next(built.train.epoch()))
+    assert len(seen) == accumulate and sum(seen) == 9
+
+
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_first_step_that_overflows_in_float16_leaves_no_state(optimizer) -> None:
+    """Half precision itself is for GPUs; its gradient scaler is the same here."""
+    learner = parts("fabric.precision=16-mixed", f"optimizer={optimizer}").learner
+    before = [weight.detach().clone() for weight in learner.weights.parameters()]
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(sum(weight.sum() for weight in learner.bare_model.parameters()) * torch.inf).backward()
+    scaler.step(learner.bare_optimizer)
+    assert not learner.bare_optimizer.state_dict()["state"]
+    assert all(torch.equal(*pair) for pair in zip(before, learner.weights.parameters(), strict=True))
+
+
 def test_clipping_bounds_the_gradient() -> None:
     built = parts(
         "clip_grad_norm=0.01", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0", "scheduler=constant"

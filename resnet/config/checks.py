@@ -91,6 +91,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"augment.mixup={config.augment.mixup} augment.cutmix={config.augment.cutmix}: only one of the two can mix a batch"
     if config.compile and "activation_stats" in config.probes:
         yield "compile=true probes=[activation_stats]: a compiled model hides its activations; set one of the two"
+    if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
+        yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
     if config.data.name in ("arrays", "folder") and config.data.path is None:
         yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
     if not config.name or config.name == "." or ".." in Path(config.name).parts or Path(config.name).is_absolute():

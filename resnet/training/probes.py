@@ -49,6 +49,8 @@ class Probes:
             for handle in self._attach(found):
                 hooks.callback(handle.remove)
             yield seen
+        if not found:  # 16-mixed left this step out
+            return
         means = torch.stack([torch.stack(values).mean() for values in found.values()])  # over the parts of an accumulated batch
         shared = cast(Tensor, self.learner.fabric.all_reduce(means, reduce_op="mean"))
         seen |= dict(zip(found, shared.tolist(), strict=True))
