@@ -97,9 +97,10 @@ def _seconds_per_step(parts: Parts) -> float:
     """Of training on real batches, after a warm-up; the weights are thrown away."""
     batches = itertools.chain.from_iterable(parts.train.epoch(epoch) for epoch in itertools.count())
     for batch in itertools.islice(batches, WARM_UP):
-        parts.learner.step(*batch)
+        sums = parts.learner.step(*batch)
+    sums.cpu()  # waits for the device
     started = time.perf_counter()
     for batch in itertools.islice(batches, MEASURED):
         sums = parts.learner.step(*batch)
-    sums.cpu()  # waits for the device
+    sums.cpu()
     return (time.perf_counter() - started) / MEASURED

@@ -95,13 +95,14 @@ class Run:
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
-        standing = on_first(self.fabric, self._examine, UserError)
-        if standing.is_finished:
-            return self._is_finished(standing)
-        if self.fabric.world_size > 1:  # one downloads
-            on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
-        parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
-        on_first(self.fabric, self._acquire, UserError)
+        with Watch(self.children, self._say_failed):
+            standing = on_first(self.fabric, self._examine, UserError)
+            if standing.is_finished:
+                return self._is_finished(standing)
+            if self.fabric.world_size > 1:  # one downloads
+                on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
+            parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
+            on_first(self.fabric, self._acquire, UserError)
         try:
             standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
             if standing.is_finished:
@@ -116,6 +117,13 @@ class Run:
             raise UserError(str(error)) from None
         finally:
             self.directory.release()
+
+    def _say_failed(self, failure: Failure) -> None:
+        """Before there is a directory to say it in."""
+        if self.fabric.is_global_zero:
+            with suppress(OSError):  # a run that goes on is in it
+                self.directory.path.rmdir()
+            print(f"{failure.traceback}\nerror: {self.path}: failed: {failure.text}", file=sys.stderr, flush=True)
 
     def _examine(self) -> Standing:
         kept = [text for text in self.overrides if not text.startswith("name=")]
@@ -210,7 +218,7 @@ class Run:
         if self.config.profile:
             from resnet.tracking.profile import Profile
 
-            trackers.append(Profile(self.directory))
+            trackers.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
         tracker = Trackers([*trackers, Console(self.in_sweep)])
         tracker.start(facts)
         return tracker, links

@@ -94,6 +94,12 @@ def test_an_interrupted_run_of_two_ends_like_the_undisturbed(tmp_path) -> None:
 FAILING = """
 import os, signal, time, torch
 
+class NotMade(torch.optim.SGD):
+    def __init__(self, *arguments, **settings):
+        if os.environ.get("LOCAL_RANK") == "1":
+            raise MemoryError("the GPU is full")
+        time.sleep(600)
+
 class Failing(torch.optim.SGD):
     def step(self, closure=None):
         self.calls = getattr(self, "calls", 0) + 1
@@ -119,17 +125,19 @@ RAISES, KILLED = 'raise ValueError("its disk is gone")', "os.kill(os.getpid(), s
 def test_a_failing_process_ends_all_with_its_own_error(tmp_path, launcher, fault, seconds, error) -> None:
     (tmp_path / "failing.py").write_text(FAILING.replace("FAULT", fault).replace("SECONDS", str(seconds)))
     arguments = (*SMALL, "name=a", "epochs=50", "optimizer._target_=failing.Failing", "optimizer.fused=false")
-    if launcher == "fabric":
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(ROOT / "train.py"), *arguments, *TWO]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    else:
-        process = torchrun(tmp_path, *arguments)
-    output = finish(process, 1)
+    output = finish(start(tmp_path, *arguments, *TWO) if launcher == "fabric" else torchrun(tmp_path, *arguments), 1)
     kept = summary(tmp_path / "outputs" / "a")
     assert (kept["status"], kept["error"]) == ("failed", error), output
     assert f"outputs/a: failed: {error}" in output
     assert fault is KILLED or "failing.py" in (tmp_path / "outputs" / "a" / "train.log").read_text()  # the traceback that matters
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_before_training_ends_those_that_wait_for_it(tmp_path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING.replace("FAULT", "pass"))
+    output = finish(start(tmp_path, *SMALL, "name=a", "optimizer._target_=failing.NotMade", *TWO), 1)
+    assert "outputs/a: failed: process 1: MemoryError: the GPU is full" in output and "failing.py" in output
+    assert not (tmp_path / "outputs" / "a").exists()
 
 
 @pytest.mark.slow
@@ -138,6 +146,7 @@ def test_mistakes(train, tmp_path) -> None:
         "import os, time; time.sleep(2 * (os.environ.get('RANK') == '0'))"
     )  # it comes last, and is heard
     assert "torchrun --nproc-per-node 2 train.py" in finish(torchrun(tmp_path, "-m", *SMALL, "seed=0,1"), 1)
+    assert "torchrun --nproc-per-node 2 train.py" in finish(torchrun(tmp_path, "sweep=seeds", *SMALL), 1)
     assert not (tmp_path / "multirun").exists()
     error = train("-m", *SMALL, "fabric.devices=2", "seed=0,1", status=2).stderr
     assert "torchrun --nproc-per-node 2 train.py" in error and "jobs 0, 1 (data=digits" in error

@@ -199,6 +199,12 @@ def test_a_ready_sweep_and_its_objective(train) -> None:
     assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "sweep.objective=test/accuracy", status=2).stderr
 
 
+@pytest.mark.parametrize(("n_jobs", "is_parallel"), [(1, False), (2, True)])
+def test_a_single_job_at_once_is_run_here_with_its_output_on_the_screen(n_jobs, is_parallel) -> None:
+    sweep = read_sweep(["-m", "hydra/launcher=parallel", f"hydra.launcher.n_jobs={n_jobs}", "seed=0,1"])
+    assert sweep.is_parallel is is_parallel
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "per_gpu", "gpus"),

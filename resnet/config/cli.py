@@ -99,8 +99,8 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
 def _check_not_a_sweep() -> None:
     """Each process that torchrun or srun started would run the whole sweep. A job of hydra/launcher=submitit_slurm is no command line."""
     processes = math.prod(started_processes() or (1,))
-    if processes > 1 and {"-m", "--multirun"} & set(sys.argv):
-        raise UserError(f"-m under torchrun or srun: {_one_job(processes)}")
+    if processes > 1 and {"-m", "--multirun", "sweep"} & {text.split("=")[0] for text in sys.argv}:
+        raise UserError(f"a sweep under torchrun or srun: {_one_job(processes)}")
 
 
 def check_processes(config: Config) -> None:
@@ -112,8 +112,7 @@ def check_processes(config: Config) -> None:
 
 def _one_job(processes: int | str) -> str:
     return (
-        f"in a sweep (-m) each job has one process; for several, one job at a time: torchrun --nproc-per-node {processes} train.py "
-        "key=value ..."
+        f"in a sweep each job has one process; for several, one job at a time: torchrun --nproc-per-node {processes} train.py key=value ..."
     )
 
 

@@ -70,6 +70,8 @@ def read_sweep(arguments: Sequence[str]) -> Sweep:
             if sweeper["_target_"].endswith("BasicSweeper"):
                 (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(space), None)
             launcher = config.hydra.launcher._target_.rpartition(".")[2]
+            if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
+                launcher = "BasicLauncher"
             return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, launcher, sweeper, space)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, arguments)) from None

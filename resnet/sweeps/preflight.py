@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from resnet.config import Config, UserError
 from resnet.runs.directory import FINISHED, RunDirectory
+from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
 
@@ -35,7 +38,7 @@ def preflight(sweep: Sweep) -> dict[str, list[str]]:
     once = [job for job in jobs if distinct[job.id] is job]
     checked, errors = check_models(sweep, once)
     _raise_mistakes(once, errors)
-    _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(checked))
+    _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(sweep, checked))
     return {one.job.id: one.job.overrides for one in checked}
 
 
@@ -94,32 +97,45 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
     return checked, errors
 
 
-def _seconds(checked: Sequence[Checked]) -> list[float]:
-    """Of each job, from the speed of a few steps of the first: operations take about the same time in all of them."""
+def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
+    """Of each job, from the speed of a few steps of the first: operations take about the same time in all of them.
+
+    None where they run elsewhere.
+    """
     from resnet.describe import describe
 
+    if sweep.launcher == "SlurmLauncher":
+        return None
     config = checked[0].job.config
     assert config is not None
-    told = describe(config)
+    if sweep.launcher == "JoblibLauncher" and visible_gpus():  # in this process the first GPU's memory would stay taken
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+            told = apart.submit(describe, config).result()
+    else:
+        told = describe(config)
     images = told["steps_per_epoch"] * config.batch_size
     per_operation = told["seconds_per_epoch"] / (3 * told["flops"] * images)
     return [BETWEEN + per_operation * one.flops for one in checked]
 
 
-def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequence[float]) -> None:
+def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequence[float] | None) -> None:
     rows = differing([one.job.overrides for one in checked])
     keys = list(rows[0])
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("job", *keys, "parameters", "operations", "about", "state"):
         table.add_column(name, justify="left" if name in ("job", "state", *keys) else "right", overflow="fold")
-    for one, row, time in list(zip(checked, rows, seconds, strict=True))[:MOST_ROWS]:
+    times = [duration(time) for time in seconds] if seconds else [""] * len(checked)
+    for one, row, time in list(zip(checked, rows, times, strict=True))[:MOST_ROWS]:
         values = map(escape, row.values())
-        table.add_row(one.job.id, *values, f"{one.parameters:,}", count(one.flops), duration(time), one.state)
+        table.add_row(one.job.id, *values, f"{one.parameters:,}", count(one.flops), time, one.state)
     screen = Console(highlight=False)
     screen.print(table)
     if len(checked) > MOST_ROWS:
         screen.print(f"... and {len(checked) - MOST_ROWS} more")
-    open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if one.state != FINISHED)
     for job in duplicates[:MOST_ROWS]:
         screen.print(f"twice, run once: {' '.join(job.overrides)} (job {job.id})", markup=False, soft_wrap=True)
-    screen.print(f"{len(checked)} jobs; about {duration(open_ones)} one after another\n", markup=False)
+    about = ""
+    if seconds:
+        open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if one.state != FINISHED)
+        about = f"; about {duration(open_ones)} one after another"
+    screen.print(f"{len(checked)} jobs{about}\n", markup=False)

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from resnet.runs.curves import draw_profile
@@ -28,10 +29,9 @@ REST, BETWEEN = "other operations", "between operations (Python, waiting)"
 class Profile(Tracker):
     """Of the steps after the first few; the operations' own times, on a GPU those of its kernels."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self.directory = directory
+    def __init__(self, directory: RunDirectory, on_gpu: bool) -> None:
+        self.directory, self.on_gpu = directory, on_gpu
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
-        self.on_gpu = torch.cuda.is_available()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_gpu else [])]
         plan = schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=PROFILED, repeat=1)
         self.profiler = profile(activities=activities, schedule=plan, on_trace_ready=self._write)
@@ -67,7 +67,9 @@ class Profile(Tracker):
         profiler.export_chrome_trace(str(self.directory / PROFILE_TRACE))
         milliseconds = dict.fromkeys([*KINDS, REST], 0.0)
         for operation in averages:
-            if not operation.key.startswith("ProfilerStep"):
+            if operation.device_type == DeviceType.CPU and not operation.key.startswith(
+                "ProfilerStep"
+            ):  # kernels count with what began them
                 milliseconds[_kind(operation.key)] += getattr(operation, key) / 1000 / steps
         whole = 1000 * (self.times[-1] - self.times[first]) / steps
         milliseconds[BETWEEN] = max(whole - sum(milliseconds.values()), 0.0)
