@@ -14,11 +14,12 @@ from test_run import rows, summary
 
 from resnet.build import build_data
 from resnet.config import UserError
+from resnet.data.files import read_image
 from resnet.describe import receptive_field
 from resnet.models import ResNet
 from resnet.runs import export
 from resnet.runs.evaluate import calibration_error, share
-from resnet.runs.predict import read_image
+from resnet.runs.predict import as_trained
 from resnet.runs.saved import open_run
 
 
@@ -72,6 +73,17 @@ def test_evaluate_ones_own_images(folder, digits, tmp_path) -> None:
     assert "the model takes (1, 8, 8)" in call(folder, "evaluate", "outputs/a", "--images", tmp_path / "big.npz", status=2).stderr
 
 
+@pytest.mark.slow
+def test_a_run_of_another_device_and_precision_is_evaluated_and_exported(tmp_path) -> None:
+    pytest.importorskip("safetensors")
+    run_python(tmp_path, ROOT / "train.py", "data=digits", "epochs=1", "model.layers=[1]", "fabric.precision=bf16-true", "name=a")
+    config = tmp_path / "outputs" / "a" / "config.yaml"
+    config.write_text(config.read_text().replace("accelerator: auto", "accelerator: gpu"))
+    told = json.loads(call(tmp_path, "evaluate", "outputs/a", "--json").stdout)
+    assert told["accuracy"]["value"] == summary(tmp_path / "outputs" / "a")["test"]["accuracy"]
+    assert "model.safetensors" in call(tmp_path, "export", "outputs/a", "--format", "safetensors").stdout
+
+
 def test_intervals_and_calibration_by_their_definitions() -> None:
     interval = share(9, 10)  # Wilson's, by hand: (p + z2/2n -+ z sqrt(p q / n + z2 / 4n2)) / (1 + z2/n)
     z, p, n = 1.959964, 0.9, 10
@@ -106,10 +118,10 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
 
 def test_images_of_the_data_sets_own_size_are_left_alone(digits, tmp_path) -> None:
     Image.fromarray(digits.test.images[3, 0].numpy()).save(tmp_path / "a.png")
-    assert torch.equal(read_image(tmp_path / "a.png", "digits", 1, 8), digits.test.images[3])
+    assert torch.equal(as_trained(read_image(tmp_path / "a.png", 1), "digits", 8), digits.test.images[3])
     see_through = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # nothing on it: white paper, for a model of dark on light
     see_through.save(tmp_path / "b.png")
-    assert read_image(tmp_path / "b.png", "folder", 3, 8).min() == 255
+    assert as_trained(read_image(tmp_path / "b.png", 3), "folder", 8).min() == 255
 
 
 def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
@@ -121,7 +133,7 @@ def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
         paper = Image.new("L", (500, 400), 255)
         paper.paste(large.point(lambda value: 255 - value), (30, 70))
         paper.save(tmp_path / "a.png")
-        distances.append((read_image(tmp_path / "a.png", "mnist", 1, 28).float() - image.float()).abs().mean().item())
+        distances.append((as_trained(read_image(tmp_path / "a.png", 1), "mnist", 28).float() - image.float()).abs().mean().item())
     assert np.mean(distances) < 12  # of 255; a shift by one pixel costs 16
 
 

@@ -40,6 +40,7 @@ class Deployed(nn.Module):
 def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> dict[str, Any]:
     """Writes model.onnx and model.safetensors. Raises UserError where a package is missing or a file does not give the model's answers."""
     model, checkpoint, step = load_model(run, which)
+    model = model.float()  # of bf16-true and 64-true
     known, images = run.summary["data"], _real_images(run)
     size = run.config.augment.crop or run.image_size
     deployed = Deployed(model, known["mean"], known["std"], size).eval()
@@ -73,11 +74,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
 
 def _real_images(run: SavedRun) -> Tensor:
     images = load_data(run).test.images
-    return (
-        images[:NUM_CHECKED]
-        if isinstance(images, Tensor)
-        else torch.stack([images.decode(index) for index in range(min(NUM_CHECKED, len(images)))])
-    )
+    return images[:NUM_CHECKED] if isinstance(images, Tensor) else images[torch.arange(min(NUM_CHECKED, len(images)))].decoded()
 
 
 def _onnx(path: Path, run: SavedRun, deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> float:

@@ -85,7 +85,9 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, in
 
 def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
     """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
-    config = replace(run.config, limit_batches=limit, fabric=replace(run.config.fabric, devices=1, num_nodes=1, strategy="auto"))
+    accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU that it was trained on need not be here
+    fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")
+    config = replace(run.config, limit_batches=limit, fabric=fabric_settings)
     fabric = build_fabric(config)
     model, file, step = load_model(run, which)
     if config.channels_last:
