@@ -80,13 +80,8 @@ class Loader:
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
         with closing(self._fetch(batches, epoch)) as fetched:
             for index, images, chosen in zip(range(start, len(self)), fetched, batches, strict=True):
-                images, generator = images.to(self.device, non_blocking=True), _generator(self.seed, GEOMETRY, epoch, index)
-                share = (epoch * len(self) + index) / self.total_batches
-                yield (
-                    self._for_training(images, self.labels[chosen], generator, share)
-                    if self.shuffle
-                    else self._as_it_is(images, self.labels[chosen])
-                )
+                images, labels = images.to(self.device, non_blocking=True), self.labels[chosen]
+                yield self._for_training(images, labels, epoch, index) if self.shuffle else self._as_it_is(images, labels)
 
     def _order(self, epoch: int) -> Tensor:
         """Drawn on the CPU, the same for every device, and moved there once per epoch."""
@@ -115,8 +110,9 @@ class Loader:
             if isinstance(fetched, _MultiProcessingDataLoaderIter):  # now: at exit Python ends workers by SIGTERM, which they ignore
                 fetched._shutdown_workers()
 
-    def _for_training(self, images: Tensor, targets: Tensor, generator: torch.Generator, share: float) -> Batch:
-        size = self.augment.training_size(images.shape[-1], share)
+    def _for_training(self, images: Tensor, targets: Tensor, epoch: int, index: int) -> Batch:
+        generator = _generator(self.seed, GEOMETRY, epoch, index)
+        size = self.augment.training_size(images.shape[-1], (epoch * len(self) + index) / self.total_batches)
         images = resize(self._normalise(self.augment.geometry(images, generator)), size)
         images, targets = self.augment.mix(images, targets, self.num_classes, generator)
         if len(images) < 2 * self.world_size:  # too few to deal out: each process takes them all
