@@ -58,6 +58,7 @@ CONFIG_ALONE = [
     ("fabric.precision=8", "choose one of 32-true"),
     ("fabric.precision=bf16-true ema=0.9", "ema=0.9 fabric.precision=bf16-true: averages are of float32 weights"),
     ("name=", "a run needs a name"),
+    (f"wandb.tags=[{'a' * 65}]", "tags of 1 to 64 characters"),
     ("name=../a", "a run needs a name"),
     ("checkpoint.every_steps=0", "at least 1"),
     ("probes=[activation_stats] compile=true", "hides its activations"),

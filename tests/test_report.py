@@ -166,6 +166,29 @@ def test_runs_are_sorted_filtered_and_copied_and_the_address_keeps_the_view(brow
 
 
 @in_browser
+def test_numbers_are_found_and_sorted_as_they_are_shown(browser, tmp_path) -> None:
+    for number, lr in enumerate((0.0123456789012345, 0.2)):
+        write(tmp_path, number, 0, lr=lr, clip_grad_norm=(None, 10.0)[number])
+    write(tmp_path, 2, 0, lr=0.2, clip_grad_norm=2.0)
+    (tmp_path / "page.html").write_text(made(tmp_path))
+    with opened(browser, tmp_path / "page.html", "#filter=lr=0.0123457") as tab:
+        assert [name[-4:] for name in shown(tab)] == ["0000"]
+        tab.locator("#filter").fill("clip_grad_norm>=1")  # null is no number
+        assert [name[-4:] for name in shown(tab)] == ["0010", "0020"]
+        tab.locator("#filter").fill("")
+        tab.locator("#runs th button", has_text="clip_grad_norm").click()
+        assert [name[-4:] for name in shown(tab)] == ["0020", "0010", "0000"]
+
+
+@in_browser
+def test_of_what_differs_within_a_group_it_says_so(browser, sweep, tmp_path) -> None:
+    (tmp_path / "page.html").write_text(made(sweep, by=["lr"]))
+    with opened(browser, tmp_path / "page.html") as tab:
+        rows = [row.inner_text().split("\t") for row in tab.locator("#difference tbody tr").all()]
+    assert rows == [["lr", "0.4", "0.1"]]
+
+
+@in_browser
 def test_curves_follow_metric_and_smoothing_and_keep_the_raw_line(browser, file) -> None:
     with opened(browser, file) as tab:
         assert columns(tab, "raw")["ys"] == [] and len(columns(tab, "means")["ys"]) == 8

@@ -13,12 +13,14 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, compose
 
 from experiments.__main__ import ORDER
 from experiments.gradients import ranges
 from experiments.gradients.rates import slope
 from experiments.search import __main__ as search
+from resnet.config import config_hash
+from resnet.config.cli import set_by_sweep
 from resnet.config.hashing import flatten
 from resnet.runs.grouping import Run, text_of
 from resnet.sweeps.grid import compose_jobs, read_sweep
@@ -49,6 +51,8 @@ def test_a_study_is_run_once_and_drawn_from_its_rows(copied) -> None:
         rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
     assert len(rows) == 25 and {row["status"] for row in rows} == {"finished"}
     summaries = {path.parent: json.loads(path.read_text()) for path in copied.glob("multirun/shortcuts/*/summary.json")}
+    for summary in summaries.values():  # what reports print to settle a difference trains the same config
+        assert config_hash(compose(*summary["overrides"])) == summary["config_hash"]
     accuracies = [summary["best"]["val/accuracy"] for summary in summaries.values()]
     assert sorted(row["val/accuracy"] for row in rows) == pytest.approx(sorted(accuracies), abs=1e-6)
     plain = [100 * row["test/accuracy"] for row in rows if row["model.shortcut"] == "none"]
@@ -76,6 +80,16 @@ def test_batch_normalisation_s_range_is_told_as_found(capsys) -> None:
     assert centred == ["0.00", "0.00"]
     told = " ".join((ROOT / "experiments" / "gradients" / "README.md").read_text().split())
     assert f"{outside} of the normalised values lie outside [-1, 1], the largest at {largest}:" in told
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")))
+def test_what_a_sweep_sets_can_be_written_out(name) -> None:
+    sweep = read_sweep([f"sweep={name}", "data.path=x"])
+    for job in list(compose_jobs(sweep))[:3]:  # none of a search, which proposes its jobs
+        grid = [text for text in job.overrides if not text.startswith("sweep")]
+        given = {text.partition("=")[0] for text in grid}
+        rest = [f"{key}={value}" for key, value in set_by_sweep(name).items() if key not in given]
+        assert config_hash(compose(*grid, *rest)) == config_hash(job.config)
 
 
 def test_the_best_of_a_sweep_is_chosen_on_held_out_images_and_trained_again_as_it_was() -> None:

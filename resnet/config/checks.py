@@ -97,6 +97,9 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
     if not config.name or config.name == "." or ".." in Path(config.name).parts or Path(config.name).is_absolute():
         yield f"name={config.name}: a run needs a name, which is also its folder under outputs/"
+    for tag in config.wandb.tags:
+        if not 1 <= len(tag) <= 64:
+            yield f"wandb.tags=[{tag}]: W&B takes tags of 1 to 64 characters"
     yield from _secrets(config)
 
 

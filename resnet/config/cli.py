@@ -80,6 +80,8 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
             check_processes(config)
             config.wandb.group = config.wandb.group or config.sweep.name
         overrides = [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
+        keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
+        overrides += [f"{key}={value}" for key, value in set_by_sweep(hydra.runtime.choices["sweep"]).items() if key not in keys]
         yield config, directory, overrides, in_sweep
     except (UserError, RunFailed) as error:
         _remove_if_empty(made)
@@ -94,6 +96,21 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         _remove_if_empty(made)
         traceback.print_exc()
         _end(FAILED, hydra, cfg.sweep.on_failure == "stop")
+
+
+def set_by_sweep(sweep: str | None) -> dict[str, str]:
+    """What an option of conf/sweep sets besides its grid, as overrides, which make the same run without it."""
+    if sweep is None:
+        return {}
+    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml"))  # type: ignore[assignment]
+    found: dict[str, str] = {}
+    for entry in values.pop("defaults", []):
+        if isinstance(entry, str):
+            found |= set_by_sweep(entry)
+        else:
+            found |= {key.removeprefix("override /"): option for key, option in entry.items() if "hydra" not in key}
+    kept = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
+    return found | {key: "null" if value is None else str(value).replace(" ", "") for key, value in flatten(kept).items()}
 
 
 def _check_not_a_sweep() -> None:

@@ -34,8 +34,14 @@ def config_hash(config: Config) -> str:
 def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """One's and the other's value of each key that decides the result and differs."""
     first, second = identity(one), identity(other)
-    keys = sorted(first.keys() | second.keys())
-    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+    defaults = _schema_defaults(Config)
+    pairs = {key: tuple(side.get(key, defaults.get(key)) for side in (first, second)) for key in sorted(first.keys() | second.keys())}
+    return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A saved config, flat; a key that it lacks, as an older one may, has its default."""
+    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flatten(values)}.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -173,14 +173,20 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
         "is_resolved": None if difference is None else difference.is_resolved,
         "seeds_to_settle": seeds_to_settle(group, baseline, number) if is_open else None,
         "may_be_best": comparison.chooses and _may_be_best(comparison, group),
-        "curve": [value for _, value in group.runs[0].curve(comparison.metric.replace("test/", "val/"))],
-        "parameters": group.runs[0].summary.get("parameters"),
+        "curve": [] if comparison.by else [value for _, value in group.runs[0].curve(comparison.metric.replace("test/", "val/"))],
+        "parameters": _shared([run.summary.get("parameters") for run in group.runs]),
         "paths": [run.path for run in group.runs],
     }
 
 
+def _shared(values: Sequence[Any]) -> Any:
+    return values[0] if len(set(values)) == 1 else None
+
+
 def _may_be_best(comparison: Comparison, group: Group) -> bool:
-    return group is comparison.best or not compare(group, comparison.best, comparison.num_comparisons).is_resolved
+    """Which one is best comes from the same values, so that the intervals are widened for all pairs."""
+    pairs = len(comparison.groups) * (len(comparison.groups) - 1) // 2
+    return group is comparison.best or not compare(group, comparison.best, pairs).is_resolved
 
 
 def command(run: Run, seeds: int) -> str:

@@ -5,6 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import Any
 import yaml
 
 from resnet.config import UserError
-from resnet.config.hashing import WITHOUT, flatten
+from resnet.config.hashing import WITHOUT, completed
 from resnet.config.suggest import nearest
-from resnet.runs.directory import FINISHED, Row, RunDirectory
+from resnet.runs.directory import FINISHED, SUMMARY, Row, RunDirectory
 from resnet.runs.intervals import Interval, t_interval
 
-IGNORED = {*WITHOUT, "seed", "data.path"}  # keys that make no other group: the seed, paths and hosts
-MISSING = "missing"  # what a config says of a key that it lacks; null is a value
+IGNORED = {*WITHOUT, "seed"}  # keys that make no other group
+MISSING = "missing"  # what a config says of a key that it lacks and that has no default; null is a value
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Run:
             return []
 
     def curve(self, metric: str) -> list[tuple[float, float]]:
-        """Steps and values over training; empty where it was not recorded."""
+        """Steps and finite values over training; empty where it was not recorded."""
         points = [(row.get("step"), row.get(metric)) for row in self.rows]
-        return [(step, value) for step, value in points if step is not None and value is not None]
+        return [(step, value) for step, value in points if step is not None and value is not None and math.isfinite(value)]
 
     def value(self, metric: str) -> float | None:
         """Of the checkpoint that was chosen on held-out data; None where the run has none."""
@@ -95,15 +96,19 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Of run directories, sweeps, and folders of them. Raises UserError where there are none."""
     found = {}
     for path in paths:
-        configs = [path / "config.yaml"] if (path / "config.yaml").is_file() else sorted(path.rglob("config.yaml"))
+        below = (summary.with_name("config.yaml") for summary in path.rglob(SUMMARY))  # other programs have a config.yaml too
+        configs = [path / "config.yaml"] if (path / "config.yaml").is_file() else sorted(config for config in below if config.is_file())
         if not configs:
             raise UserError(f"{path}: no run in it; give run directories, sweeps, or folders of them")
         for config in configs:
             directory = RunDirectory(config.parent)
             try:
-                found[config.parent.resolve()] = Run(str(config.parent), flatten(directory.config), directory.summary)
+                run = Run(str(config.parent), completed(directory.config), directory.summary)
             except (yaml.YAMLError, json.JSONDecodeError, AttributeError) as error:
                 raise UserError(f"{config.parent}: cannot be read ({str(error).splitlines()[0]})") from None
+            if "seed" not in run.config:
+                raise UserError(f"{config.parent}: no run: its config.yaml has no seed")
+            found[config.parent.resolve()] = run
     return list(found.values())
 
 
@@ -138,9 +143,12 @@ def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
 
 def _value(text: str, condition: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"filter {condition}: {text} is no value; write a number, a word, or a list like [2,2,2]") from None
+    with suppress(ValueError):  # YAML takes 1e-3 for a word
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def _meets(value: Any, holds: Callable[[Any, Any], bool], wanted: Any) -> bool:

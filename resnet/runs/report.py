@@ -92,17 +92,22 @@ def _hash(script: str) -> str:
 
 def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     """Names, looks, runs by their number, and the settings that not all groups share; one that is lacking stays out."""
-    configs = [group.runs[0].config for group in comparison.groups]
-    varied = varying(configs)
+    varied = varying([run.config for group in comparison.groups for run in group.runs])
     return [
         {
             "name": row["changed"],
             "look": look(rank),
             "runs": [numbers[path] for path in row["paths"]],
-            "settings": {key: text_of(configs[rank][key]) for key in varied if key in configs[rank]},
+            "settings": _settings(comparison.groups[rank].runs, varied),
         }
         for rank, row in enumerate(rows)
     ]
+
+
+def _settings(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, str]:
+    """Of a group; runs that were grouped by other keys may have several values."""
+    found = {key: sorted({text_of(run.config[key]) for run in runs if key in run.config}) for key in keys}
+    return {key: texts[0] if len(texts) == 1 else f"several: {' '.join(texts)}" for key, texts in found.items() if texts}
 
 
 def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
@@ -149,6 +154,8 @@ def _run_row(run: Run, keys: Sequence[str], numbers: Mapping[str, int]) -> dict[
 
 
 def _sort_value(value: Any) -> Any:
+    if value is None or value is MISSING:
+        return None
     is_text, number, text = order_of(value)
     return text if is_text else number
 
@@ -175,7 +182,7 @@ def associations(comparison: Comparison) -> list[tuple[str, str, float]]:
             found.append((key, "share of rank variance", pvariance(parts) / (pvariance(ranks) or 1)))
         elif len(set(ranks)) > 1:
             found.append((key, "Spearman", correlation(own, ranks)))
-    return sorted(found, key=lambda row: -abs(row[2]))
+    return sorted(found, key=lambda row: -(row[2] ** 2 if row[1] == "Spearman" else row[2]))  # its square is a share of variance too
 
 
 def _ranks(values: Sequence[Any]) -> list[float]:

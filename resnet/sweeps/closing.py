@@ -84,7 +84,7 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: 
 def _short(value: str) -> str:
     """For a column: a search proposes numbers of 17 digits."""
     with suppress(ValueError):
-        return value if len(value) < 8 else f"{float(value):.4g}"
+        return value if len(value) < 8 or value.isdigit() else f"{float(value):.4g}"
     return escape(value)
 
 

@@ -77,7 +77,7 @@ function row(texts) {
 const table = element("runs");
 const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
 const rows = [...table.tBodies[0].rows];
-const compare = { "=": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
+const compare = { "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
 
 const columnOf = (name) => names.findIndex((known) => known === name || known.startsWith(name + " "));
 
@@ -88,7 +88,9 @@ function meets(line, word) {
   if (column < 0) return line.textContent.toLowerCase().includes(word.toLowerCase());
   const cell = line.cells[column], value = cell.dataset.value;
   const areNumbers = value !== "" && !isNaN(value) && !isNaN(wanted);
-  return areNumbers ? compare[sign](Number(value), Number(wanted)) : sign.includes("=") && compare[sign](cell.textContent, wanted);
+  const isSame = cell.textContent === wanted || (areNumbers && [value, cell.textContent].some((own) => Number(own) === Number(wanted))); // what is shown is rounded
+  if (sign === "=" || sign === "!=") return isSame === (sign === "=");
+  return areNumbers && compare[sign](Number(value), Number(wanted));
 }
 
 function drawRuns(plots) {
@@ -100,7 +102,8 @@ function drawRuns(plots) {
   for (const line of kept) line.hidden = false;
   const unknown = words.map((word) => word.match(/^([^<>=!]+)[<>=!]/)?.[1]).filter((name) => name && columnOf(name) < 0);
   element("count").textContent = `${kept.length} of ${rows.length}` + unknown.map((name) => `; no column ${name}`).join("");
-  const chosen = kept.length < rows.length ? kept.map((line) => Number(line.dataset.run)).filter((run) => run >= 0) : [];
+  const drawn = kept.map((line) => Number(line.dataset.run)).filter((run) => run >= 0);
+  const chosen = kept.length === rows.length ? [] : drawn.length ? drawn : [-1]; // to Bokeh an empty selection is none: all are lit
   for (const name of ["parameters", "flops", "seconds", "parallel"]) if (plots(name)) plots(name).renderers[0].data_source.selected.indices = chosen;
   if (!source) return;
   plots("brushes").data_source.data = {
