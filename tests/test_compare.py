@@ -182,6 +182,15 @@ def test_failed_and_missing_runs_are_named_and_cautions_said(sweep) -> None:
     assert {"2 different commits", "files differed from their commit"} <= set(told["cautions"])
 
 
+def test_many_groups_that_lack_the_same_seeds_are_told_in_a_line(tmp_path) -> None:
+    for number in range(9):
+        write(tmp_path, f"one{number}", float(number), 0, 0.9)
+    for seed in (1, 2):
+        write(tmp_path, f"again{seed}", 3.0, seed, 0.9)
+    (caution,) = (line for line in comparison([tmp_path], "val/accuracy")["cautions"] if "seeds" in line)
+    assert caution == "unmatched seeds: lr=0 and 7 other groups lack 1, 2"
+
+
 def test_the_test_set_chooses_nothing_unasked(sweep) -> None:
     with pytest.raises(UserError, match="no honest result"):
         comparison([sweep], "test/accuracy", None, False)

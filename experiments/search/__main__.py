@@ -73,7 +73,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     grid, search = (accuracies(rows, sweep) for sweep in AGAIN)
     middle.plot(range(1, len(grid) + 1), best_of_first(grid), label="the grid, in any order: mean")
     middle.step(range(1, len(search) + 1), list(accumulate(search, max)), where="mid", label="the search")
-    middle.set(xlabel="jobs", ylabel="best val/accuracy so far (%)")
+    middle.set(xlabel="jobs", ylabel="best val/accuracy so far (%)", ylim=(max(*grid, *search) - 6, None))
     middle.grid(alpha=0.3)
     middle.legend()
     draw_groups(right, by_name(again(rows), name), "test/accuracy")

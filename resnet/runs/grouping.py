@@ -265,8 +265,16 @@ def cautions(runs: Sequence[Run]) -> list[str]:
 def unmatched(groups: Sequence[Group]) -> list[str]:
     """Which groups lack seeds that others have."""
     seeds = dict.fromkeys(seed for group in groups for seed in group.values)
-    lacking = {group.name: sorted((seed for seed in seeds if seed not in group.values), key=seed_order) for group in groups}
-    return [f"unmatched seeds: {name} lacks {', '.join(missing)}" for name, missing in lacking.items() if missing]
+    lacking: dict[str, list[str]] = {}
+    for group in groups:
+        if missing := sorted((seed for seed in seeds if seed not in group.values), key=seed_order):
+            lacking.setdefault(", ".join(missing), []).append(group.name)
+    return [f"unmatched seeds: {_first_of(names)} {missing}" for missing, names in lacking.items()]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    others = len(names) - 1
+    return f"{names[0]} and {others} other group{'s' * (others > 1)} lack" if others else f"{names[0]} lacks"
 
 
 def seed_order(member: str) -> tuple[int, str]:
