@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-full bench studies figures check format lock
+.PHONY: help setup train test test-full bench studies figures lint check format lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -39,10 +39,12 @@ figures: setup ## their figures and tables again, from the committed results.csv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ 'pytorch-lightning>=2.6,<3' 'torchmetrics>=1.8'
 	@touch $@
 
-check: setup ## format, lint, types and the quick tests
+lint: setup ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## those and the quick tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not full"
 
 format: setup ## format the code

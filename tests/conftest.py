@@ -13,22 +13,26 @@ import pytest
 ROOT = forked.ROOT
 Done = subprocess.CompletedProcess[str]
 Train = Callable[..., Done]
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # where nothing listens
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(forked.HEAVY)
 
 
 def pytest_configure() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: one thread each
+    os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel: one thread each
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # and the same everywhere
 
 
 def call(folder: Path, *arguments: object, status: int = 0, **environment: str) -> Done:
     """`python ARGUMENTS` in a folder, offline."""
     kept = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"}
-    kept |= {"HOME": str(folder), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    kept |= {"HOME": str(folder), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **NO_NETWORK, **environment}
     with tempfile.TemporaryDirectory() as outputs:
         paths = Path(outputs, "out"), Path(outputs, "err")
         process = FORKS.Process(target=forked.run, args=(folder, kept, [str(argument) for argument in arguments], paths))
         process.start()
+        process.join(300)
+        process.kill()  # of one that hangs
         process.join()
         done = Done(arguments, process.exitcode or 0, *(path.read_text() if path.exists() else "" for path in paths))
     assert done.returncode == status, done.stdout + done.stderr

@@ -1,5 +1,7 @@
 """Batched augmentation against torchvision's on the same parameters."""
 
+from statistics import mean, pvariance
+
 import pytest
 import torch
 import torchvision.transforms.v2 as T
@@ -74,6 +76,41 @@ def test_mixing(images: torch.Tensor, name: str) -> None:
         ours, our_targets = augment.cutmix(floats, (top, left, bottom, right)), augment.mixup(one_hot, parameters["lam_adjusted"])
     torch.testing.assert_close(ours, mixed)
     torch.testing.assert_close(our_targets, targets)
+
+
+def test_translation_reaches_each_place_as_often() -> None:
+    images = torch.zeros(4000, 1, 9, 9, dtype=torch.uint8)
+    images[:, :, 4, 4] = 1
+    moved = Augment(pad=2).geometry(images, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape
+    places = moved[:, 0].sum(0)
+    assert places[2:7, 2:7].sum() == 4000 and places[2:7, 2:7].min() > 110 and places[2:7, 2:7].max() < 215  # 160 on average
+
+
+def test_flips_come_as_often_as_asked_for() -> None:
+    images = torch.zeros(4000, 1, 2, 2, dtype=torch.uint8)
+    images[..., 0] = 1
+    flipped = Augment(flip=0.1).geometry(images, torch.Generator().manual_seed(0))[:, 0, 0, 1]
+    assert 330 < flipped.sum() < 470
+
+
+def test_cutmix_labels_say_how_many_pixels_are_whose() -> None:
+    images = torch.arange(3.0)[:, None, None, None].expand(3, 1, 20, 20).contiguous()
+    for seed in range(20):
+        mixed, targets = Augment(cutmix=1.0).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
+        shares = torch.stack([(mixed == number).float().mean((1, 2, 3)) for number in range(3)], 1)
+        torch.testing.assert_close(targets, shares)
+
+
+def test_mixup_labels_are_mixed_as_the_images_are() -> None:
+    images = torch.nn.functional.one_hot(torch.arange(3), 3).float()[:, :, None, None]
+    shares = []
+    for seed in range(400):
+        mixed, targets = Augment(mixup=0.2).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(mixed[:, :, 0, 0], targets)
+        shares.append(targets[0, 0].item())
+    # of Beta(0.2, 0.2): a half, and a quarter over 1.4
+    assert mean(shares) == pytest.approx(0.5, abs=0.07) and pvariance(shares) == pytest.approx(0.25 / 1.4, rel=0.15)
 
 
 @pytest.mark.parametrize(

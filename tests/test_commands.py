@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     """Where outputs/a is a finished run on real digits."""
     folder = tmp_path_factory.mktemp("commands")
     run_python(folder, ROOT / "train.py", "data=digits", "epochs=8", "name=a", "ema=0.9")
+    assert summary(folder / "outputs" / "a")["test"]["accuracy"] > 0.9  # it learns: chance is 0.1
     return folder
 
 
@@ -55,6 +56,17 @@ def test_evaluate_gives_what_the_run_reported(folder, split) -> None:
         assert row["images"] == matrix[label].sum() and row["recall"] == pytest.approx(matrix[label, label] / matrix[label].sum())
     with Image.open(folder / report["picture"]) as picture:
         assert min(picture.size) > 400
+
+
+@pytest.mark.slow
+def test_the_test_set_is_for_the_weights_that_were_best_held_out(tmp_path) -> None:
+    """A learning rate that is thirty times as large from the second epoch on makes the last ones others."""
+    jump = ("scheduler=multistep", "scheduler.milestones=[12]", "scheduler.gamma=30")
+    run_python(tmp_path, ROOT / "train.py", "data=digits", "epochs=3", "data.val_size=300", "name=a", *jump)
+    told = summary(tmp_path / "outputs" / "a")
+    best, last = (json.loads(call(tmp_path, "evaluate", "outputs/a", "--checkpoint", which, "--json").stdout) for which in ("best", "last"))
+    assert told["best"]["step"] == best["step"] < last["step"]
+    assert told["test"]["accuracy"] == best["accuracy"]["value"] != last["accuracy"]["value"]
 
 
 @pytest.mark.slow
@@ -106,6 +118,8 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
         Image.fromarray(image).save(tmp_path / f"{index:02}.png")
     table = list(csv.DictReader(io.StringIO(call(folder, "predict", "outputs/a", tmp_path).stdout)))
     answers = {row["file"][-6:]: row["class"] for row in table}
+    right = [answers[f"{index:02}.png"] == str(int(label)) for index, label in enumerate(digits.test.labels[:60])]
+    assert sum(right) >= 54
     agreed = [answers[f"{index:02}.jpg"[-6:]] == answers[f"{index:02}.png"[-6:]] for index in range(len(chosen))]
     assert len(table) == 120 and sum(agreed) >= 54
     assert all(float(row["probability"]) == max(float(row[str(digit)]) for digit in range(10)) for row in table)

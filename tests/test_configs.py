@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import shlex
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from conftest import ROOT, compose
 
 from resnet.config import config_hash
 from resnet.config.hashing import identity
+from resnet.sweeps.grid import compose_jobs, read_sweep
 
 OPTIONS = sorted(
     (
@@ -24,6 +26,34 @@ OPTIONS = sorted(
 def test_every_option_composes(group: str, option: str) -> None:
     config = compose(f"{group}={option}", "data.path=x")
     assert len(config_hash(config)) == 64
+
+
+def printed_commands() -> list[str]:
+    """The calls of train.py in the code blocks of README.md and the studies."""
+    found = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "experiments").glob("*/README.md"))):
+        blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        found += [line for line in lines if re.match(r"(python|torchrun --nproc-per-node 2) train\.py", line) and "--help" not in line]
+    return found
+
+
+@pytest.mark.parametrize("command", printed_commands())
+def test_printed_commands_compose(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    arguments = words[words.index("train.py") + 1 :]
+    if {"-m", "sweep"} & {text.partition("=")[0] for text in arguments}:
+        sweep = read_sweep(arguments)
+        assert sweep.is_search or not [job.error for job in compose_jobs(sweep) if job.error]
+    else:
+        compose(*arguments)
+
+
+def test_the_readme_lists_every_option() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    for group in ("data", "augment", "optimizer", "scheduler", "fabric", "wandb"):
+        options = {option for folder, option in OPTIONS if folder == group}
+        assert options <= set(re.findall(r"\w+", table[group])), group
 
 
 def test_the_articles_experiment_is_the_articles() -> None:

@@ -37,8 +37,9 @@ def test_digits_are_scikit_learns() -> None:
     from sklearn.datasets import load_digits
 
     data, theirs = digits("data.val_size=0"), load_digits()
-    ours = torch.cat([data.train.images, data.test.images]).double().flatten(1) * 16 / 255
-    assert sorted(map(tuple, ours.round().tolist())) == sorted(map(tuple, theirs.data.tolist()))
+    pixels = torch.cat([data.train.images, data.test.images]).double().flatten(1) * 16 / 255
+    ours = torch.cat([pixels.round(), torch.cat([data.train.labels, data.test.labels])[:, None]], 1)
+    assert sorted(map(tuple, ours.tolist())) == sorted((*image, label) for image, label in zip(theirs.data, theirs.target, strict=True))
     assert len(data.test) == 359
 
 
@@ -79,8 +80,11 @@ def test_images_grow_with_the_training() -> None:
 def test_each_image_comes_once_an_epoch_in_a_new_order() -> None:
     data = digits()
     plain = loader(data, Augment())
-    epochs = [torch.cat([batch.images for batch in plain.epoch(epoch)]).flatten(1) for epoch in (0, 1)]
+    epochs = [torch.cat([torch.cat([b.images.flatten(1), b.targets[:, None]], 1) for b in plain.epoch(epoch)]) for epoch in (0, 1)]
     assert len(epochs[0]) == len(data.train)
+    own = torch.cat([(data.train.images / 255 - data.mean[0]).div(data.std[0]).flatten(1), data.train.labels[:, None]], 1)
+    order = [sorted(range(len(rows)), key=rows.tolist().__getitem__) for rows in (own, epochs[0])]
+    torch.testing.assert_close(own[order[0]], epochs[0][order[1]], check_dtype=False)  # each with its own label
     assert sorted(map(tuple, epochs[0].tolist())) == sorted(map(tuple, epochs[1].tolist()))
     assert not torch.equal(epochs[0], epochs[1])
 
@@ -206,6 +210,7 @@ def test_cifar_is_read_in_torchvisions_layout(tmp_path, monkeypatch, name, folde
     data = build_data(compose(f"data={name}", f"data.root={tmp_path}", "data.val_size=0"))
     expected = np.concatenate([pixels[file] for file, _ in kind.train_list]).reshape(-1, 3, 32, 32)
     assert torch.equal(data.train.images, torch.from_numpy(expected))
+    assert data.train.labels.tolist() == [*range(num_classes)] * 2 * len(kind.train_list)
     assert len(data.classes) == num_classes and data.classes[3] == "class 3"
     (tmp_path / folder / kind.train_list[0][0]).write_bytes(b"cut short")
     with pytest.raises(UserError, match="truncated or corrupt"):

@@ -38,8 +38,7 @@ def test_every_block_with_every_shortcut_learns_at_any_size(block: str, shortcut
 def test_activations_and_norms_leave_the_input_alone(activation: str, norm: str, block: str) -> None:
     model = ResNet(1, 3, layers=[1, 1], width=8, activation=activation, norm=norm, block=block)
     images = torch.randn(2, 1, 8, 8)
-    stem = model.features(images)[0].clone()
-    assert torch.equal(model.features(images)[0], stem)
+    assert torch.equal(model.features(images)[0], model.stem(images))
     model(images).sum().backward()
 
 
@@ -78,3 +77,44 @@ def test_plain_network_is_the_residual_one_without_the_sum() -> None:
     x = torch.randn(2, 4, 8, 8)
     block, plain_block = residual.stages[0][0], plain.stages[0][0]
     assert torch.allclose(block(x), torch.relu(plain_block.residual(x) + x))
+    assert torch.equal(plain_block(x), torch.relu(plain_block.residual(x)))
+
+
+@pytest.mark.parametrize("block", ["preact_basic", "preact_bottleneck"])
+def test_preactivation_is_that_of_he_et_al_2016(block: str) -> None:
+    """Figure 1b, and where the shape changes the projection of the activated input, as in the authors' code."""
+    model = ResNet(1, 3, layers=[1, 2], width=4, block=block, shortcut="projection_1x1")
+    changes, keeps = model.stages[1]
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+        torch.nn.init.uniform_(norm.bias, -1, 1)
+    model.eval()
+    x = torch.randn(2, changes.norm.num_features, 8, 8)
+    for unit, has_projection in ((changes, True), (keeps, False)):
+        norms = [unit.norm, *(module for module in unit.residual if isinstance(module, torch.nn.BatchNorm2d))]
+        convs = [module for module in unit.residual if isinstance(module, torch.nn.Conv2d)]
+        assert len(norms) == len(convs) == (2 if block == "preact_basic" else 3)
+        first = out = torch.relu(norms[0](x))
+        for norm, conv in zip([None, *norms[1:]], convs, strict=True):
+            out = conv(out if norm is None else torch.relu(norm(out)))
+        assert [conv.stride[0] for conv in convs] == [2 if has_projection else 1, *[1] * (len(convs) - 1)]
+        torch.testing.assert_close(unit(x), out + (unit.shortcut(first) if has_projection else x))
+        x = unit(x)
+
+
+def test_option_c_projects_in_every_block() -> None:
+    """Beside option B's two: a 1x1 convolution and its normalisation in each of the four blocks that keep their shape."""
+    b, c = (ResNet(1, 10, layers=[2, 2, 2], shortcut=shortcut) for shortcut in ("projection_1x1", "projection_all"))
+    assert size(c) - size(b) == sum(times * (width * width + 2 * width) for width, times in ((16, 2), (32, 1), (64, 1)))
+
+
+def test_he_s_start_has_variance_two_over_fan_out() -> None:
+    conv = ResNet(1, 10, layers=[1, 1], width=64).stages[1][0].residual[0]
+    assert conv.weight.shape == (128, 64, 3, 3)
+    assert conv.weight.var().item() == pytest.approx(2 / (128 * 9), rel=0.02)
+
+
+def test_stochastic_depth_falls_linearly_from_the_last_block() -> None:
+    model = ResNet(1, 3, layers=[2, 3], width=4, stochastic_depth=0.5)
+    rates = [getattr(block.drop, "p", 0.0) for stage in model.stages for block in stage]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])

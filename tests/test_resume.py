@@ -33,14 +33,19 @@ def start(folder, *arguments, **options):
 
 
 def finish(process, status=0) -> str:
-    output, _ = process.communicate(timeout=120)
+    try:
+        output, _ = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     assert process.returncode == status, output
     return output
 
 
 def wait_for(condition, process) -> None:
     deadline = time.monotonic() + 60
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.002)
 
 

@@ -1,5 +1,6 @@
 """A run directory from a stranger runs no code and leads nowhere; nothing of one's own secrets is written down."""
 
+import json
 import os
 import pickle
 import shutil
@@ -47,6 +48,9 @@ def test_a_pickled_payload_is_not_run(stranger) -> None:
     for name in ("best.pt", "last.pt"):
         torch.save({"model": Payload(), "progress": {"step": 1}}, stranger / "checkpoints" / name)
     refused(stranger, "asks to run code", "evaluate", "export")
+    told = json.loads((stranger / "summary.json").read_text())
+    (stranger / "summary.json").write_text(json.dumps({**told, "status": "interrupted"}))
+    refused(stranger, "asks to run code", "resume")
     for name in ("best.pt", "last.pt"):
         (stranger / "checkpoints" / name).write_bytes(pickle.dumps(Payload()))
     refused(stranger, "damaged", "evaluate", "export")
@@ -62,6 +66,14 @@ def test_a_target_outside_the_list_is_not_built(stranger, target) -> None:
     config["optimizer"] = {"_target_": "torch.optim.SGD", "lr": config["lr"], "foo": {"_target_": target, "command": "touch touched"}}
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
     refused(stranger, "not on the list of what a saved config may build", "resume")
+
+
+@pytest.mark.slow
+def test_opening_it_downloads_nothing(stranger) -> None:
+    config = yaml.safe_load((stranger / "config.yaml").read_text())
+    config["data"] |= {"name": "mnist", "root": "nowhere"}
+    (stranger / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(stranger, "data.download=false", "evaluate", "export")
 
 
 @pytest.mark.slow
@@ -109,17 +121,16 @@ def test_a_gigantic_tensor_takes_no_memory(stranger) -> None:
         for record in source.infolist():
             content = source.read(record)
             if record.filename.endswith("data.pkl"):  # the number 77 as pickle writes it, twice: storage and shape
+                assert b"KM" in content
                 content = content.replace(b"KM", b"\x8a\x05\x00\x00\x00\x00\x40")
             target.writestr(record.filename, content)
-    before = resource_peak()
-    refused(stranger, "best.pt", "evaluate")
-    assert resource_peak() - before < 2**20  # KiB: no child took a gigabyte more
-
-
-def resource_peak() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    command = [sys.executable, "-m", "resnet", "evaluate", str(stranger)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        error = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 2 and "best.pt" in error and error.count("\n") == 1
+    assert used.ru_maxrss < 2**20  # KiB
 
 
 @pytest.mark.slow

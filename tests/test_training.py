@@ -1,5 +1,6 @@
 """Schedules against torch's own, the optimizer step against its definition, the choice of the best checkpoint."""
 
+import math
 from contextlib import nullcontext
 from dataclasses import asdict
 
@@ -15,7 +16,7 @@ from resnet.models import ResNet
 from resnet.record import meta_model
 from resnet.training import schedules
 from resnet.training.learner import Learner, Scores
-from resnet.training.loop import Progress
+from resnet.training.loop import Progress, Window
 from resnet.training.muon import Muon, orthogonal
 
 
@@ -42,6 +43,13 @@ def test_cosine_without_warmup_is_torchs() -> None:
     assert ours == pytest.approx(rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 40)))
 
 
+def test_cosine_climbs_in_its_warmup_and_ends_at_its_share() -> None:
+    """Loshchilov and Hutter 2017, equation 5, behind four steps up in a line."""
+    values = rates(lambda optimizer: schedules.cosine(optimizer, 40, warmup=0.1, final=0.2))
+    assert values[:4] == pytest.approx([0.5 * step / 5 for step in (1, 2, 3, 4)])
+    assert values[4:] == pytest.approx([0.5 * (0.2 + 0.4 * (1 + math.cos(math.pi * step / 36))) for step in range(36)])
+
+
 @pytest.mark.parametrize("total", [1, 2, 5, 40])
 def test_one_cycle_climbs_to_lr_and_ends_low(total: int) -> None:
     values = rates(lambda optimizer: schedules.one_cycle(optimizer, total, warmup=0.2, initial=0.1, final=0.0), total)
@@ -50,6 +58,7 @@ def test_one_cycle_climbs_to_lr_and_ends_low(total: int) -> None:
         peak = values.index(max(values))
         assert values[0] == pytest.approx(0.05) and values[peak] == pytest.approx(0.5) and peak == 8
         assert values[:9] == sorted(values[:9]) and values[8:] == sorted(values[8:], reverse=True)
+        assert values[-1] == pytest.approx(0.5 / 32)  # one of the 32 steps down is left
 
 
 def parts(*overrides):
@@ -101,6 +110,31 @@ def test_clipping_bounds_the_gradient() -> None:
     assert moved.norm().item() == pytest.approx(0.01 * 0.2, rel=1e-3)
 
 
+def test_the_loss_is_smoothed_cross_entropy_and_the_means_are_over_images() -> None:
+    built = parts("label_smoothing=0.1", "batch_size=1000")  # 1,000 and 257 images
+    expected, seen = [], Window(built.learner, Progress())
+    for images, labels, *_ in built.train.epoch():
+        logits = built.learner.bare_model.train()(images)
+        loss = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum")
+        expected.append([loss.item(), (logits.argmax(1) == labels).sum().item(), len(labels)])
+        seen.add(0.1, built.learner.step(images, labels, len(labels)))
+    losses, right, count = map(sum, zip(*expected, strict=True))
+    told = seen.close()
+    assert len(expected) == 2 and expected[0][2] != expected[1][2]
+    assert (told["train/loss"], told["train/accuracy"]) == pytest.approx((losses / count, right / count))
+
+
+def test_another_seed_is_another_order_augmentation_and_start() -> None:
+    one, other = parts("augment=none"), parts("augment=none", "seed=1")
+    images, others = (next(built.train.epoch()).images for built in (one, other))
+    assert not torch.equal(images, others)
+    weights, other_weights = (next(iter(built.learner.weights.parameters())) for built in (one, other))
+    assert not torch.equal(weights, other_weights)
+    one, other = (Loader(one.data.train, 100, Augment(pad=1), mean=[0.0], std=[1.0], num_classes=10, shuffle=True, seed=s) for s in (0, 1))
+    corners = [sorted(map(tuple, next(loader.epoch()).images.flatten(1).tolist())) for loader in (one, other)]
+    assert corners[0] != corners[1]
+
+
 def test_averaged_weights_follow_the_definition() -> None:
     built = parts("ema=0.5")
     expected = None
@@ -112,7 +146,9 @@ def test_averaged_weights_follow_the_definition() -> None:
 
 
 def test_weight_decay_spares_norms_and_biases() -> None:
-    decayed, spared = parameter_groups(ResNet(1, 3, layers=[1], width=4), decay_norm_and_bias=False)
+    model = ResNet(1, 3, layers=[1], width=4)
+    decayed, spared = parameter_groups(model, decay_norm_and_bias=False)
+    assert {*map(id, decayed["params"]), *map(id, spared["params"])} == {*map(id, model.parameters())}
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
     assert spared["weight_decay"] == 0 and all(parameter.ndim == 1 for parameter in spared["params"])
 
@@ -125,6 +161,14 @@ def test_muon_s_matrix_keeps_its_directions_and_evens_their_lengths(shape) -> No
     made = left.T @ orthogonal(left @ lengths.diag() @ right) @ right.T / max(shape[0] / shape[1], 1) ** 0.5
     assert (made - made.diag().diag()).abs().max() < 1e-4
     assert made.diag().min() > 0.6 and made.diag().max() < 1.3
+
+
+def test_muon_s_step_on_a_convolution_is_orthogonal() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(16, 8, 3, 3))
+    weight.grad = torch.randn_like(weight)
+    Muon([weight], lr=0.1, momentum=0.9).step()
+    torch.testing.assert_close(weight.data.flatten(1), -0.1 * orthogonal(weight.grad.flatten(1)))  # whatever its scale
 
 
 def test_muon_is_sgd_on_what_is_no_convolution() -> None:
