@@ -30,7 +30,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     for key, alike in by_name(finished(rows), name).items():
         curves = [row["training curve"] for row in alike]
         left.plot([step for step, _ in curves[0]], [100 * mean(value for _, value in at) for at in zip(*curves, strict=True)], label=key)
-    left.set(xlabel="optimizer step", ylabel="accuracy on the training batches (%), mean of the seeds")
+    left.set(xlabel="optimizer step", ylabel="accuracy in training (%), mean of the seeds")
     left.grid(alpha=0.3)
     left.legend()
     draw_groups(right, groups, "test/accuracy")
