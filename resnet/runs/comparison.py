@@ -149,9 +149,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "left_out": comparison.left_out,
         "cautions": [*cautions(comparison.runs), *unmatched(groups)],
         "settle": [command(comparison.baseline.runs[0], most), *(row["command"] for row in rows if row["command"])] if most else [],
-        "grouped": f"by {', '.join(comparison.by)}"
-        if comparison.by
-        else "by all of their config but the seed and what the machine decides",
+        "grouped": f"by {', '.join(comparison.by) or 'all of their config but the seed and what the machine decides'}",
     }
 
 

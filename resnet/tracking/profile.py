@@ -66,10 +66,9 @@ class Profile(Tracker):
         self.directory.write(PROFILE_TABLE, lambda file: file.write(table.encode()))
         profiler.export_chrome_trace(str(self.directory / PROFILE_TRACE))
         milliseconds = dict.fromkeys([*KINDS, REST], 0.0)
-        for operation in averages:
-            if operation.device_type == DeviceType.CPU and not operation.key.startswith(
-                "ProfilerStep"
-            ):  # kernels count with what began them
+        begun_here = (operation for operation in averages if operation.device_type == DeviceType.CPU)  # with the kernels that they began
+        for operation in begun_here:
+            if not operation.key.startswith("ProfilerStep"):
                 milliseconds[_kind(operation.key)] += getattr(operation, key) / 1000 / steps
         whole = 1000 * (self.times[-1] - self.times[first]) / steps
         milliseconds[BETWEEN] = max(whole - sum(milliseconds.values()), 0.0)

@@ -37,8 +37,8 @@ class Learner:
         """
         self.model.train()
         sums = torch.zeros(3, device=images.device)
-        number_of_parts = max(min(self.accumulate, batch_size // self.fabric.world_size), 1)  # the same in all processes
-        parts = list(zip(images.tensor_split(number_of_parts), targets.tensor_split(number_of_parts), strict=True))
+        count = max(min(self.accumulate, batch_size // self.fabric.world_size), 1)  # the same in all processes
+        parts = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
         for number, (part, part_targets) in enumerate(parts, 1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):  # type: ignore[arg-type]
                 logits = self.model(part)

@@ -222,8 +222,8 @@ class Window:
 
     def check(self) -> Tensor:
         """(steps, 3), the sums of all processes, once their losses are known to be finite; on a GPU this waits for them."""
-        device = self.learner.fabric.device
-        table = self.learner.total(torch.stack([*self.sums, torch.zeros(3, device=device)]))[:-1].cpu().double()
+        none = torch.zeros(3, device=self.learner.fabric.device)
+        table = self.learner.total(torch.stack([*self.sums, none]))[:-1].cpu().double()
         bad = (~table[:, 0].isfinite()).nonzero()
         if len(bad):
             step = self.progress.step - len(table) + 1 + int(bad[0])
