@@ -136,3 +136,15 @@ def test_its_readme_says_what_its_results_say(copied, name) -> None:
     run(copied, "-m", f"experiments.{name}", "--draw")
     assert (folder / "README.md").read_text() == before
     assert (folder / "figure.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_study_is_drawn_where_all_runs_of_a_setting_failed(name) -> None:
+    study = import_module(f"experiments.{name}.__main__").STUDY
+    with (study.folder / "results.csv").open(newline="") as file:
+        rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    settings = {tuple(text_of(row[key]) for key in study.settings) for row in rows}
+    for failed in sorted(settings)[:: max(len(settings) // 8, 1)]:
+        lost = {key: None for key in rows[0] if key.endswith("/accuracy")} | {"status": "failed"}
+        left = [{**row, **lost} if tuple(text_of(row[key]) for key in study.settings) == failed else row for row in rows]
+        assert study.figure(left).axes and len(study.table(left)) > 1

@@ -48,12 +48,11 @@ def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def mistakes(rows: Sequence[Row]) -> np.ndarray:
     """Mean over the seeds of the test images of each class that were taken for each other class."""
-    counts = np.mean([row["confusion"] for row in finished(rows)], axis=0)
+    counts = np.mean([row["confusion"] for row in rows], axis=0)
     return counts - np.diag(np.diag(counts))
 
 
-def draw_mistakes(axes: Axes, rows: Sequence[Row], title: str, most: float) -> None:
-    counts = mistakes(rows)
+def draw_mistakes(axes: Axes, counts: np.ndarray, title: str, most: float) -> None:
     axes.imshow(counts, cmap="Reds", vmin=0, vmax=most)
     for (digit, answer), count in np.ndenumerate(counts):
         if count >= 1:
@@ -66,9 +65,10 @@ def figure(rows: Sequence[Row]) -> Figure:
     axes = drawn.subplots(1, 3)
     groups = grouped(rows)
     draw_groups(axes[0], groups, "test/accuracy")
-    most = max(mistakes(groups[name]).max() for name in CONFUSED)
-    for panel, option in zip(axes[1:], CONFUSED, strict=True):
-        draw_mistakes(panel, groups[option], f"{option}: mistakes in 10,000, mean of {len(groups[option])} seeds", most)
+    seen = {option: ended for option in CONFUSED if (ended := finished(groups[option]))}
+    most = max((mistakes(rows).max() for rows in seen.values()), default=0)
+    for panel, (option, rows) in zip(axes[1:], seen.items(), strict=False):
+        draw_mistakes(panel, mistakes(rows), f"{option}: mistakes in 10,000, mean of {len(rows)} seeds", most)
     return drawn
 
 

@@ -40,10 +40,9 @@ def figure(rows: Sequence[Row]) -> Figure:
                 alpha, width = 0.3 + 0.7 * index / (len(depths) - 1), 1 + 0.5 * index
                 panel.plot([at[0][0] for at in together], errors, style, color=color, alpha=alpha, lw=width, label=label)
         panel.set(title=f"{name}: error in training (lines), held out (dots)", xlabel="optimizer step", ylabel="error (%)")
-        errors_at = {
-            depth: [100 * (1 - value) for value in values(of(rows, depth, shortcut), "train/accuracy").values()] for depth in depths
-        }
-        axes[2].plot(depths, [mean(errors_at[depth]) for depth in depths], "-", color=color, label=name)
+        accuracies = {depth: values(of(rows, depth, shortcut), "train/accuracy").values() for depth in depths}
+        errors_at = {depth: [100 * (1 - value) for value in found] for depth, found in accuracies.items() if found}
+        axes[2].plot(list(errors_at), [mean(found) for found in errors_at.values()], "-", color=color, label=name)
         for depth, found in errors_at.items():
             axes[2].plot([depth] * len(found), found, "o", color=color, ms=4)
     axes[2].set(title="training error at the end, a dot a seed", xlabel="layers", xticks=depths, ylabel="error (%)")
