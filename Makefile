@@ -1,6 +1,7 @@
 # Everything needs only git, make, Python 3.11 or newer and PyPI; the environment is made in .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
@@ -9,12 +10,19 @@ ARGS ?= experiment=quickstart
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-setup: .venv/installed ## make .venv and install the locked versions
+setup: .venv/installed ## make .venv and install the locked versions (Linux without an NVIDIA GPU: CPU=1 leaves CUDA out)
 
 .venv/installed: requirements.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+ifdef CPU  # the lock names PyPI's builds of PyTorch, which need CUDA on Linux: PyTorch's own builds for the CPU come first
+	$(PIP) install uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
+	sed -E '/^(nvidia-|cuda-|triton)/,/[^\\]$$/d' requirements.lock > .venv/requirements.lock
+	$(PIP) install -r .venv/requirements.lock
+else
+	$(PIP) install -r requirements.lock
+endif
+	$(PIP) install --no-deps -e .
 	@touch $@
 
 train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides on
@@ -36,7 +44,7 @@ figures: setup ## their figures and tables again, from the committed results.csv
 	$(BIN)/python -m experiments --draw
 
 .venv/bench: setup.cfg  # apart: with torchmetrics around, every start of Fabric takes two seconds longer
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ 'pytorch-lightning>=2.6,<3' 'torchmetrics>=1.8'
+	$(PIP) install --no-deps --target $@ 'pytorch-lightning>=2.6,<3' 'torchmetrics>=1.8'
 	@touch $@
 
 lint: setup ## format, lint and types
@@ -51,6 +59,6 @@ format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## resolve requirements.lock anew, for every platform
-	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --extra export --extra search --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock
+lock: ## resolve requirements.lock anew, for every platform, with the hashes of all files
+	$(PYTHON) -m venv .venv && $(PIP) install uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra export --extra search --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock
