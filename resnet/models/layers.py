@@ -2,7 +2,8 @@
 
 import math
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def make_activation(name: str, norm: str) -> nn.Module:
@@ -18,9 +19,21 @@ def make_norm(name: str, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if name == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
+class StridedPointwiseConv(nn.Conv2d):
+    """A 1x1 convolution with a stride, computed as one with stride 1 on every stride-th pixel: the same function and parameters.
+
+    oneDNN (3.12, its issue 6035) computes the gradient of the strided one wrongly in channels_last, or writes past its memory and crashes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = F.avg_pool2d(x, 1, self.stride)  # the mean of one pixel; unlike a slice it is as fast as the strided convolution
+        return F.conv2d(kept, self.weight, self.bias)
+
+
 def make_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str) -> nn.Conv2d:
     """Keeps the size, or halves it with stride 2 (rounding up); has a bias only where no normalisation brings one."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=norm == "none")
+    kind = StridedPointwiseConv if kernel_size == 1 and stride > 1 else nn.Conv2d
+    return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=norm == "none")
 
 
 def init_he(model: nn.Module) -> None:
