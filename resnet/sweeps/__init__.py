@@ -40,12 +40,12 @@ def sweeping() -> Iterator[None]:
             yield
     else:
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
-        with _shown(sweep, list(jobs), lambda: (jobs, [])):
+        with _shown(sweep, list(jobs), lambda: (jobs, [], len(jobs))):
             yield
 
 
 @contextmanager
-def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], list[str]]]) -> Iterator[None]:
+def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], list[str], int]]) -> Iterator[None]:
     """A board while jobs run at once, the table of all of them at the end."""
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close

@@ -17,10 +17,10 @@ from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
 
 
-def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str]) -> bool:
+def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str], asked: int) -> bool:
     """Shows the jobs, overrides by id (of a sweep that was not checked first: all that are there); True where all are finished.
 
-    `refused`: jobs that could not start, each with its mistake.
+    `refused`: jobs that could not start, each with its mistake. `asked`: how many there will be; a search proposes them bit by bit.
     """
     directory = sweep.directory
     runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
@@ -38,9 +38,13 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
             screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
     for line in refused:
         screen.print(f"{FAILED}: {line}", markup=False, soft_wrap=True)
-    where, count = shortest(directory.resolve()), len(runs) + len(refused)
+    where, count = shortest(directory.resolve()), max(asked, len(runs) + len(refused))
     left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
-    rest = f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others" if left else ""
+    rest = (
+        f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others"
+        if left or count > len(runs) + len(refused)
+        else ""
+    )
     screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:

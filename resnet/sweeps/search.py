@@ -2,9 +2,9 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -13,8 +13,10 @@ from resnet.config import Config, UserError
 from resnet.config.hashing import identity
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
-from resnet.sweeps.grid import Job, Sweep, compose_jobs
+from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models
+from resnet.sweeps.space import Space, as_overrides
+from resnet.sweeps.worker import GRACE, LOOK
 
 MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
 
@@ -25,9 +27,10 @@ class Search:
     def __init__(self, sweep: Sweep) -> None:
         """Raises UserError where the search has a mistake; nothing is written then."""
         self.sweep, self.settings = sweep, sweep.sweeper
-        self.ranges, self.fixed = _parse(sweep.space)
+        self.space = Space(sweep)
         self._check_settings()
         self.config = self._check_space()
+        self.asked = self.settings["n_trials"]
 
     def _check_settings(self) -> None:
         for key, source in (("n_trials", ""), ("n_jobs", ", like hydra.launcher.n_jobs, which it follows")):
@@ -35,28 +38,25 @@ class Search:
                 raise UserError(f"hydra.sweeper.{key}={self.settings[key]}: out of range; it must be at least 1{source}")
         if self.settings["storage"] is None:
             raise UserError("hydra.sweeper.storage=null: the study would be lost; choose hydra/sweeper=search")
-        if not self.ranges:
+        if not self.space.ranges:
             raise UserError("hydra.sweeper.params: nothing to search; give a range, as in 'lr=tag(log,interval(0.01,1))'")
 
     def _check_space(self) -> Config:
         """The config of all trials but for the ranges; with each end, or choice, of a range it is one that can run."""
         config = self._checked([[]])[0].config
         if self.sweep.settings.preflight:
-            self._checked([[f"{name}={value}"] for name, distribution in self.ranges.items() for value in _ends(distribution)])
+            self._checked(self.space.ends())
         assert config is not None
         if config.data.val_size == 0:
             raise UserError("data.val_size=0: a search needs held-out images to judge by; set data.val_size")
         return config
 
     def _checked(self, choices: Sequence[Sequence[str]]) -> list[Job]:
-        jobs = self._compose(choices)
+        jobs = self.space.compose(choices)
         _, errors = check_models(self.sweep, jobs)
         if lines := dict.fromkeys(line for error in errors for line in error.splitlines()):
             raise UserError("\n".join(lines))
         return jobs
-
-    def _compose(self, choices: Sequence[Sequence[str]]) -> list[Job]:
-        return list(compose_jobs(replace(self.sweep, overrides=[[*chosen, *self.fixed] for chosen in choices])))
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -66,7 +66,7 @@ class Search:
         try:
             with FileLock(self.sweep.directory / LOCK, timeout=0):
                 sys.argv += self._begin(where)
-                with self._without_best():
+                with self._distinct(), self._without_best():
                     yield
         except Timeout:
             raise UserError(f"{where}: another search adds to its study; wait for it, or choose another sweep.name=...") from None
@@ -77,9 +77,27 @@ class Search:
         try:
             yield
         except ValueError:
-            if {trial.state.name for trial in self.study.trials} != {"FAIL"}:
+            if sum(trial.state.name == "FAIL" for trial in self._trials()) < self.asked:
                 raise
             raise SystemExit(1) from None
+
+    @contextmanager
+    def _distinct(self) -> Iterator[None]:
+        """Optuna's sweeper makes the study with the sampler of its config; here that one proposes nothing twice."""
+        import optuna
+
+        from resnet.sweeps.distinct import Distinct
+
+        create, taken = optuna.create_study, {self.space.name(trial.params) for trial in self._trials()}
+
+        def create_study(*, sampler: Any, **settings: Any) -> Any:
+            return create(sampler=Distinct(sampler, self.space.ranges, self.space.name, taken, self._seed()), **settings)
+
+        optuna.create_study = create_study  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            optuna.create_study = create
 
     def _begin(self, where: str) -> list[str]:
         """Opens the study; trials that were interrupted wait for their turn, which comes first. Returns the sweeper's overrides."""
@@ -95,18 +113,40 @@ class Search:
         except KeyError:
             self.study = optuna.create_study(**study, direction=direction)
         self._check_same(where)
-        interrupted = [trial for trial in self.study.trials if trial.state == TrialState.RUNNING]
+        wanted = self.settings["n_trials"]
+        self.asked = self.space.count(wanted)
+        if self.asked < wanted:
+            print(f"{where}: {wanted} trials were asked for, but the ranges make only {self.asked} different runs, which are all tried")
+        ended = {self.space.name(trial.params) for trial in self._trials() if trial.state.is_finished()}
+        left = max(0, self.asked - len(ended))
+        interrupted = [trial for trial in self._trials() if not trial.state.is_finished()][:left]
+        self._wait_for([self.space.name(trial.params) for trial in interrupted], where)
         for trial in interrupted:  # Optuna would leave them so for ever, and offers no other way
             self.study._storage.set_trial_state(trial._trial_id, TrialState.WAITING)
-        ended = sum(trial.state.is_finished() for trial in self.study.trials)
-        print(f"{where}: {self.settings['n_trials']} trials, of which {ended} ended before and {len(interrupted)} were interrupted")
-        overrides = [f"hydra.sweeper.n_trials={max(0, self.settings['n_trials'] - ended)}", f"hydra.sweeper.direction={direction}"]
-        seed = self.settings["sampler"].get("seed")  # the same seed would propose the first trials again
-        return overrides if seed is None else [*overrides, f"hydra.sweeper.sampler.seed={seed + ended}"]
+        print(f"{where}: {self.asked} trials, of which {len(ended)} ended before and {len(interrupted)} were interrupted")
+        overrides = [f"hydra.sweeper.n_trials={left}", f"hydra.sweeper.direction={direction}"]
+        return overrides if self._seed() is None else [*overrides, f"hydra.sweeper.sampler.seed={self._seed()}"]
+
+    def _seed(self) -> int | None:
+        """Another one whenever a trial was proposed: the same would propose the first trials again."""
+        seed = self.settings["sampler"].get("seed")
+        return None if seed is None else seed + len(self.study.trials)
+
+    def _trials(self) -> list[Any]:
+        """Those whose values are known: a kill may have come between the trial and its values, and then nothing has begun."""
+        return [trial for trial in self.study.trials if trial.params.keys() >= self.space.ranges.keys()]
+
+    def _wait_for(self, names: Sequence[str], where: str) -> None:
+        """Workers of a search that was killed save before they end."""
+        deadline = time.monotonic() + GRACE
+        while held := [name for name in names if RunDirectory(self.sweep.directory / name).is_held_elsewhere]:
+            if time.monotonic() > deadline:
+                raise UserError(f"{where}/{held[0]}: another process is still training it; wait for it, or end it")
+            time.sleep(LOOK)
 
     def _check_same(self, where: str) -> None:
         """Results of different configs, or for different objectives, cannot stand in one study."""
-        ranges = {name: repr(distribution) for name, distribution in self.ranges.items()}
+        ranges = {name: repr(distribution) for name, distribution in self.space.ranges.items()}
         now = {**identity(self.config), **ranges, "sweep.objective": self.sweep.settings.objective}
         before = self.study.user_attrs.get(MADE_WITH, now)
         told = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
@@ -114,36 +154,19 @@ class Search:
             raise UserError(f"{where}: it holds another search ({'; '.join(told)}); choose another sweep.name=..., nothing was touched")
         self.study.set_user_attr(MADE_WITH, now)
 
-    def jobs(self) -> tuple[dict[str, list[str]], list[str]]:
-        """The trials that have a run or wait for it, by id with their overrides, and those that could not start, with their mistakes."""
-        trials = self.study.trials
-        choices = [[f"{name}={value}" for name, value in trial.params.items()] for trial in trials]
-        jobs = self._compose(choices)
+    def jobs(self) -> tuple[dict[str, list[str]], list[str], int]:
+        """The trials that have a run or wait for it, by id with their overrides; the mistakes of those that could not start; how many
+        were asked for.
+        """
+        trials = sorted(self._trials(), key=lambda trial: not trial.state.is_finished())
+        ended = sum(trial.state.is_finished() for trial in trials)
+        trials = trials[: max(self.asked, ended)]
+        choices = [as_overrides(trial.params) for trial in trials]
+        jobs = self.space.compose(choices)
         refused = [number for number, job in enumerate(jobs) if trials[number].state.name == "FAIL" and not self._has_run(job)]
         _, errors = check_models(self.sweep, [jobs[number] for number in refused])
         told = [f"{' '.join(choices[number])}: {error}" for number, error in zip(refused, errors, strict=True)]
-        return {job.id: job.overrides for number, job in enumerate(jobs) if number not in refused}, told
+        return {job.id: job.overrides for number, job in enumerate(jobs) if number not in refused}, told, self.asked
 
     def _has_run(self, job: Job) -> bool:
         return RunDirectory(self.sweep.directory / job.id).exists
-
-
-def _parse(space: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The ranges as Optuna's sweeper reads them, and the overrides that are the same in all trials."""
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    ranges: dict[str, Any] = {}
-    fixed: dict[str, str] = {}
-    for text in space:  # one by one, so that a mistake can be named
-        try:
-            found, given = create_params_from_overrides([text])
-        except (ValueError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"{text}: no range that can be searched ({error})") from None
-        ranges |= found
-        fixed |= dict.fromkeys(given, text)
-    return {name: distribution for name, distribution in ranges.items() if name not in fixed}, list(fixed.values())
-
-
-def _ends(distribution: Any) -> Sequence[Any]:
-    """All choices, or both ends."""
-    return distribution.choices if hasattr(distribution, "choices") else (distribution.low, distribution.high)
