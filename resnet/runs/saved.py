@@ -1,13 +1,11 @@
 """Opens a run directory, also a stranger's: its config builds only what is allowed, its files stay inside, its weights run no code."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -60,10 +58,12 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         _check_trust(path, values, (*ALLOWED, *allowed))
         given = OmegaConf.from_dotlist(list(overrides))
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
-    except (DirectoryError, yaml.YAMLError, json.JSONDecodeError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (DirectoryError, OmegaConfBaseException, OSError) as error:
         raise UserError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
-    if not summary.get("sessions") or not set(NEEDED) <= set(summary.get("data", ())):
+    if not set(NEEDED) <= summary.get("data", {}).keys() or not summary["data"]["classes"]:
         raise UserError(f"{path}: its summary.json says too little of its data; it was not written by this train.py")
+    if not len(summary["data"]["mean"]) == len(summary["data"]["std"]) == summary["data"]["channels"]:
+        raise UserError(f"{path}: its summary.json has not one data.mean and data.std for each of {summary['data']['channels']} channels")
     return SavedRun(directory, config, summary)
 
 
@@ -95,7 +95,10 @@ def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | 
     known = run.summary["data"]
     data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
     batches = build_eval_loader(config, data, images, fabric).epoch()
-    return evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True), file, step
+    scores = evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True)
+    if scores.logits is None or not scores.logits.isfinite().all():
+        raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")
+    return scores, file, step
 
 
 def load_data(run: SavedRun) -> DataSet:
@@ -113,9 +116,7 @@ def _weights(content: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
 
 
-def _check_trust(path: Path, values: Any, allowed: Sequence[str]) -> None:
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: its config.yaml holds no config")
+def _check_trust(path: Path, values: dict[str, Any], allowed: Sequence[str]) -> None:
     for key, value in _leaves(values):
         if key.endswith("_target_"):
             _check_target(f"{path}: {key}={value}", value, allowed)
