@@ -54,9 +54,8 @@ def evaluation(result: dict[str, Any]) -> None:
     classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
     for row in result["classes"]:
         interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
-        classes.add_row(
-            _shown(row["class"]), f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
-        )
+        scores = percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
+        classes.add_row(_shown(row["class"]), f"{row['images']:,}", *scores)
     images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
     print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
     _print(table, classes)

@@ -59,20 +59,23 @@ def _images(run: SavedRun, split: str, own: Path | None) -> Split:
 def _summary(logits: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
     probabilities = logits.double().softmax(1)
     losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
-    spread = 1.96 * float(losses.std()) / len(labels) ** 0.5 if len(labels) > 1 else None
     order = logits.topk(min(5, logits.shape[1]), 1).indices
     right = (logits.argmax(1) == labels).numpy()
     confidence = probabilities.max(1).values.numpy()
     return {
         "accuracy": share(int(right.sum()), len(labels)),
         **({"top5": share(int((order == labels[:, None]).any(1).sum()), len(labels))} if logits.shape[1] > 5 else {}),
-        "loss": {
-            "value": loss,
-            "low": None if spread is None else max(loss - spread, 0.0),
-            "high": None if spread is None else loss + spread,
-        },
+        "loss": {"value": loss, **_around(loss, losses)},
         "calibration_error": _bootstrap(calibration_error, confidence, right),
     }
+
+
+def _around(mean: float, losses: Tensor) -> Interval:
+    """A loss is never below zero; of one image the spread is not known."""
+    if len(losses) == 1:
+        return {"low": None, "high": None}
+    half = 1.96 * float(losses.std()) / len(losses) ** 0.5
+    return {"low": max(mean - half, 0.0), "high": mean + half}
 
 
 def share(successes: int, trials: int) -> Interval:
@@ -123,10 +126,11 @@ def write_confusion(report: dict[str, Any], directory: RunDirectory) -> dict[str
     if report["confusion"] is None:
         return {"picture": None, "no_picture": f"not drawn for more than {MOST_CLASSES:,} classes"}
     name = f"confusion_{report['images']}.png"
+    picture = draw_confusion(report)
     places = [(directory, name), (RunDirectory("."), f"{directory.path.resolve().name}_{name}")]
     for place, file_name in places:
         try:
-            place.write(file_name, lambda file: file.write(draw_confusion(report)))
+            place.write(file_name, lambda file: file.write(picture))
             return {"picture": str(place / file_name)}
         except DirectoryError as error:
             reason = str(error).partition(";")[0]
@@ -144,9 +148,7 @@ def draw_confusion(report: dict[str, Any]) -> bytes:
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", norm=PowerNorm(0.3, 0, 1))
-    axes.set_title(
-        f"{report['images']}: {100 * report['accuracy']['value']:.2f} % of {report['number']:,} images", fontsize=11, parse_math=False
-    )
+    axes.set_title(f"{report['images']}: {100 * report['accuracy']['value']:.2f} % of {report['number']:,} images", fontsize=11)
     axes.set_xlabel("answer")
     axes.set_ylabel("true class")
     if len(names) <= 40:
