@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from resnet.config.schema import Config
@@ -64,7 +65,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def lacking(flat: dict[str, Any]) -> list[str]:
     """The keys that every saved config has and this one lacks: those of the schema that have no default."""
-    return [key for key in _keys_without_default(Config) if key not in flat]
+    return [key for key in _needed() if key not in flat]
+
+
+@cache
+def _needed() -> tuple[str, ...]:
+    return tuple(_keys_without_default(Config))
 
 
 def _keys_without_default(settings: type, prefix: str = "") -> Iterator[str]:

@@ -205,7 +205,7 @@ def _may_be_best(comparison: Comparison, group: Group) -> bool:
 
 def command(run: Run, seeds: int) -> str:
     """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
-    kept, left_out = kept_overrides(run.summary["overrides"], run.summary.get("directory"), run.folder)
+    kept, left_out = kept_overrides(run.summary.get("overrides", []), run.summary.get("directory"), run.folder)
     name = str(run.config["sweep.name"])
     where = [f"sweep.name={name}"] if is_plain_name(name) else []
     chosen = [text for text in kept if not text.startswith("seed=")]

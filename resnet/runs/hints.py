@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from resnet.config.hashing import TARGETS
@@ -28,13 +29,19 @@ def kept_overrides(overrides: Iterable[str], written_to: str | None, folder: Pat
 
 
 def is_harmless(override: str) -> bool:
-    """KEY=VALUE of the schema, or a group's option: no class to build, no reference to the environment, nothing of where it is written."""
+    """KEY=VALUE or ~KEY of the schema, or a group's option; nothing that builds a class, reads the environment, or says where to write."""
     key, sign, value = _key(override), *override.partition("=")[1:]
-    if not sign or CONTROL.search(override) or "${" in value or "_target_" in override or key.split(".")[0] in ELSEWHERE:
+    is_foreign = CONTROL.search(override) or "${" in value or "_target_" in override or key.split(".")[0] in ELSEWHERE
+    if is_foreign or not (sign or override.startswith("~")):
         return False
     if key in GROUPS:
         return OPTION.fullmatch(value) is not None
-    return key in all_keys() or (key.split(".")[0] in TARGETS and re.fullmatch(r"\w+(\.\w+)+", key) is not None)
+    return key in _known_keys() or (key.split(".")[0] in TARGETS and re.fullmatch(r"\w+(\.\w+)+", key) is not None)
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    return frozenset(all_keys())
 
 
 def is_plain_name(name: str) -> bool:
