@@ -150,7 +150,7 @@ def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
     saved = open_run(arguments.run, ["wandb.dir=.", "data.download=false", *arguments.overrides], arguments.allow)
     kept, left_out = kept_overrides(saved.summary["overrides"], saved.summary.get("directory"), arguments.run)
     if left_out:
-        print(plain(f"{arguments.run}: it is told by its overrides {left_out}; its config stands"))
+        print(plain(f"{arguments.run}: its overrides are told without {left_out}, which may be a stranger's; its config stands"))
     run(saved.config, arguments.run.resolve(), [*kept, *arguments.overrides])
     return saved.directory.summary
 

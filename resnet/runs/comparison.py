@@ -150,6 +150,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)  # the same seeds for all: they are compared pair by pair
     for row, group in zip(rows, groups, strict=True):
         row["command"] = command(group.runs[0], most) if row["seeds_to_settle"] else None
+    first = comparison.baseline.runs[0], *(group.runs[0] for row, group in zip(rows, groups, strict=True) if row["command"])
     return {
         "answer": answer(comparison),
         "metric": comparison.metric,
@@ -161,7 +162,12 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.name,
         "groups": rows,
         "left_out": comparison.left_out,
-        "cautions": [*cautions(comparison.runs), *unmatched(groups), *without_curve([group.runs[0] for group in groups])],
+        "cautions": [
+            *cautions(comparison.runs),
+            *unmatched(groups),
+            *without_curve([group.runs[0] for group in groups]),
+            *(_not_pasted(first) if most else []),
+        ],
         "settle": [command(comparison.baseline.runs[0], most), *(row["command"] for row in rows if row["command"])] if most else [],
         "grouped": f"by {', '.join(comparison.by) or 'all of their config but the seed and what the machine decides'}",
     }
@@ -205,12 +211,20 @@ def _may_be_best(comparison: Comparison, group: Group) -> bool:
 
 def command(run: Run, seeds: int) -> str:
     """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
-    kept, left_out = kept_overrides(run.summary.get("overrides", []), run.summary.get("directory"), run.folder)
+    kept, _ = _overrides(run)
     name = str(run.config["sweep.name"])
     where = [f"sweep.name={name}"] if is_plain_name(name) else []
     chosen = [text for text in kept if not text.startswith("seed=")]
-    told = f"  # {left_out}" if left_out else ""
-    return shlex.join(["python", "train.py", "-m", *chosen, f"seed=range({seeds})", *where]) + told
+    return shlex.join(["python", "train.py", "-m", *chosen, f"seed=range({seeds})", *where])
+
+
+def _overrides(run: Run) -> tuple[list[str], str]:
+    return kept_overrides(run.summary.get("overrides", []), run.summary.get("directory"), run.folder)
+
+
+def _not_pasted(runs: Sequence[Run]) -> list[str]:
+    lacking = dict.fromkeys(f"{run.path}: the commands leave out {keys}" for run in runs if (keys := _overrides(run)[1]))
+    return [f"{text}: it may be a stranger's; add it where it is yours" for text in lacking]
 
 
 def answer(comparison: Comparison) -> str:

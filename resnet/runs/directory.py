@@ -71,7 +71,7 @@ class RunDirectory:
     @property
     def summary(self) -> dict[str, Any]:
         """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
-        summary = read_summary(self / SUMMARY) if (self / SUMMARY).exists() else {"status": RUNNING}
+        summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {"status": RUNNING}
         if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
             summary["status"] = INTERRUPTED
         return summary
@@ -108,17 +108,20 @@ class RunDirectory:
         """Raises UserError where metrics.csv does not begin with the rows that a checkpoint knows; one of an older version knows none."""
         if known is None:
             return
-        found = RowSum()
+        found, wanted = RowSum(), known["count"]
         try:
-            for row in islice(read_rows(self / METRICS), known["count"]):
+            for row in islice(read_rows(self / METRICS), wanted):
                 found.add(as_numbers(row))
-            reason = f"it has {found.count} of the {known['count']} rows" if found.count < known["count"] else "its rows are not those"
-        except Unreadable as error:
-            reason = str(error).partition(": ")[2]
-        if found.known != known:
-            raise UserError(
-                f"{self / METRICS}: {reason} that the checkpoint knows; put the file back as it was, or start anew under another name=..."
+            lacks = (
+                f"{found.count} rows, where the checkpoint knows {wanted}"
+                if found.count < wanted
+                else "it was changed after its checkpoint"
             )
+            reason = f"{self / METRICS}: {lacks}"
+        except Unreadable as error:
+            reason = str(error)
+        if found.known != known:
+            raise UserError(f"{reason}; put the file back as it was, or start anew under another name=...")
 
     @property
     def is_free(self) -> bool:
@@ -144,6 +147,9 @@ class RunDirectory:
                 raise DirectoryError(f"{file}: it leads out of the run directory, to {leads_to}; take it away")
             if not (stat.S_ISLNK(kind) or stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
                 raise DirectoryError(f"{file}: it is no regular file; take it away")
+        for name in (CONFIG, METRICS, SUMMARY, LOG, LAST, PREVIOUS, BEST):
+            if (self / name).is_dir():
+                raise DirectoryError(f"{self / name}: it is a folder, where a file belongs; take it away")
 
     # writing
 

@@ -144,7 +144,7 @@ def _run_folders(path: Path) -> tuple[list[Path], list[str]]:
     walk = os.walk(path, onerror=lambda error: unreadable.append(str(Unreadable(Path(error.filename), error.strerror))))
     for folder, inside, files in walk:
         inside.sort()
-        if SUMMARY in files and (CONFIG in files or CONFIG in inside):
+        if {SUMMARY, CONFIG} <= {*files, *inside}:
             found.append(Path(folder))
     return sorted(found), unreadable if path.exists() else []
 

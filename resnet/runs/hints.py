@@ -16,7 +16,7 @@ OPTION = re.compile(r"\w[\w-]*(/\w[\w-]*)*")  # of a group
 
 
 def kept_overrides(overrides: Iterable[str], written_to: str | None, folder: Path | None) -> tuple[list[str], str]:
-    """Of a saved run those that may be pasted, and in words which keys were left out.
+    """Of a saved run those that may be pasted, and the keys that were left out.
 
     Its paths are taken only where the run says that it was written to the folder in which it lies: else they may be a stranger's.
     """
@@ -25,7 +25,7 @@ def kept_overrides(overrides: Iterable[str], written_to: str | None, folder: Pat
     kept = [text for text in texts if is_harmless(text) and (is_at_home or _key(text) not in PATHS)]
     dropped = [text for text in texts if text not in kept and not _key(text).startswith(ELSEWHERE)]
     keys = dict.fromkeys(_key(text) if re.fullmatch(r"[\w.@/]{1,60}", _key(text)) else "one that is no key" for text in dropped)
-    return kept, f"without what the run's summary alone vouches for: {', '.join(keys)}" if keys else ""
+    return kept, ", ".join(keys)
 
 
 def is_harmless(override: str) -> bool:
@@ -45,7 +45,7 @@ def _known_keys() -> frozenset[str]:
 
 
 def is_plain_name(name: str) -> bool:
-    return re.fullmatch(r"\w[\w.,@=+ -]*", name) is not None
+    return re.fullmatch(r"\w[\w.@+ -]*", name) is not None
 
 
 def without(overrides: Sequence[str], *keys: str) -> list[str]:

@@ -46,8 +46,12 @@ def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str
 def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(path, "it is nested too deeply" if isinstance(error, RecursionError) else error) from None
+    except json.JSONDecodeError as error:
+        raise Unreadable(path, f"it is cut short or no JSON from line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise Unreadable(path, "it is nested too deeply") from None
+    except ValueError:
+        raise Unreadable(path, "it has a number of thousands of digits") from None
     return _checked(path, values)
 
 
@@ -57,8 +61,11 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         _check_events(path, text)
         values = yaml.load(text, Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
-    except (yaml.YAMLError, ValueError) as error:  # of a date or a number that cannot be
-        raise Unreadable(path, str(error).replace("\n", " ")) from None
+    except yaml.MarkedYAMLError as error:
+        line = f" from line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Unreadable(path, f"it is cut short or no plain YAML{line}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError):  # a character that YAML has not; a date or a number that cannot be
+        raise Unreadable(path, "it is no plain YAML") from None
     config = _checked(path, values)
     if "seed" not in config:
         raise Unreadable(path, "it is no config of a run: it has no seed")
@@ -100,4 +107,4 @@ def _check_values(path: Path, value: Any, key: str, depth: int) -> None:
         for item in value:
             _check_values(path, item, key, depth + 1)
     elif not (value is None or isinstance(value, str | float) or (isinstance(value, int) and abs(value) < LARGEST)):
-        raise Unreadable(path, f"{key} is a {type(value).__name__} that no run has")
+        raise Unreadable(path, f"{key} has a value that no run has")

@@ -44,7 +44,7 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         header = next(lines, [])
         if "step" not in header or len(set(header)) < len(header):
-            raise Unreadable(path, f"its first line is no header with a column step: {','.join(header)[:80]}")
+            raise Unreadable(path, "its first line is no header with a column step")
         for cells in filter(None, lines):
             if len(cells) != len(header):
                 raise Unreadable(path, f"line {lines.line_num} has {len(cells)} cells, where the header has {len(header)}")

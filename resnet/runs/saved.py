@@ -14,7 +14,7 @@ from resnet.build import build_data, build_eval_loader, build_fabric, build_mode
 from resnet.config import Config, UserError, load_config
 from resnet.data import DataSet, Split
 from resnet.models import ResNet
-from resnet.runs.directory import BEST, LAST, DirectoryError, RunDirectory
+from resnet.runs.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
@@ -57,6 +57,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         values, summary = directory.config, directory.summary
         _check_trust(path, values, (*ALLOWED, *allowed))
         given = OmegaConf.from_dotlist(list(overrides))
+        _check_config(path, values)
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
     except (DirectoryError, OmegaConfBaseException, OSError) as error:
         raise UserError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
@@ -114,6 +115,13 @@ def _weights(content: dict[str, Any]) -> dict[str, Any]:
     if not average:
         return dict(content["model"])
     return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
+
+
+def _check_config(path: Path, values: dict[str, Any]) -> None:
+    try:
+        load_config(values)
+    except UserError as error:
+        raise UserError("\n".join(f"{path / CONFIG}: {line}" for line in str(error).splitlines())) from None
 
 
 def _check_trust(path: Path, values: dict[str, Any], allowed: Sequence[str]) -> None:
