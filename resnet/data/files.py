@@ -59,11 +59,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OSError("no regular file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is not yet wrong; what is far too large is an error
+            warnings.simplefilter("ignore")  # of odd metadata, and of what is large and not yet far too large
             with Image.open(path) as file:
                 yield file
     except Exception as error:  # a decoder of damaged bytes raises what it likes
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import math
+import os
 import shutil
 import struct
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -74,8 +76,9 @@ def mnist_family(name: str, root: Path, download: bool) -> Source:
 def _idx_split(images: Tensor, labels: Tensor, raw: Path) -> Split:
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or int(labels.max()) > 9:
         raise DataError(
-            f"{raw}: images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)}, where each image needs one label "
-            "from 0 to 9; delete the folder and it is downloaded again, or put good copies there"
+            f"{raw}: images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)}"
+            f"{f' up to {int(labels.max())}' if len(labels) else ''}, where each image needs one label from 0 to 9; delete the folder and it is "
+            "downloaded again, or put good copies there"
         )
     return Split(images.unsqueeze(1), labels.long())
 
@@ -108,8 +111,8 @@ def arrays(path: Path) -> Source:
 
 def _open_arrays(path: Path, parts: tuple[str, ...]) -> list[Split]:
     keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
-    if not path.is_file():
-        reason = "no regular file" if path.exists() else "no such file"
+    if not os.path.isfile(path):  # which answers for any name; opening a pipe would wait for ever
+        reason = "no regular file" if os.path.exists(path) else "no such file"
         raise DataError(f"data.path={path}: {reason}; give the .npz file with {', '.join(keys)}")
     try:
         _check_sizes(path, keys)
@@ -132,16 +135,24 @@ def _check_sizes(path: Path, keys: list[str]) -> None:
             if info.file_size > max(MOST_UNZIPPED * info.compress_size, 2**30):
                 raise ValueError(f"{key} claims {info.file_size:,} bytes, zipped into {info.compress_size:,}")
             with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(member)
+                shape, dtype = _read_header(key, member)
             if math.prod(shape) * dtype.itemsize > info.file_size:
                 raise ValueError(f"{key} claims to be of shape {shape}, and holds {info.file_size:,} bytes")
 
 
+def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    except Exception:  # it is parsed as Python, and NumPy's advice on long ones is to trust the file
+        raise ValueError(f"{key} has no header that NumPy can read safely") from None
+    return shape, dtype
+
+
 def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
     """The user's own images; with in_memory=False they stay files and are decoded while training."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
     parts = [path / "train", path / "test"] if (path / "train").is_dir() and (path / "test").is_dir() else [path]
     classes = list_classes(parts[0])
@@ -249,8 +260,8 @@ def _array_split(path: Path, part: str, images: np.ndarray, labels: np.ndarray) 
         )
     if images.ndim == 3:
         images = images[..., None]
-    if images.shape[1] != images.shape[2]:
-        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square")
+    if images.shape[1] != images.shape[2] or not images.shape[1]:
+        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
         raise DataError(
             f"data.path={path}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "

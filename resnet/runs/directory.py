@@ -112,11 +112,8 @@ class RunDirectory:
         try:
             for row in islice(read_rows(self / METRICS), wanted):
                 found.add(as_numbers(row))
-            lacks = (
-                f"{found.count} rows, where the checkpoint knows {wanted}"
-                if found.count < wanted
-                else "it was changed after its checkpoint"
-            )
+            is_short = found.count < wanted
+            lacks = f"{found.count} rows, where the checkpoint knows {wanted}" if is_short else "changed since its checkpoint was written"
             reason = f"{self / METRICS}: {lacks}"
         except Unreadable as error:
             reason = str(error)
