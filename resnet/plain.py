@@ -37,6 +37,7 @@ def plain_values(value: Any) -> Any:
 
 def for_spreadsheet(text: str) -> str:
     """A cell that a spreadsheet would run as a formula is marked as text; numbers stay numbers."""
+    text = plain(text)
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 

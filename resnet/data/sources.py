@@ -24,7 +24,7 @@ from resnet.data.files import ImageFiles, list_classes, list_images
 from resnet.data.splits import stratified_split
 
 MOST_CLASSES = 65_536  # a label beyond them is a mistake, or says something else than a class
-MOST_UNZIPPED = 200  # bytes out of one, of more than a gigabyte: pictures do not shrink so
+MOST_UNZIPPED, BOMB = 200, 2**30  # bytes out of one; from so many on: pictures do not shrink so
 TEST_SHARE = 5  # a set without a test set of its own gives up a fifth
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle-boot"]
 
@@ -132,7 +132,7 @@ def _check_sizes(path: Path, keys: list[str]) -> None:
             raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(members) or 'nothing'}")
         for key in keys:
             info = members[key]
-            if info.file_size > max(MOST_UNZIPPED * info.compress_size, 2**30):
+            if info.file_size > max(MOST_UNZIPPED * info.compress_size, BOMB):
                 raise ValueError(f"{key} claims {info.file_size:,} bytes, zipped into {info.compress_size:,}")
             with archive.open(info) as member:
                 shape, dtype = _read_header(key, member)

@@ -87,7 +87,7 @@ class RunDirectory:
     @property
     def is_held_elsewhere(self) -> bool:
         """Whether another process writes the run."""
-        if self._lock.is_locked or not (self / LOCK).is_file() or (self / LOCK).is_symlink():
+        if self._lock.is_locked or not os.path.isfile(self / LOCK) or os.path.islink(self / LOCK):
             return False
         probe = FileLock(self / LOCK, timeout=0)
         try:

@@ -109,8 +109,8 @@ def _per_class(answers: NDArray[np.int64], labels: NDArray[np.int64], names: lis
     scores = precision_recall_fscore_support(labels, answers, labels=range(len(names)), zero_division=0.0)
     rows = []
     for name, precision, recall, f1, images in zip(names, *(column.tolist() for column in scores), strict=True):
-        row = {"class": name, "images": images, "precision": precision, "recall": recall, "f1": f1}
-        if images:
+        row = {"class": name, "images": int(images), "precision": precision, "recall": recall, "f1": f1}
+        if images := int(images):
             interval = share(round(recall * images), images)
             row |= {"recall_low": interval["low"], "recall_high": interval["high"]}
         rows.append(row)
@@ -157,7 +157,7 @@ def draw_confusion(report: dict[str, Any]) -> bytes:
             names,
             rotation=45 if max(map(len, names)) > 2 else 0,
             ha="right" if max(map(len, names)) > 2 else "center",
-            parse_math=False,  # a class may be called $\n
+            parse_math=False,  # a class may be called $
         )
         axes.set_yticks(range(len(names)), names, parse_math=False)
     if len(names) <= 20:

@@ -48,7 +48,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         expected = deployed(images)[0]
     facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": size}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": vars(run.config.model)}
-    _make(folder)
+    check_writable(folder)
     writers: dict[str, Callable[..., float]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}
     for kind in kinds:
@@ -72,7 +72,8 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     }
 
 
-def _make(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Makes it where it is not there. Raises UserError before anything is computed for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".part").touch()

@@ -139,14 +139,17 @@ def _run_folders(path: Path) -> tuple[list[Path], list[str]]:
     """Folders that look like runs, in order, and those that cannot be looked into. Other programs have a config.yaml too."""
     if RunDirectory(path).exists:
         return [path], []
-    unreadable = list[str]()
-    found = list[Path]()
-    walk = os.walk(path, onerror=lambda error: unreadable.append(str(Unreadable(Path(error.filename), error.strerror))))
-    for folder, inside, files in walk:
+    found, unreadable = list[Path](), list[str]()
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            unreadable.append(str(Unreadable(Path(error.filename), error.strerror)))
+
+    for folder, inside, files in os.walk(path, onerror=note):
         inside.sort()
         if {SUMMARY, CONFIG} <= {*files, *inside}:
             found.append(Path(folder))
-    return sorted(found), unreadable if path.exists() else []
+    return sorted(found), unreadable
 
 
 def _read_run(folder: Path) -> Run:
