@@ -5,13 +5,15 @@ import csv
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
 from benchmarks.measure import ROOT, machine, run, train
 from benchmarks.speed import ours
+from resnet.config.cli import compose_config
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,17 @@ def processes(data: Path) -> Growth:
     return Growth("processes (gloo), the same batch", "processes", "images/s", "flat", [1, 2], speeds)
 
 
+@cache
+def _default_config() -> dict[str, Any]:
+    return asdict(compose_config(["data=digits", "sweep.name=made-up"]))
+
+
 def _made_up(directory: Path, number: int) -> None:
     """A finished run of 30 epochs, one of five seeds of its config."""
     directory.mkdir(parents=True)
     lr, seed, accuracy = 0.001 * (1 + number // 5), number % 5, 0.9 + 0.0001 * (number % 97)
-    config = {"seed": seed, "lr": lr, "sweep": {"name": "made-up"}, "data": {"val_size": 100}}
-    (directory / "config.yaml").write_text(json.dumps(config))  # which is YAML too
+    config = {**_default_config(), "seed": seed, "lr": lr}
+    (directory / "config.yaml").write_text(json.dumps(config) + "\n")  # which is YAML too
     rows = [f"{10 * epoch},{epoch},{1 / epoch},{accuracy * (1 - 0.5**epoch)}" for epoch in range(1, 31)]
     (directory / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/accuracy", *rows, ""]))
     best: dict[str, Any] = {"step": 300, "val/accuracy": accuracy, "val/loss": 0.1}

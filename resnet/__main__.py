@@ -13,6 +13,7 @@ from resnet import show
 from resnet.config import RunFailed, RunInterrupted, UserError
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.launched import is_first_process
+from resnet.plain import plain
 from resnet.runs.directory import DirectoryError
 
 EXAMPLES = """examples:
@@ -33,7 +34,7 @@ def main() -> None:
     except (UserError, DirectoryError) as error:
         _end(MISTAKE, str(error))
     except OSError as error:
-        _end(MISTAKE, f"{error.filename}: {error.strerror}")
+        _end(MISTAKE, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except RunFailed as error:
         _end(FAILED, str(error))
     except RunInterrupted as error:
@@ -142,23 +143,25 @@ def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.run import run
+    from resnet.runs.hints import kept_overrides
     from resnet.runs.saved import open_run
 
     # Where a stranger's config would write is not its to say: W&B's folder is the one here.
     saved = open_run(arguments.run, ["wandb.dir=.", "data.download=false", *arguments.overrides], arguments.allow)
-    run(saved.config, arguments.run.resolve(), [*saved.summary["overrides"], *arguments.overrides])
+    kept, left_out = kept_overrides(saved.summary["overrides"], saved.summary.get("directory"), arguments.run)
+    if left_out:
+        print(plain(f"{arguments.run}: its overrides are told without {left_out}, which may be a stranger's; its config stands"))
+    run(saved.config, arguments.run.resolve(), [*kept, *arguments.overrides])
     return saved.directory.summary
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.runs.evaluate import draw_confusion, evaluate
+    from resnet.runs.evaluate import evaluate, write_confusion
     from resnet.runs.saved import open_run
 
     saved = open_run(arguments.run, arguments.overrides, arguments.allow)
     report = evaluate(saved, arguments.split, arguments.images, arguments.checkpoint)
-    picture = f"confusion_{report['images']}.png"
-    saved.directory.write(picture, lambda file: file.write(draw_confusion(report)))
-    return {**report, "picture": str(saved.directory / picture)}
+    return {**report, **write_confusion(report, saved.directory)}
 
 
 def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -88,7 +88,8 @@ def session(parts: Parts, step: int, extended: list[str]) -> dict[str, Any]:
 def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     """What is to be said about a continued run: it is no longer the uninterrupted one to the last bit."""
     keys = ("threads", "processes", "device", "torch")
-    differing = [f"{key} {before[-1][key]} before, {now[key]} now" for key in keys if before and before[-1][key] != now[key]]
+    last = before[-1] if before else {}
+    differing = [f"{key} {last[key]} before, {now[key]} now" for key in keys if key in last and last[key] != now[key]]
     return [*now["extended"], *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
 
 

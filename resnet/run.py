@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.hashing import flatten
+from resnet.plain import plain
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
@@ -34,6 +36,7 @@ from resnet.runs.directory import (
     shortest,
 )
 from resnet.runs.grouping import Run as Finished
+from resnet.runs.hints import without
 from resnet.runs.identity import Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, Recorded, TrackerError
@@ -126,15 +129,14 @@ class Run:
             print(f"{failure.traceback}\nerror: {self.path}: failed: {failure.text}", file=sys.stderr, flush=True)
 
     def _examine(self) -> Standing:
-        kept = [text for text in self.overrides if not text.startswith("name=")]
-        restart = " ".join(["python train.py", *kept, f"model.weights={self.path}", "name=..."])
+        restart = shlex.join(["python", "train.py", *without(self.overrides, "model.weights"), f"model.weights={self.path}", "name=..."])
         return examine(self.directory, self.config, needs_length(self.config), restart)
 
     def _is_finished(self, standing: Standing) -> dict[str, Any]:
         assert standing.summary is not None
         if self.fabric.is_global_zero:
             accuracy = 100 * standing.summary["test"]["accuracy"]
-            print(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %")
+            print(f"{plain(self.path)}: this run is finished, with test accuracy {accuracy:.2f} %")
         return standing.summary
 
     def _acquire(self) -> None:
@@ -153,7 +155,8 @@ class Run:
             try:
                 state = checkpoint.load(self.directory / name)
                 step = state["progress"]["step"]
-            except (CheckpointError, KeyError, TypeError) as error:
+                self.directory.check_rows(state.get("rows"))
+            except (CheckpointError, KeyError, TypeError, ValueError) as error:
                 problems.append(str(error))
             else:
                 return state, "; ".join([*problems, f"from step {step:,} ({name}), {standing.summary['status']} before"])
@@ -179,7 +182,7 @@ class Run:
             "sessions": [*before.get("sessions", []), session],
         }
         tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
-        training.observer = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
+        training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
         try:
@@ -226,6 +229,8 @@ class Run:
     def _save(self, name: str, content: State) -> None:
         if self.fabric.is_global_zero:
             self.directory.sync(METRICS)  # no checkpoint is ever ahead of its rows
+            if name == SAVE_LAST:
+                content = {**content, "rows": self.recorded.rows.known}
             file, keep = {SAVE_LAST: (LAST, PREVIOUS), SAVE_BEST: (BEST, None)}[name]
             self.directory.write(file, lambda target: checkpoint.save(content, target), keep)
         self.fabric.barrier()
@@ -273,8 +278,9 @@ class Run:
         self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
         kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
         if is_interrupted:
-            again = "the same command" if self.in_sweep else f"the same command, with name={self.config.name}"
-            print(f"{self.path}: interrupted by {text}; {kept}; {again}, or python -m resnet resume {self.path}, continues it")
+            again = "the same command" if self.in_sweep else f"the same command, with {shlex.quote(f'name={self.config.name}')}"
+            resume = shlex.join(["python", "-m", "resnet", "resume", self.path])
+            print(plain(f"{self.path}: interrupted by {text}; {kept}; {again}, or {resume}, continues it"))
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 
@@ -282,7 +288,7 @@ class Run:
         """The end of a run whose main thread waits for a process that has failed."""
         if self.fabric.is_global_zero:
             self._write_end({**summary, "status": FAILED, "error": failure.text}, tracker, failure.traceback)
-            print(f"error: {self.path}: failed: {failure.text}; the traceback is in {LOG}", file=sys.stderr, flush=True)
+            print(plain(f"error: {self.path}: failed: {failure.text}; the traceback is in {LOG}"), file=sys.stderr, flush=True)
 
     def _write_end(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
         with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted

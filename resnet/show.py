@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet.plain import for_spreadsheet, plain
 from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.tracking.lines import count, duration, percent
 
@@ -28,7 +29,7 @@ def description(result: dict[str, Any]) -> None:
     splits = {name: result["data"][name] for name in ("train", "val", "test") if name in result["data"]}
     counts = _table("class", *splits)
     for name in next(iter(splits.values())):
-        counts.add_row(name, *(f"{split[name]:,}" for split in splits.values()))
+        counts.add_row(_shown(name), *(f"{split[name]:,}" for split in splits.values()))
     counts.add_section()
     counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
     _print(table, counts)
@@ -48,27 +49,31 @@ def evaluation(result: dict[str, Any]) -> None:
     for key, name in (("accuracy", "accuracy"), ("top5", "top-5 accuracy"), ("loss", "loss"), ("calibration_error", "calibration error")):
         if key in result:
             show = (lambda value: f"{value:.4f}") if key == "loss" else percent
-            table.add_row(name, show(result[key]["value"]), f"{show(result[key]['low'])} to {show(result[key]['high'])}")
+            low, high = result[key]["low"], result[key]["high"]
+            table.add_row(name, show(result[key]["value"]), "one image, no interval" if low is None else f"{show(low)} to {show(high)}")
     classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
     for row in result["classes"]:
         interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
-        classes.add_row(row["class"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}")
-    print(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {result['number']:,} {result['images']} images")
+        scores = percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
+        classes.add_row(_shown(row["class"]), f"{row['images']:,}", *scores)
+    images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
+    print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
     _print(table, classes)
-    print(f"confusion matrix: {result['picture']}")
+    print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
 
 
 def predictions(result: list[dict[str, Any]]) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["file", "class", "probability", *result[0]["probabilities"]])
+    table.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", *result[0]["probabilities"])])
     for row in result:
-        table.writerow([row["file"], row["class"], *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+        texts = [for_spreadsheet(plain(text)) for text in (row["file"], row["class"])]
+        table.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
 
 
 def exports(result: dict[str, Any]) -> None:
     for written in result["written"].values():
         print(
-            f"{written['file']}: {written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
+            plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
 
@@ -82,23 +87,23 @@ def comparison(result: dict[str, Any]) -> None:
     for name in (*header[:-1], "course"):
         table.add_column(name, overflow="fold")
     for row, line in zip(result["groups"], rows, strict=True):
-        table.add_row(*map(escape, line[:-1]), sparkline(row["curve"]))
+        table.add_row(*map(_shown, line[:-1]), sparkline(row["curve"]))
     _print(table)
     if len(rows) > 1:
-        print(f"against the baseline, {result['baseline']}:")
+        print(plain(f"against the baseline, {result['baseline']}:"))
         print("\n".join(f"  {line[0]}: {line[-1]}" for line in rows) + "\n")
-    print(result["answer"])
+    print(plain(result["answer"]))
     marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
     runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
-    print(f"{runs}, grouped {result['grouped']}; sorted by {result['sorted_by']}{marked}")
+    print(plain(f"{runs}, grouped {result['grouped']}; sorted by {result['sorted_by']}{marked}"))
     if result["settle"]:
         print("to settle what is not resolved, if differences and spreads stay as they are:")
-        print("\n".join(f"  {command}" for command in result["settle"]))
+        print("\n".join(f"  {plain(command)}" for command in result["settle"]))
     for name, lines in (("left out", result["left_out"]), ("mind", result["cautions"])):
         for line in lines:
-            print(f"{name}: {line}")
+            print(f"{name}: {plain(line)}")
     if result["page"]:
-        print(f"page: {result['page']}")
+        print(plain(f"page: {result['page']}"))
 
 
 def _table(*columns: str) -> Table:
@@ -114,6 +119,10 @@ def _print(*tables: Table) -> None:
         screen.print()
         screen.print(table)
     screen.print()
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
 
 
 def _few(values: list[float]) -> str:

@@ -1,11 +1,14 @@
 """What tests share: a project in a temporary folder, and the command line run as a user runs it."""
 
+import json
 import multiprocessing
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import forked
 import pytest
@@ -54,6 +57,24 @@ def compose(*overrides: str):  # type: ignore[no-untyped-def]
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return load_config(hydra_compose("train", [*overrides]))
+
+
+def saved_config(**changes: Any) -> dict[str, Any]:
+    """What train.py writes into config.yaml; of a group only the keys that are given change, but of those with a _target_ all."""
+    config = _default_config()
+    for key, value in changes.items():
+        is_whole = not isinstance(value, dict) or key in ("optimizer", "scheduler")
+        config[key] = value if is_whole else {**config[key], **value}
+    return config
+
+
+def _default_config() -> dict[str, Any]:
+    if not _composed:
+        _composed.append(json.dumps(asdict(compose("data=digits"))))
+    return json.loads(_composed[0])  # type: ignore[no-any-return]
+
+
+_composed: list[str] = []
 
 
 def real_data(*parts: str) -> Path:

@@ -3,10 +3,11 @@
 import json
 import math
 import random
+import re
 
 import pytest
 import yaml
-from conftest import call
+from conftest import call, saved_config
 from scipy import stats
 
 from resnet.config import UserError
@@ -19,15 +20,15 @@ from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 def write(folder, name, lr, seed, accuracy, status="finished", **summary):
     directory = folder / name
     directory.mkdir(parents=True)
-    config = {
-        "name": name,
-        "seed": seed,
-        "lr": lr,
-        "epochs": 3,
-        "optimizer": {"lr": lr},
-        "sweep": {"name": "mine"},
-        "data": {"root": f"/somewhere/{name}"},
-    }
+    config = saved_config(
+        name=name,
+        seed=seed,
+        lr=lr,
+        epochs=3,
+        optimizer={"_target_": "torch.optim.SGD", "lr": lr},
+        sweep={"name": "mine"},
+        data={"root": f"/somewhere/{name}"},
+    )
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     best = {"step": 3, "val/accuracy": accuracy, "val/loss": 1 - accuracy}
     kept = {
@@ -203,7 +204,7 @@ def test_all_formats_show_the_same_numbers(sweep) -> None:
     result = comparison([sweep], "val/loss", "lr=0.2", False)
     assert [row["name"] for row in result["groups"]] == ["lr=0.1", "lr=0.2"]  # the lower loss first
     numbers = [cell for row in cells(result)[1:] for cell in row]
-    assert all(cell in as_csv(result) and cell in as_markdown(result) for cell in numbers)
+    assert all(cell in as_csv(result) and cell in re.sub(r"\\(.)", r"\1", as_markdown(result)) for cell in numbers)
     done = call(sweep.parent, "-m", "resnet", "compare", sweep, "--metric", "val/loss", "--baseline", "lr=0.2")
     assert all(word in done.stdout for word in ("lr", "0.0725", "baseline"))
     assert json.loads(call(sweep.parent, "-m", "resnet", "compare", sweep, "--json").stdout)["groups"][0]["mean"] == pytest.approx(0.9275)
@@ -240,7 +241,8 @@ def test_numbers_of_a_search_are_shown_in_six_digits_and_found_by_them(tmp_path)
 
 def rewrite(run, **changes) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump({**config, **changes}))
+    changed = {key: {**config[key], **value} if isinstance(value, dict) else value for key, value in changes.items()}
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, **changed}))
 
 
 def test_a_group_is_a_config_whatever_it_was_written_as(tmp_path) -> None:
@@ -254,7 +256,7 @@ def test_a_group_is_a_config_whatever_it_was_written_as(tmp_path) -> None:
     }.items():
         write(tmp_path, name, 1.0, ["old", "new", "whole", "moved", "other"].index(name), 0.9)
         rewrite(tmp_path / name, **changes)
-    assert {group.name: len(group.values) for group in groups(tmp_path)} == {"data.path=missing": 4, "data.path=other.npz": 1}
+    assert {group.name: len(group.values) for group in groups(tmp_path)} == {"data.path=null": 4, "data.path=other.npz": 1}
 
 
 def test_what_other_programs_wrote_is_no_run(sweep) -> None:

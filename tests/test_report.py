@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import yaml
-from conftest import call
+from conftest import call, saved_config
 from scipy import stats
 
 from resnet.runs.charts import axis, look
@@ -29,7 +29,7 @@ def write(folder, number, seed, epochs=5, status="finished", name="digits", **se
     directory = folder / f"{number:03}{seed}"
     directory.mkdir(parents=True)
     accuracy = 0.7 + settings["lr"] / 2 + chance.uniform(0, 0.02)
-    config = {"name": "x", "seed": seed, "sweep": {"name": "s"}, "data": {"name": name, "root": "data", "val_size": 100}, **settings}
+    config = saved_config(name="x", seed=seed, sweep={"name": "s"}, data={"name": name, "root": "data", "val_size": 100}, **settings)
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [f"{10 * epoch},{epoch},{1 / epoch},{accuracy * (1 - 0.5**epoch)}" for epoch in range(1, epochs + 1)]
     (directory / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/accuracy", *rows, ""]))

@@ -27,6 +27,7 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
+from resnet.plain import plain
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
@@ -145,7 +146,7 @@ def say(message: str) -> None:
         if is_torchrun():
             time.sleep(GRACE)
         return
-    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
+    print("\n".join(f"error: {plain(line)}" for line in message.splitlines()), file=sys.stderr)
 
 
 def _remove_if_empty(directory: Path) -> None:

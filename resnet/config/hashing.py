@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from resnet.config.schema import Config
@@ -24,6 +26,7 @@ WITHOUT = {
     "fabric.num_nodes",
     "fabric.strategy",
 }
+TARGETS = ("optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 
 
 def config_hash(config: Config) -> str:
@@ -58,6 +61,26 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def lacking(flat: dict[str, Any]) -> list[str]:
+    """The keys that every saved config has and this one lacks: those of the schema that have no default."""
+    return [key for key in _needed() if key not in flat]
+
+
+@cache
+def _needed() -> tuple[str, ...]:
+    return tuple(_keys_without_default(Config))
+
+
+def _keys_without_default(settings: type, prefix: str = "") -> Iterator[str]:
+    for entry in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(entry.type):
+            yield from _keys_without_default(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+        elif prefix + entry.name in TARGETS:
+            yield f"{entry.name}._target_"
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            yield prefix + entry.name
 
 
 def _same_number(value: Any) -> Any:

@@ -1,15 +1,19 @@
 """Images that lie in folders, one folder a class: listed by name, decoded one by one."""
 
+import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from resnet.data.errors import DataError
+from resnet.plain import CONTROL
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
@@ -52,10 +56,14 @@ def read_image(path: Path, channels: int) -> Image.Image:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as file:
-            yield file
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of what is large and not yet far too large
+            with Image.open(path) as file:
+                yield file
+    except Exception as error:  # a decoder of damaged bytes raises what it likes
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 
@@ -66,8 +74,30 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Images in a folder and those in it, by name. Raises DataError where one cannot be looked into."""
+    found: list[Path] = []
+    for inside, _, names in os.walk(folder, onerror=_refuse):
+        found += [Path(inside, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
+
+
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    except OSError as error:
+        _refuse(error)
+    if odd := [name for name in names if CONTROL.search(name)]:
+        raise DataError(f"{folder / odd[0]}: control characters in the name of a class; rename the folder")
+    return names
+
+
 def list_classes(folder: Path) -> list[str]:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    classes = _folders_in(folder)
     if len(classes) < 2:
         raise DataError(f"data.path={folder}: {len(classes)} folders inside; at least two are needed, one for each class")
     return classes
@@ -76,10 +106,10 @@ def list_classes(folder: Path) -> list[str]:
 def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
     """(paths, labels), by class and name. A class without images is an error."""
     paths, labels = [], []
-    if other := sorted({entry.name for entry in folder.iterdir() if entry.is_dir()} - set(classes)):
+    if other := sorted(set(_folders_in(folder)) - set(classes)):
         raise DataError(f"{folder / other[0]}: a class that the training images lack; they have {', '.join(classes)}")
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = files_in(folder / name)
         if not found:
             raise DataError(f"{folder / name}: no images; each class needs some ({', '.join(sorted(SUFFIXES))})")
         paths += found

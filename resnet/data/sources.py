@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import io
+import math
+import os
 import shutil
 import struct
 import sys
@@ -10,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles, list_classes, list_images
 from resnet.data.splits import stratified_split
 
+MOST_CLASSES = 65_536  # a label beyond them is a mistake, or says something else than a class
+MOST_UNZIPPED, BOMB = 200, 2**30  # bytes out of one; from so many on: pictures do not shrink so
 TEST_SHARE = 5  # a set without a test set of its own gives up a fifth
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle-boot"]
 
@@ -64,11 +69,18 @@ def mnist_family(name: str, root: Path, download: bool) -> Source:
     where = f"the unpacked files {', '.join(file.name for file in files)} into {raw}"
     _download_missing(name, kind, root, download, files, where)
     train_images, train_labels, test_images, test_labels = (_read_idx(file) for file in files)
-    return Source(
-        Split(train_images.unsqueeze(1), train_labels.long()),
-        Split(test_images.unsqueeze(1), test_labels.long()),
-        _numbers(10) if name == "mnist" else FASHION,
-    )
+    splits = [_idx_split(*pair, raw) for pair in ((train_images, train_labels), (test_images, test_labels))]
+    return Source(splits[0], splits[1], _numbers(10) if name == "mnist" else FASHION)
+
+
+def _idx_split(images: Tensor, labels: Tensor, raw: Path) -> Split:
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or int(labels.max()) > 9:
+        raise DataError(
+            f"{raw}: images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)}"
+            f"{f' up to {int(labels.max())}' if len(labels) else ''}, where each image needs one label from 0 to 9; delete the folder and it is "
+            "downloaded again, or put good copies there"
+        )
+    return Split(images.unsqueeze(1), labels.long())
 
 
 def cifar_family(name: str, root: Path, download: bool) -> Source:
@@ -99,20 +111,48 @@ def arrays(path: Path) -> Source:
 
 def _open_arrays(path: Path, parts: tuple[str, ...]) -> list[Split]:
     keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
-    if not path.is_file():
-        raise DataError(f"data.path={path}: no such file; give the .npz file with {', '.join(keys)}")
+    if not os.path.isfile(path):  # which answers for any name; opening a pipe would wait for ever
+        reason = "no regular file" if os.path.exists(path) else "no such file"
+        raise DataError(f"data.path={path}: {reason}; give the .npz file with {', '.join(keys)}")
     try:
+        _check_sizes(path, keys)
         with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file]:
-                raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(file) or 'nothing'}")
             return [_array_split(path, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({error})") from None
+    except DataError:
+        raise
+    except Exception as error:  # zip, its decompressors and NumPy's headers each fail in their own ways
+        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({_one_line(error)[:200]})") from None
+
+
+def _check_sizes(path: Path, keys: list[str]) -> None:
+    """Before memory is taken: a header of a few bytes can claim any number of values, a few zipped bytes can hold as many zeros."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if missing := [key for key in keys if key not in members]:
+            raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(members) or 'nothing'}")
+        for key in keys:
+            info = members[key]
+            if info.file_size > max(MOST_UNZIPPED * info.compress_size, BOMB):
+                raise ValueError(f"{key} claims {info.file_size:,} bytes, zipped into {info.compress_size:,}")
+            with archive.open(info) as member:
+                shape, dtype = _read_header(key, member)
+            if math.prod(shape) * dtype.itemsize > info.file_size:
+                raise ValueError(f"{key} claims to be of shape {shape}, and holds {info.file_size:,} bytes")
+
+
+def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    except Exception:  # it is parsed as Python, and NumPy's advice on long ones is to trust the file
+        raise ValueError(f"{key} has no header that NumPy can read safely") from None
+    return shape, dtype
 
 
 def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
     """The user's own images; with in_memory=False they stay files and are decoded while training."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
     parts = [path / "train", path / "test"] if (path / "train").is_dir() and (path / "test").is_dir() else [path]
     classes = list_classes(parts[0])
@@ -198,11 +238,14 @@ def _one_line(error: Exception) -> str:
 
 def _read_idx(path: Path) -> Tensor:
     """The idx format of MNIST: two zero bytes, a type (8: uint8), the number of sizes, the sizes (big-endian), the values."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
     num_sizes = content[3] if content[:3] == b"\x00\x00\x08" else 0
     start = 4 + 4 * num_sizes
     sizes = struct.unpack(f">{num_sizes}I", content[4:start]) if len(content) >= start and num_sizes else (0,)
-    expected = start + int(np.prod(sizes))
+    expected = start + math.prod(sizes)
     if not num_sizes or len(content) != expected:
         wanted = f"{expected} bytes expected, {len(content)} found" if num_sizes else "it has no idx header"
         raise DataError(f"{path}: truncated or corrupt ({wanted}); delete it and it is downloaded again, or put a good copy there")
@@ -217,8 +260,13 @@ def _array_split(path: Path, part: str, images: np.ndarray, labels: np.ndarray) 
         )
     if images.ndim == 3:
         images = images[..., None]
-    if images.shape[1] != images.shape[2]:
-        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0 or labels.min() < 0:
-        raise DataError(f"data.path={path}: y_{part} must hold one whole number from 0 for each of the {len(images)} images of x_{part}")
+    if images.shape[1] != images.shape[2] or not images.shape[1]:
+        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
+        raise DataError(
+            f"data.path={path}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "
+            f"{len(images)} images of x_{part}"
+        )
+    if wrong := [label for label in (int(labels.min()), int(labels.max())) if not 0 <= label < MOST_CLASSES]:
+        raise DataError(f"data.path={path}: y_{part} has label {wrong[0]}; labels count the classes from 0, up to {MOST_CLASSES - 1:,}")
     return Split(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), torch.from_numpy(labels.astype(np.int64)))

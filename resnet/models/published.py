@@ -65,6 +65,8 @@ def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _open(path: Path) -> Any:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise WeightsError(f"{path} is no regular file")
     try:
         if path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -8,7 +8,20 @@ from typing import Any
 
 from resnet.config import UserError
 from resnet.runs.compare import METRICS, compare, in_words, seeds_to_settle
-from resnet.runs.grouping import Group, Run, cautions, filter_runs, find_runs, group_runs, seed_order, text_of, unmatched
+from resnet.runs.grouping import (
+    Found,
+    Group,
+    Run,
+    cautions,
+    filter_runs,
+    group_runs,
+    look_for_runs,
+    seed_order,
+    text_of,
+    unmatched,
+    without_curve,
+)
+from resnet.runs.hints import is_plain_name, kept_overrides
 
 
 @dataclass(frozen=True)
@@ -63,32 +76,33 @@ def compare_runs(
         raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(METRICS)}")
     if metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
-    found = find_runs(paths)
-    kept = filter_runs(found, conditions)
+    found = look_for_runs(paths)
+    kept = filter_runs(found.runs, conditions)
     if not kept:
-        raise UserError(f"filter {conditions}: none of {len(found)} runs meets it")
-    return _compared(paths, kept, metric, True, baseline, sort, by)
+        raise UserError(f"filter {conditions}: none of {len(found.runs)} runs meets it")
+    return _compared(paths, Found(kept, found.unreadable), metric, True, baseline, sort, by)
 
 
-def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str) -> Comparison:
+def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str, unreadable: Sequence[str] = ()) -> Comparison:
     """Of runs at hand, by a held-out metric. Where nothing was held out: test accuracies in the order found, and none is the best."""
     has_held_out = any(run.value(metric) is not None for run in runs) or not any(run.value("test/accuracy") is not None for run in runs)
-    return _compared(paths, runs, metric if has_held_out else "test/accuracy", has_held_out)
+    found = Found(list(runs), list(unreadable))
+    return _compared(paths, found, metric if has_held_out else "test/accuracy", has_held_out)
 
 
 def _compared(
     paths: Sequence[Path],
-    runs: Sequence[Run],
+    found: Found,
     metric: str,
     chooses: bool,
     baseline: str | None = None,
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
-    groups = group_runs(runs, metric, by)
+    runs, groups = found.runs, group_runs(found.runs, metric, by)
     counted = [group for group in groups if group.values]
+    reasons = [*found.unreadable, *(reason for group in groups for reason in group.left_out)]
     if not counted:
-        reasons = [reason for group in groups for reason in group.left_out]
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         raise UserError(f"no finished run with a {metric} among {len(runs)}: {'; '.join(reasons[:3])}{more}")
     ranked = sorted(counted, key=lambda group: group.mean if metric.endswith("loss") else -group.mean) if chooses else counted
@@ -102,7 +116,7 @@ def _compared(
         groups=ranked if sort is None else _sorted(ranked, sort),
         baseline=_baseline(counted, baseline),
         best=ranked[0],
-        left_out=[reason for group in groups for reason in group.left_out],
+        left_out=reasons,
     )
 
 
@@ -136,6 +150,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)  # the same seeds for all: they are compared pair by pair
     for row, group in zip(rows, groups, strict=True):
         row["command"] = command(group.runs[0], most) if row["seeds_to_settle"] else None
+    first = comparison.baseline.runs[0], *(group.runs[0] for row, group in zip(rows, groups, strict=True) if row["command"])
     return {
         "answer": answer(comparison),
         "metric": comparison.metric,
@@ -147,7 +162,12 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.name,
         "groups": rows,
         "left_out": comparison.left_out,
-        "cautions": [*cautions(comparison.runs), *unmatched(groups)],
+        "cautions": [
+            *cautions(comparison.runs),
+            *unmatched(groups),
+            *without_curve([group.runs[0] for group in groups]),
+            *(_not_pasted(first) if most else []),
+        ],
         "settle": [command(comparison.baseline.runs[0], most), *(row["command"] for row in rows if row["command"])] if most else [],
         "grouped": f"by {', '.join(comparison.by) or 'all of their config but the seed and what the machine decides'}",
     }
@@ -191,8 +211,20 @@ def _may_be_best(comparison: Comparison, group: Group) -> bool:
 
 def command(run: Run, seeds: int) -> str:
     """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
-    kept = [text for text in run.summary.get("overrides", []) if not text.startswith("seed=")]
-    return shlex.join(["python", "train.py", "-m", *kept, f"seed=range({seeds})", f"sweep.name={run.config['sweep.name']}"])
+    kept, _ = _overrides(run)
+    name = str(run.config["sweep.name"])
+    where = [f"sweep.name={name}"] if is_plain_name(name) else []
+    chosen = [text for text in kept if not text.startswith("seed=")]
+    return shlex.join(["python", "train.py", "-m", *chosen, f"seed=range({seeds})", *where])
+
+
+def _overrides(run: Run) -> tuple[list[str], str]:
+    return kept_overrides(run.summary.get("overrides", []), run.summary.get("directory"), run.folder)
+
+
+def _not_pasted(runs: Sequence[Run]) -> list[str]:
+    lacking = dict.fromkeys(f"{run.path}: the commands leave out {keys}" for run in runs if (keys := _overrides(run)[1]))
+    return [f"{text}: it may be a stranger's; add it where it is yours" for text in lacking]
 
 
 def answer(comparison: Comparison) -> str:

@@ -5,24 +5,41 @@ import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 from filelock import FileLock, Timeout
 
+from resnet.config.errors import UserError
+from resnet.runs.reading import Unreadable, read_config
+from resnet.runs.rows import Row as Row
+from resnet.runs.rows import RowSum, as_numbers, read_rows
+from resnet.runs.summary import FAILED as FAILED
+from resnet.runs.summary import FINISHED as FINISHED
+from resnet.runs.summary import INTERRUPTED as INTERRUPTED
+from resnet.runs.summary import RUNNING as RUNNING
+from resnet.runs.summary import read_summary
+
 FORMAT = 1
-RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 WAITING = "waiting"  # no run directory yet
+UNREADABLE = "unreadable"  # what it holds is damaged, or no run
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 CURVES, PROBES = "curves.png", "probes.png"
 PROFILE_TABLE, PROFILE_TRACE, PROFILE = "profile.txt", "profile.json", "profile.png"
 
-Row = dict[str, float | None]
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes a list that stands in two places twice: no alias, which no reader follows."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class DirectoryError(Exception):
@@ -43,19 +60,18 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        return (self / CONFIG).is_file()
+        """Also where its config is damaged, or something else has taken its place."""
+        return os.path.lexists(self / CONFIG)
 
     @property
     def config(self) -> dict[str, Any]:
-        return yaml.load((self / CONFIG).read_text(), Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
+        """Raises Unreadable, as all that reads here does."""
+        return read_config(self / CONFIG)
 
     @property
     def summary(self) -> dict[str, Any]:
         """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
-        try:
-            summary = json.loads((self / SUMMARY).read_text())
-        except FileNotFoundError:
-            summary = {"status": RUNNING}
+        summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {"status": RUNNING}
         if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
             summary["status"] = INTERRUPTED
         return summary
@@ -63,12 +79,15 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """`waiting` where nothing has started."""
-        return str(self.summary["status"]) if self.exists else WAITING
+        try:
+            return str(self.summary["status"]) if self.exists else WAITING
+        except Unreadable:
+            return UNREADABLE
 
     @property
     def is_held_elsewhere(self) -> bool:
         """Whether another process writes the run."""
-        if self._lock.is_locked or not (self / LOCK).exists():
+        if self._lock.is_locked or not os.path.isfile(self / LOCK) or os.path.islink(self / LOCK):
             return False
         probe = FileLock(self / LOCK, timeout=0)
         try:
@@ -83,22 +102,51 @@ class RunDirectory:
     @property
     def metrics(self) -> list[Row]:
         """One row per record: step, epoch and the metrics; None where a metric was not recorded."""
-        with (self / METRICS).open(newline="") as file:
-            return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+        return [as_numbers(row) for row in read_rows(self / METRICS)]
+
+    def check_rows(self, known: Any) -> None:
+        """Raises UserError where metrics.csv does not begin with the rows that a checkpoint knows; one of an older version knows none."""
+        if known is None:
+            return
+        found, wanted = RowSum(), known["count"]
+        try:
+            for row in islice(read_rows(self / METRICS), wanted):
+                found.add(as_numbers(row))
+            is_short = found.count < wanted
+            lacks = f"{found.count} rows, where the checkpoint knows {wanted}" if is_short else "changed since its checkpoint was written"
+            reason = f"{self / METRICS}: {lacks}"
+        except Unreadable as error:
+            reason = str(error)
+        if found.known != known:
+            raise UserError(f"{reason}; put the file back as it was, or start anew under another name=...")
 
     @property
     def is_free(self) -> bool:
         """Whether a run may be made here: nothing is there, or what a run leaves that was killed before its first file."""
         if not self.path.exists():
             return True
-        return self.path.is_dir() and all(file.name in (LOCK, Path(LAST).parent.name, f".{CONFIG}.part") for file in self.path.iterdir())
+        try:
+            return self.path.is_dir() and all(
+                file.name in (LOCK, Path(LAST).parent.name, f".{CONFIG}.part") for file in self.path.iterdir()
+            )
+        except OSError as error:
+            raise Unreadable(self.path, error.strerror) from None
 
     def check_inside(self) -> None:
-        """Raises DirectoryError where a link leads out of the directory: it would be read, or written, in its place."""
-        root = self.path.resolve()
+        """Raises DirectoryError where a link leads out of the directory: it would be read, or written, in its place.
+
+        Neither may a pipe or a device stand in a file's place: who opens it may wait for ever.
+        """
+        root = os.path.realpath(self.path)
         for file in self.path.rglob("*"):
-            if file.is_symlink() and not file.resolve().is_relative_to(root):
-                raise DirectoryError(f"{file}: it leads out of the run directory, to {file.resolve()}; take it away")
+            kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
+            if stat.S_ISLNK(kind) and not Path(leads_to).is_relative_to(root):
+                raise DirectoryError(f"{file}: it leads out of the run directory, to {leads_to}; take it away")
+            if not (stat.S_ISLNK(kind) or stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                raise DirectoryError(f"{file}: it is no regular file; take it away")
+        for name in (CONFIG, METRICS, SUMMARY, LOG, LAST, PREVIOUS, BEST):
+            if (self / name).is_dir():
+                raise DirectoryError(f"{self / name}: it is a folder, where a file belongs; take it away")
 
     # writing
 
@@ -123,7 +171,7 @@ class RunDirectory:
 
         Returns its columns: those asked for, and further ones that the kept rows have.
         """
-        self.write(CONFIG, lambda file: file.write(yaml.safe_dump(config, sort_keys=False).encode()))
+        self.write(CONFIG, lambda file: file.write(yaml.dump(config, Dumper=PlainDumper, sort_keys=False).encode()))
         kept = list(self._rows_until(step)) if (self / METRICS).exists() else []
         all_columns = list(dict.fromkeys([*columns, *(kept[0] if kept else [])]))
         text = io.StringIO(newline="")
@@ -134,11 +182,11 @@ class RunDirectory:
         return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
-        lines = (self / METRICS).read_text().splitlines(keepends=True)
-        for row in csv.DictReader(line for line in lines if line.endswith("\n")):
-            if not row["step"].isdigit() or int(row["step"]) > step:
-                break
-            yield row
+        with suppress(Unreadable):  # after the rows that the checkpoint knows, which check_rows has seen
+            for row in read_rows(self / METRICS):
+                if int(row["step"]) > step:
+                    break
+                yield row
 
     def remove(self) -> None:
         """Takes back what was made, where a new run could not start after all."""

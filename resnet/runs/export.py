@@ -48,7 +48,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         expected = deployed(images)[0]
     facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": size}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": vars(run.config.model)}
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     writers: dict[str, Callable[..., float]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}
     for kind in kinds:
@@ -58,7 +58,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
             difference = writers[kind](part, run, deployed, images, expected, facts)
         except ModuleNotFoundError as error:
             raise UserError(f"export: {error.name} is not installed; pip install -e '.[export]'") from None
-        if difference > TOLERANCE:
+        if not difference <= TOLERANCE:  # nor what is no number
             part.unlink()
             raise UserError(f"{path}: its class scores differ from the model's by up to {difference:.2g}; it was not written")
         part.replace(path)
@@ -70,6 +70,16 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         "checked_on": f"{len(images)} test images",
         "written": written,
     }
+
+
+def check_writable(folder: Path) -> None:
+    """Makes it where it is not there. Raises UserError before anything is computed for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".part").touch()
+        (folder / ".part").unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out FOLDER") from None
 
 
 def _real_images(run: SavedRun) -> Tensor:

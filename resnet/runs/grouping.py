@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +18,10 @@ import yaml
 from resnet.config import UserError
 from resnet.config.hashing import WITHOUT, completed
 from resnet.config.suggest import nearest
-from resnet.runs.directory import FINISHED, SUMMARY, Row, RunDirectory
+from resnet.plain import plain, plain_values
+from resnet.runs.directory import CONFIG, FINISHED, METRICS, SUMMARY, Row, RunDirectory
 from resnet.runs.intervals import Interval, t_interval
+from resnet.runs.reading import Unreadable
 
 IGNORED = {*WITHOUT, "seed"}  # keys that make no other group
 MISSING = "missing"  # what a config says of a key that it lacks and that has no default; null is a value
@@ -26,20 +29,31 @@ MISSING = "missing"  # what a config says of a key that it lacks and that has no
 
 @dataclass(frozen=True)
 class Run:
-    path: str
+    path: str  # as it is shown
     config: dict[str, Any]  # flat
     summary: dict[str, Any]
+    folder: Path | None = None  # None: the path
 
     @property
     def seed(self) -> int:
         return int(self.config["seed"])
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
+        return self._read_rows[0]
+
+    @property
+    def rows_problem(self) -> str | None:
+        """Why its curve is not there, where a metrics.csv is."""
+        return self._read_rows[1]
+
+    @cached_property
+    def _read_rows(self) -> tuple[list[Row], str | None]:
+        directory = RunDirectory(self.folder or self.path)
         try:
-            return RunDirectory(self.path).metrics
-        except OSError:
-            return []
+            return directory.metrics if (directory / METRICS).exists() else [], None
+        except (Unreadable, OSError) as error:
+            return [], str(error)
 
     def curve(self, metric: str) -> list[tuple[float, float]]:
         """Steps and finite values over training; empty where it was not recorded."""
@@ -92,24 +106,58 @@ class Group:
         return " ".join(f"{key}={text_of(value)}" for key, value in self.differing.items()) or "one config"
 
 
-def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """Of run directories, sweeps, and folders of them. Raises UserError where there are none."""
-    found = {}
+@dataclass(frozen=True)
+class Found:
+    runs: list[Run]
+    unreadable: list[str]  # a line for each folder that holds something else, or a damaged run
+
+
+def look_for_runs(paths: Iterable[Path]) -> Found:
+    """In run directories, sweeps, and folders of them. Raises UserError where there are none that can be read."""
+    found, unreadable = dict[Path, Run](), list[str]()
     for path in paths:
-        below = (summary.with_name("config.yaml") for summary in path.rglob(SUMMARY))  # other programs have a config.yaml too
-        configs = [path / "config.yaml"] if (path / "config.yaml").is_file() else sorted(config for config in below if config.is_file())
-        if not configs:
+        folders, problems = _run_folders(path)
+        unreadable += problems
+        if not folders and not problems:
             raise UserError(f"{path}: no run in it; give run directories, sweeps, or folders of them")
-        for config in configs:
-            directory = RunDirectory(config.parent)
+        for folder in folders:
             try:
-                run = Run(str(config.parent), completed(directory.config), directory.summary)
-            except (yaml.YAMLError, json.JSONDecodeError, AttributeError) as error:
-                raise UserError(f"{config.parent}: cannot be read ({str(error).splitlines()[0]})") from None
-            if "seed" not in run.config:
-                raise UserError(f"{config.parent}: no run: its config.yaml has no seed")
-            found[config.parent.resolve()] = run
-    return list(found.values())
+                found[folder.resolve()] = _read_run(folder)
+            except UserError as error:
+                unreadable.append(str(error))
+    if not found:
+        more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        raise UserError(f"no run that can be read: {'; '.join(unreadable[:3])}{more}")
+    return Found(list(found.values()), unreadable)
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    return look_for_runs(paths).runs
+
+
+def _run_folders(path: Path) -> tuple[list[Path], list[str]]:
+    """Folders that look like runs, in order, and those that cannot be looked into. Other programs have a config.yaml too."""
+    if RunDirectory(path).exists:
+        return [path], []
+    found, unreadable = list[Path](), list[str]()
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            unreadable.append(str(Unreadable(Path(error.filename), error.strerror)))
+
+    for folder, inside, files in os.walk(path, onerror=note):
+        inside.sort()
+        if {SUMMARY, CONFIG} <= {*files, *inside}:
+            found.append(Path(folder))
+    return sorted(found), unreadable
+
+
+def _read_run(folder: Path) -> Run:
+    directory = RunDirectory(folder)
+    config = {plain(key): plain_values(value) for key, value in completed(directory.config).items()}
+    if type(config["seed"]) is not int:
+        raise Unreadable(directory / CONFIG, f"seed={config['seed']} is no whole number")
+    return Run(plain(str(folder)), config, directory.summary, folder)
 
 
 def _same(value: Any, wanted: Any) -> bool:
@@ -257,9 +305,14 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         if len({repr(run.config.get(key)) for run in runs}) > 1:
             told.append(f"different {name}")
     for key in ("torch", "device"):
-        if len({session[key] for run in runs for session in run.summary.get("sessions", [])[-1:]}) > 1:
+        if len({session[key] for run in runs for session in run.summary.get("sessions", [])[-1:] if key in session}) > 1:
             told.append(f"different {'torch versions' if key == 'torch' else 'devices'}")
     return told
+
+
+def without_curve(runs: Sequence[Run]) -> list[str]:
+    """Whose metrics.csv is damaged; their results, which the summary has, count."""
+    return [f"{run.rows_problem}; its curve is left out" for run in runs if run.rows_problem]
 
 
 def unmatched(groups: Sequence[Group]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
 from resnet.runs.directory import FINISHED, RUNNING, RunDirectory, shortest
+from resnet.runs.reading import Unreadable
 
 LENGTH = {"epochs", "max_steps"}
 
@@ -32,7 +33,7 @@ def examine(directory: RunDirectory, config: Config, needs_length: bool, restart
         if not directory.is_free:
             raise UserError(f"{path}: it is there and holds no run; choose another name=..., or take it away")
         return Standing(None, [])
-    kept = load_config(directory.config)
+    kept, summary = _read(directory, path)
     changes = differing_keys(kept, config) if config_hash(kept) != config_hash(config) else {}
     told = [f"{key}: {before} -> {now}" for key, (before, now) in changes.items()]
     is_longer = changes.keys() <= LENGTH and all(_raised(*change) for change in changes.values())
@@ -42,10 +43,16 @@ def examine(directory: RunDirectory, config: Config, needs_length: bool, restart
         raise UserError(
             f"{path}: {'; '.join(told)}: its schedule was laid out for the length that it has; a new run from its weights: {restart}"
         )
-    summary = directory.summary
     if summary["status"] == RUNNING and directory.is_held_elsewhere:
         raise UserError(f"{path}: another process is training into it; wait for it, or choose another name=...")
     return Standing(summary, told)
+
+
+def _read(directory: RunDirectory, path: str) -> tuple[Config, dict[str, Any]]:
+    try:
+        return load_config(directory.config), directory.summary
+    except Unreadable as error:
+        raise UserError(f"{error}; put a good copy back, or move {path} away and the run starts anew; nothing was touched") from None
 
 
 def _raised(before: int | None, now: int | None) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resnet.config import UserError
 from resnet.data import DataError, Split
-from resnet.data.files import SUFFIXES, read_image
+from resnet.data.files import SUFFIXES, files_in, read_image
 from resnet.runs.saved import SavedRun, answer
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
@@ -21,8 +21,8 @@ INK = {"digits": 1.0, "mnist": 20 / 28}  # share of the side that the longer sid
 
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
     """One entry per image, in the order given; folders give the images in them by name."""
-    files = _files(paths)
     try:
+        files = _files(paths)
         images = torch.stack([as_trained(read_image(file, run.channels), run.config.data.name, run.image_size) for file in files])
     except DataError as error:
         raise UserError(str(error)) from None
@@ -44,7 +44,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        found = files_in(path) if path.is_dir() else [path]
         if not found:
             raise UserError(f"{path}: no images in it ({', '.join(sorted(SUFFIXES))})")
         files += found

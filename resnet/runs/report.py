@@ -9,10 +9,11 @@ from pathlib import Path
 from statistics import correlation, mean, pvariance
 from typing import Any
 
+from resnet.plain import plain
 from resnet.runs.charts import COSTS, LATER, MOST_INTERVALS, charts, look
 from resnet.runs.comparison import Comparison, as_data, compare_all, order_of
 from resnet.runs.directory import FINISHED, RunDirectory
-from resnet.runs.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying
+from resnet.runs.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying, without_curve
 from resnet.runs.tables import cells
 
 REPORT = "report.html"
@@ -30,9 +31,9 @@ def write_report(comparison: Comparison, result: dict[str, Any], file: Path) -> 
     RunDirectory(file.parent).write(file.name, lambda target: target.write(content))
 
 
-def report_on(paths: Sequence[Path], runs: Sequence[Run], metric: str, file: Path) -> None:
+def report_on(paths: Sequence[Path], runs: Sequence[Run], metric: str, file: Path, unreadable: Sequence[str] = ()) -> None:
     """The page that a sweep, or a single run, leaves behind."""
-    comparison = compare_all(paths, runs, metric)
+    comparison = compare_all(paths, runs, metric, unreadable)
     write_report(comparison, as_data(comparison), file)
 
 
@@ -60,8 +61,8 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # and not sorted: Bokeh defines a model where it first comes up
     return environment.get_template("page.html").render(
-        result=result,
-        where=sorted({str(path) for path in comparison.paths}),
+        result={**result, "cautions": list(dict.fromkeys([*result["cautions"], *without_curve(counted)]))},
+        where=sorted({plain(str(path)) for path in comparison.paths}),
         header=cells(result)[0],
         rows=cells(result)[1:],
         looks=[look(rank) for rank in range(len(result["groups"]))],

@@ -1,13 +1,11 @@
 """Opens a run directory, also a stranger's: its config builds only what is allowed, its files stay inside, its weights run no code."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +14,7 @@ from resnet.build import build_data, build_eval_loader, build_fabric, build_mode
 from resnet.config import Config, UserError, load_config
 from resnet.data import DataSet, Split
 from resnet.models import ResNet
-from resnet.runs.directory import BEST, LAST, DirectoryError, RunDirectory
+from resnet.runs.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
@@ -59,11 +57,14 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         values, summary = directory.config, directory.summary
         _check_trust(path, values, (*ALLOWED, *allowed))
         given = OmegaConf.from_dotlist(list(overrides))
+        _check_config(path, values)
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
-    except (DirectoryError, yaml.YAMLError, json.JSONDecodeError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (DirectoryError, OmegaConfBaseException, OSError) as error:
         raise UserError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
-    if not summary.get("sessions") or not set(NEEDED) <= set(summary.get("data", ())):
+    if not set(NEEDED) <= summary.get("data", {}).keys() or not summary["data"]["classes"]:
         raise UserError(f"{path}: its summary.json says too little of its data; it was not written by this train.py")
+    if not len(summary["data"]["mean"]) == len(summary["data"]["std"]) == summary["data"]["channels"]:
+        raise UserError(f"{path}: its summary.json has not one data.mean and data.std for each of {summary['data']['channels']} channels")
     return SavedRun(directory, config, summary)
 
 
@@ -95,7 +96,10 @@ def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | 
     known = run.summary["data"]
     data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
     batches = build_eval_loader(config, data, images, fabric).epoch()
-    return evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True), file, step
+    scores = evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True)
+    if scores.logits is None or not scores.logits.isfinite().all():
+        raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")
+    return scores, file, step
 
 
 def load_data(run: SavedRun) -> DataSet:
@@ -113,9 +117,14 @@ def _weights(content: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
 
 
-def _check_trust(path: Path, values: Any, allowed: Sequence[str]) -> None:
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: its config.yaml holds no config")
+def _check_config(path: Path, values: dict[str, Any]) -> None:
+    try:
+        load_config(values)
+    except UserError as error:
+        raise UserError("\n".join(f"{path / CONFIG}: {line}" for line in str(error).splitlines())) from None
+
+
+def _check_trust(path: Path, values: dict[str, Any], allowed: Sequence[str]) -> None:
     for key, value in _leaves(values):
         if key.endswith("_target_"):
             _check_target(f"{path}: {key}={value}", value, allowed)

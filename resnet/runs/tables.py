@@ -2,9 +2,10 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
+
+from resnet.plain import for_latex, for_markdown, for_spreadsheet
 
 
 def cells(result: dict[str, Any]) -> list[list[str]]:
@@ -34,12 +35,12 @@ def cells(result: dict[str, Any]) -> list[list[str]]:
 
 def as_csv(result: dict[str, Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(cells(result))
+    csv.writer(text, lineterminator="\n").writerows([for_spreadsheet(cell) for cell in row] for row in cells(result))
     return text.getvalue()
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in cells(result))
+    header, *rows = ([for_markdown(cell) for cell in row] for row in cells(result))
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -49,7 +50,7 @@ def as_latex(result: dict[str, Any]) -> str:
     header, *rows = cells(result)
     lines = []
     for row, line in zip(result["groups"], rows, strict=True):
-        shown = [_escaped(cell) for cell in line[1:-1]]
+        shown = [for_latex(cell) for cell in line[1:-1]]
         mean = len(row["differing"])
         shown[mean] = f"\\textbf{{{shown[mean]}}}" if row["may_be_best"] else shown[mean]
         lines.append(" & ".join(shown) + r" \\")
@@ -64,10 +65,10 @@ def as_latex(result: dict[str, Any]) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(caption)}}}",
+            rf"\caption{{{for_latex(caption)}}}",
             rf"\begin{{tabular}}{{{'l' * len(result['groups'][0]['differing'])}rrrl}}",
             r"\toprule",
-            " & ".join(_escaped(cell) for cell in header[1:-1]) + r" \\",
+            " & ".join(for_latex(cell) for cell in header[1:-1]) + r" \\",
             r"\midrule",
             *lines,
             r"\bottomrule",
@@ -76,12 +77,6 @@ def as_latex(result: dict[str, Any]) -> str:
             "",
         ]
     )
-
-
-def _escaped(text: str) -> str:
-    """A cell that begins with a bracket would be an option of the line break before it."""
-    text = re.sub(r"([%_&#$])", r"\\\1", text)
-    return f"{{{text}}}" if text.startswith("[") else text
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:

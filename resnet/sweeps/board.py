@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
+from resnet.runs.reading import Unreadable
 from resnet.tracking.lines import percent
 
 SECONDS = 1.0  # between looks
@@ -66,7 +67,7 @@ def _table(directory: Path, states: dict[str, str]) -> Table:
 def _latest(run: RunDirectory) -> tuple[str, str, str]:
     """Step, training loss and held-out accuracy of the last rows that have them."""
     last: dict[str, float] = {}
-    with suppress(OSError, ValueError):  # a row that is being written
+    with suppress(OSError, Unreadable):  # not there yet, or damaged
         for row in run.metrics:
             last |= {key: value for key, value in row.items() if value is not None}
     loss, accuracy = last.get("train/loss"), last.get("val/accuracy")

@@ -1,5 +1,6 @@
 """After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,10 @@ from rich.table import Table
 
 from resnet.config import UserError
 from resnet.config.schema import OBJECTIVES
-from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory, run_ids, shortest
-from resnet.runs.grouping import find_runs
+from resnet.plain import plain
+from resnet.runs.directory import FAILED, FINISHED, UNREADABLE, DirectoryError, RunDirectory, run_ids, shortest
+from resnet.runs.grouping import look_for_runs
+from resnet.runs.reading import Unreadable
 from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
 
@@ -24,7 +27,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     """
     directory = sweep.directory
     runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
-    known = {name: run.summary for name, run in runs.items() if run.exists}
+    known = {name: _summary(run) for name, run in runs.items() if run.exists}
     finished = [name for name, summary in known.items() if summary["status"] == FINISHED]
     overrides = [jobs.get(name) or known.get(name, {}).get("overrides", []) for name in runs]
     rows = dict(zip(runs, differing(overrides), strict=True))
@@ -37,22 +40,28 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
         if name not in finished:
             screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
     for line in refused:
-        screen.print(f"{FAILED}: {line}", markup=False, soft_wrap=True)
+        screen.print(f"{FAILED}: {plain(line)}", markup=False, soft_wrap=True)
     where, count = shortest(directory.resolve()), max(asked, len(runs) + len(refused))
-    left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
-    rest = (
-        f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others"
-        if left or count > len(runs) + len(refused)
-        else ""
-    )
-    screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
-    screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
+    ended = {UNREADABLE, FAILED} if sweep.is_search else {UNREADABLE}
+    left = [name for name in runs if name not in finished and known.get(name, {}).get("status") not in ended]
+    again = f"; the same command, with {shlex.quote(f'sweep.name={sweep.name}')}, skips these and goes on with the others"
+    rest = again if left or count > len(runs) + len(refused) else ""
+    screen.print(f"{plain(where)}: {len(finished)} of {count} jobs finished{plain(rest)}", markup=False, soft_wrap=True)
+    screen.print(f"report: {plain(_report(directory, sweep.settings.objective))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
-        screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
+        screen.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
     mirrored = {summary.get("wandb_run") for summary in known.values()}
     if any(path.name.rpartition("-")[2] in mirrored for path in Path("wandb").glob("offline-run-*")):
         screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count
+
+
+def _summary(run: RunDirectory) -> dict[str, Any]:
+    """Of a damaged run: that it is one, and why."""
+    try:
+        return run.summary
+    except Unreadable as error:
+        return {"status": UNREADABLE, "error": f"{error}; put a good copy back, or move {shortest(run.path.resolve())} away"}
 
 
 def _report(directory: Path, objective: str) -> str:
@@ -61,7 +70,8 @@ def _report(directory: Path, objective: str) -> str:
 
     paths = [Path(shortest(directory.resolve()))]
     try:
-        report_on(paths, find_runs(paths), objective, directory / REPORT)
+        found = look_for_runs(paths)
+        report_on(paths, found.runs, objective, directory / REPORT, found.unreadable)
     except UserError:
         return "none: no run has finished"
     except DirectoryError as error:
@@ -81,7 +91,8 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: 
         value = summary["best"][objective] if summary["best"] else None
         shown = "" if value is None else percent(value) if objective == "val/accuracy" else f"{value:.4f}"
         test = percent(summary["test"]["accuracy"])
-        table.add_row(str(rank) if held_out else "", name, *map(_short, row.values()), shown, test, duration(summary["seconds"]))
+        time = duration(summary["seconds"]) if "seconds" in summary else ""
+        table.add_row(str(rank) if held_out else "", name, *map(_short, row.values()), shown, test, time)
     return table
 
 
@@ -89,11 +100,11 @@ def _short(value: str) -> str:
     """For a column: a search proposes numbers of 17 digits."""
     with suppress(ValueError):
         return value if len(value) < 8 or value.isdigit() else f"{float(value):.4g}"
-    return escape(value)
+    return escape(plain(value))
 
 
 def _open_line(name: str, row: dict[str, str], summary: dict[str, Any] | None) -> str:
-    chosen = "".join(f" {key}={value}" for key, value in row.items())
+    chosen = plain("".join(f" {key}={value}" for key, value in row.items()))
     if summary is None:
         return f"waiting: {name}{chosen}"
     return f"{summary['status']}: {name}{chosen}" + (f": {summary['error']}" if summary.get("error") else "")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet.runs.directory import Row
+from resnet.runs.rows import Row, RowSum
 
 # Every column of metrics.csv; blank where a record lacks it.
 COLUMNS = ("step", "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
@@ -100,11 +100,12 @@ class Trackers(Tracker):
 
 
 class Recorded(Tracker):
-    """Keeps the latest value of each metric that a tracker is told, beginning with the rows that are there."""
+    """Keeps the latest value of each metric that a tracker is told, and the sum of all rows, beginning with those that are there."""
 
     def __init__(self, tracker: Tracker, rows: Sequence[Row]) -> None:
         self.tracker = tracker
         self.last: dict[str, float] = {}
+        self.rows = RowSum()
         for row in rows:
             self._keep({key: value for key, value in row.items() if value is not None})
 
@@ -116,4 +117,5 @@ class Recorded(Tracker):
         self.tracker.record(step, epoch, metrics)
 
     def _keep(self, metrics: dict[str, float]) -> None:
+        self.rows.add(metrics)
         self.last |= {key: int(value) if key == "step" else value for key, value in metrics.items() if key in COLUMNS}

@@ -3,9 +3,11 @@
 from typing import Any
 
 from rich.console import Console as Screen
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from resnet.plain import plain
 from resnet.tracking import lines
 from resnet.tracking.base import RunFacts, TestReport, Tracker
 
@@ -63,7 +65,7 @@ class Console(Tracker):
         self.bar.stop()
 
     def _say(self, text: str) -> None:
-        self.screen.print(text, soft_wrap=True, markup=False)
+        self.screen.print(plain(text), soft_wrap=True, markup=False)
 
     def _table(self, rows: list[tuple[str, str]], style: str = "bold") -> None:
         """Aligned on a terminal; plain `name: text` lines elsewhere, of which nothing is cut."""
@@ -75,5 +77,5 @@ class Console(Tracker):
         table.add_column(style=style, no_wrap=True)
         table.add_column(overflow="fold")
         for row in rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+            table.add_row(*(escape(plain(cell)) for cell in row))
         self.screen.print(table)

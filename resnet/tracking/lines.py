@@ -1,8 +1,10 @@
 """What a run says in words: the same lines on the screen and in train.log."""
 
+import shlex
 from typing import Any
 
 from resnet.runs.directory import shortest
+from resnet.runs.hints import without
 from resnet.tracking.base import RunFacts
 
 
@@ -45,15 +47,18 @@ def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:
     directory = shortest(facts.directory)
-    data = facts.config["data"]["name"]
-    on_same_data = f"data={data} " if data == "digits" else ""
+    model, lr = facts.config["model"], facts.config["lr"]
+    deeper = f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")
+    own = without(facts.overrides, "lr", "optimizer.lr", "model.layers")
+    shortcuts = ["model.shortcut=none,projection_3x3"] if model["stochastic_depth"] == 0 else []  # which a plain network cannot have
+    alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [
         ("run directory", directory),
         ("page", f"{directory}/report.html"),
         *summary.get("links", {}).items(),
-        ("what it can do", f"python -m resnet evaluate {directory}"),
-        ("try next", f"python train.py {on_same_data}'model.layers=[3,3,3]' lr=0.1"),
-        ("", f"python train.py -m {on_same_data}model.shortcut=none,projection_3x3 'seed=range(3)'"),
+        ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
+        ("try next", shlex.join(["python", "train.py", *own, deeper, f"lr={lr / 2:.6g}"])),
+        ("", shlex.join(["python", "train.py", "-m", *alike, *shortcuts, "seed=range(3)"])),
     ]
 
 

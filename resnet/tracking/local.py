@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from resnet.plain import plain
 from resnet.runs.directory import LOG, METRICS, RunDirectory
 from resnet.tracking import lines
 from resnet.tracking.base import RunFacts, TestReport, Tracker
@@ -34,4 +35,4 @@ class LocalRecord(Tracker):
 
     def _log(self, text: str) -> None:
         with (self.directory / LOG).open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(text)}\n")

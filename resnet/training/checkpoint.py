@@ -40,6 +40,8 @@ def load(path: Path) -> dict[str, Any]:
 def _verify(path: Path) -> None:
     """The checksums that torch writes and does not read: CRC-32 of each record of the zip file. Bounds what loading can allocate."""
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise CheckpointError(f"{path}: no checkpoint (it is no regular file)")
         with zipfile.ZipFile(path) as archive:
             if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
                 raise CheckpointError(f"{path}: no plain checkpoint (it is compressed)")
@@ -47,6 +49,6 @@ def _verify(path: Path) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not there") from None
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error})") from None
+        raise CheckpointError(f"{path}: damaged ({getattr(error, 'strerror', None) or error})") from None
     if bad is not None:
         raise CheckpointError(f"{path}: damaged (the checksum of {bad} is wrong)")

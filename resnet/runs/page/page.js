@@ -134,11 +134,26 @@ function sort() {
 
 // Copying
 
+// The rules are those of resnet/plain.py: control characters as they are written, no formulas, Markdown and LaTeX escaped whole.
+const shownPlainly = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g, (sign) => {
+  const code = sign.codePointAt(0).toString(16);
+  return { "\t": "\\t", "\n": "\\n", "\r": "\\r" }[sign] ?? (code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`);
+});
+const isNumber = (text) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+const isFormula = (text) => /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]/.test(text) && !isNumber(text);
+const latexNames = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "{\\char34}" };
+const inCsv = (text) => { const plainly = shownPlainly(text), safe = isFormula(plainly) ? `'${plainly}` : plainly; return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe; };
+const inMarkdown = (text) => shownPlainly(text).replace(/[\\`*_[\]<>|&~$]/g, "\\$&");
+const inLatex = (text) => {
+  const escaped = shownPlainly(text).replace(/[\\~^{}<>|"%_&#$]/g, (sign) => latexNames[sign] ?? `\\${sign}`);
+  return /^[[*]/.test(escaped) ? `{${escaped}}` : escaped; // it would be an option of the line break before it
+};
+
 const formats = {
-  CSV: (lines) => lines.map((cells) => cells.map((text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",")).join("\n"),
-  Markdown: (lines) => [lines[0], lines[0].map(() => "---"), ...lines.slice(1)].map((cells) => `| ${cells.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`).join("\n"),
+  CSV: (lines) => lines.map((cells) => cells.map(inCsv).join(",")).join("\n"),
+  Markdown: (lines) => [lines[0].map(inMarkdown), lines[0].map(() => "---"), ...lines.slice(1).map((cells) => cells.map(inMarkdown))].map((cells) => `| ${cells.join(" | ")} |`).join("\n"),
   LaTeX: ([head, ...lines]) => {
-    const line = (cells) => cells.map((text) => text.replace(/[%_&#$]/g, "\\$&").replace(/^\[/, "{[}")).join(" & ") + " \\\\";
+    const line = (cells) => cells.map(inLatex).join(" & ") + " \\\\";
     return [`\\begin{tabular}{${"l".repeat(head.length)}}`, "\\toprule", line(head), "\\midrule", ...lines.map(line), "\\bottomrule", "\\end{tabular}"].join("\n");
   },
 };
