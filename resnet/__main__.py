@@ -16,6 +16,7 @@ from resnet.runs.directory import DirectoryError
 from resnet.streams import keep_going
 from resnet.version import version
 
+ABOUT = "What can be done with a run after training, and before it."
 EXAMPLES = """examples:
   python -m resnet describe 'model.layers=[9,9,9]' data=digits
   python -m resnet resume outputs/NAME
@@ -64,7 +65,7 @@ def _end(status: int, message: str = "") -> None:
 
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m resnet", description=__doc__, epilog=EXAMPLES, formatter_class=plain)
+    parser = argparse.ArgumentParser(prog="python -m resnet", description=ABOUT, epilog=EXAMPLES, formatter_class=plain)
     parser.add_argument("--version", action=Version, nargs=0, help="show the versions of this package, torch and Python")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

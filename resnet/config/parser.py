@@ -17,4 +17,4 @@ class Parser(argparse.ArgumentParser):
         return action
 
 
-utils.argparse = SimpleNamespace(ArgumentParser=Parser)  # type: ignore[assignment]
+utils.argparse = SimpleNamespace(ArgumentParser=Parser)  # type: ignore[assignment,attr-defined]
