@@ -15,6 +15,7 @@ from benchmarks.accuracy import accuracy
 from benchmarks.measure import ROOT, machine, run
 from benchmarks.speed import ARTICLE, DEEP, DEFAULT, PEAK, SAME_32, SAME_128, speed
 from benchmarks.start import start
+from resnet.streams import keep_going
 
 Row = Sequence[str]
 
@@ -80,6 +81,7 @@ def show(tables: Sequence[Sequence[Row]], notes: Sequence[str]) -> None:
 
 
 def main() -> None:
+    keep_going()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="folder of MNIST, which is downloaded where it is not there")
     parser.add_argument("--repetitions", type=int, default=3)

@@ -17,6 +17,7 @@ from resnet.runs.compare import compare, in_words
 from resnet.runs.directory import FINISHED
 from resnet.runs.grouping import Group, Run, find_runs, text_of
 from resnet.runs.intervals import t_interval
+from resnet.streams import keep_going
 
 if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.axes import Axes
@@ -49,6 +50,7 @@ class Study:
 
     def main(self) -> None:
         """Of `python -m experiments.<name>`."""
+        keep_going()
         parser = argparse.ArgumentParser(
             prog=f"python -m experiments.{self.folder.name}", description="Runs the study, or what is left of it, and draws it."
         )

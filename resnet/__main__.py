@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -15,7 +14,10 @@ from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.launched import is_first_process
 from resnet.plain import plain
 from resnet.runs.directory import DirectoryError
+from resnet.streams import keep_going
+from resnet.version import version
 
+ABOUT = "What can be done with a run after training, and before it."
 EXAMPLES = """examples:
   python -m resnet describe 'model.layers=[9,9,9]' data=digits
   python -m resnet resume outputs/NAME
@@ -27,6 +29,7 @@ Each has --help, and --json for programs."""
 
 
 def main() -> None:
+    keep_going()
     arguments = _parser().parse_args()
     try:
         with redirect_stdout(sys.stderr if arguments.json else sys.stdout):
@@ -43,15 +46,17 @@ def main() -> None:
         _end(CTRL_C)
     if not is_first_process():
         return
-    try:
-        if arguments.json:
-            print(json.dumps(result, indent=2))
-        else:
-            arguments.show(result)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        arguments.show(result)
+    sys.stdout.flush()
+
+
+class Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(version())
+        parser.exit()
 
 
 def _end(status: int, message: str = "") -> None:
@@ -61,11 +66,12 @@ def _end(status: int, message: str = "") -> None:
 
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m resnet", description=__doc__, epilog=EXAMPLES, formatter_class=plain)
+    parser = argparse.ArgumentParser(prog="python -m resnet", description=ABOUT, epilog=EXAMPLES, formatter_class=plain)
+    parser.add_argument("--version", action=Version, nargs=0, help="show the versions of this package, torch and Python")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[..., Any], shown: Callable[..., None], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)  # argparse formats both: %% is a per cent
+        added = commands.add_parser(name, help=text.replace("%", "%%"), description=text)  # argparse formats one of them
         added.set_defaults(command=command, show=shown)
         added.add_argument("--json", action="store_true", help="print JSON instead")
         return added
@@ -86,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     resume.add_argument("overrides", nargs="*", metavar="key=value", help="like epochs=20 or fabric.devices=2")
 
-    evaluate = add_for_run("evaluate", _evaluate, show.evaluation, "Accuracy, loss, calibration and a row per class, with 95 %% intervals.")
+    evaluate = add_for_run("evaluate", _evaluate, show.evaluation, "Accuracy, loss, calibration and a row per class, with 95 % intervals.")
     evaluate.add_argument("--split", choices=("test", "val"), default="test", help="of the run's own data (default: test)")
     evaluate.add_argument(
         "--images", type=Path, metavar="PATH", help="your own instead: an .npz with x_test, y_test, or one folder a class"

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
+import resnet.config.parser  # noqa: F401 - before Hydra makes one
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import config_hash, flatten
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -28,6 +29,8 @@ from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 from resnet.plain import plain
+from resnet.streams import keep_going
+from resnet.version import version
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
@@ -50,6 +53,10 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # here: a worke
 
 def command_line(main: Callable[[], None], around: Callable[[], AbstractContextManager[None]]) -> None:
     """Runs a Hydra main inside `around`; a mistake becomes one line and exit status 2."""
+    keep_going()
+    if "--version" in sys.argv[1:]:
+        print(version())
+        return
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"

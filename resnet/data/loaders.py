@@ -1,5 +1,6 @@
 """Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
 
+import sys
 import signal
 from collections.abc import Generator
 from contextlib import closing
@@ -99,6 +100,8 @@ class Loader:
             _Decoded(self.images),
             batch_sampler=[chosen.tolist() for chosen in batches],  # type: ignore[arg-type]
             num_workers=self.workers,
+            # Python 3.14's own choice would import torch in each of them, every epoch.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
             generator=_generator(self.seed, DECODING, epoch),  # it would draw from torch's own, of dropout, whenever it starts

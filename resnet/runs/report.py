@@ -177,7 +177,10 @@ def associations(comparison: Comparison) -> list[tuple[str, str, float]]:
         orders = [order_of(value) for value, _ in known]
         if len(set(orders)) < 2:
             continue
-        own, ranks = _ranks(orders), _ranks([average for _, average in known])  # no `mean`: Python 3.12.1 would take it for the function's own
+        own, ranks = (
+            _ranks(orders),
+            _ranks([average for _, average in known]),
+        )  # no `mean`: Python 3.12.1 would take it for the function's own
         if any(is_text for is_text, _, _ in orders):
             parts = [mean(rank for rank, other in zip(ranks, own, strict=True) if other == place) for place in own]
             found.append((key, "share of rank variance", pvariance(parts) / (pvariance(ranks) or 1)))

@@ -33,7 +33,7 @@ class Distinct(BaseSampler):
         return self.ranges
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        if trial.params:  # it was interrupted, and keeps its values
+        if trial.params.keys() >= self.ranges.keys():  # it was interrupted, and keeps its values
             return {}
         samplers = chain(repeat(self.inside, TRIES), repeat(self.random))
         proposals = (self._propose(sampler, study, trial) for sampler in samplers)
@@ -43,6 +43,7 @@ class Distinct(BaseSampler):
 
     def _propose(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         values = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        values |= trial.params  # of one that a kill left with some of them
         for name, distribution in self.ranges.items():
             if name not in values:
                 alone = self.random if distribution.single() else sampler

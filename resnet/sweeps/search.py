@@ -119,8 +119,8 @@ class Search:
             print(f"{where}: {wanted} trials were asked for, but the ranges make only {self.asked} different runs, which are all tried")
         ended = {self.space.name(trial.params) for trial in self._trials() if trial.state.is_finished()}
         left = max(0, self.asked - len(ended))
-        interrupted = [trial for trial in self._trials() if not trial.state.is_finished()][:left]
-        self._wait_for([self.space.name(trial.params) for trial in interrupted], where)
+        interrupted = [trial for trial in self.study.trials if not trial.state.is_finished()][:left]
+        self._wait_for([self.space.name(trial.params) for trial in self._trials() if trial in interrupted], where)
         for trial in interrupted:  # Optuna would leave them so for ever, and offers no other way
             self.study._storage.set_trial_state(trial._trial_id, TrialState.WAITING)
         print(f"{where}: {self.asked} trials, of which {len(ended)} ended before and {len(interrupted)} were interrupted")
@@ -133,7 +133,7 @@ class Search:
         return None if seed is None else seed + len(self.study.trials)
 
     def _trials(self) -> list[Any]:
-        """Those whose values are known: a kill may have come between the trial and its values, and then nothing has begun."""
+        """Those with all their values: of others, which a kill left without, no run has begun."""
         return [trial for trial in self.study.trials if trial.params.keys() >= self.space.ranges.keys()]
 
     def _wait_for(self, names: Sequence[str], where: str) -> None:

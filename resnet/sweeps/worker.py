@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from multiprocessing import current_process
+from multiprocessing import current_process, parent_process
 from pathlib import Path
 from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 
+from resnet.config.cli import FAILED, say
 from resnet.runs.directory import RunDirectory, run_ids
 from resnet.sweeps.gpus import stay_on_a_gpu
 
@@ -31,8 +32,10 @@ def own_output() -> Iterator[None]:
     directory = Path(HydraConfig.get().runtime.output_dir)
     log = directory.parent / LOGS / f"{directory.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    marker = _marker(log.parent, os.getppid())
-    _watch_parent(marker)
+    parent = parent_process()
+    assert parent is not None and parent.pid is not None
+    marker = _marker(log.parent, parent.pid)
+    _watch_parent(parent.pid, marker)
     stay_on_a_gpu(log.parent)
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
@@ -55,6 +58,8 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
 
     A second signal does not wait.
     """
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     marker = _marker(sweep / LOGS, os.getpid())
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -71,6 +76,9 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except TerminatedWorkerError:
+        say("a worker process was killed, or had no memory left (hydra.launcher.n_jobs=1 needs the least)")
+        raise SystemExit(FAILED) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -82,10 +90,10 @@ def _marker(logs: Path, sweep: int) -> Path:
     return logs / f".stop-{sweep}"
 
 
-def _watch_parent(marker: Path) -> None:
-    """joblib's workers outlive a parent that was killed."""
+def _watch_parent(parent: int, marker: Path) -> None:
+    """joblib's workers outlive a parent that was killed, maybe before this one had begun to look."""
     if not any(thread.name == "parent" for thread in threading.enumerate()):
-        threading.Thread(target=_end_with, args=(os.getppid(), marker), name="parent", daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent, marker), name="parent", daemon=True).start()
 
 
 def _end_with(parent: int, marker: Path) -> None:

@@ -1,0 +1,33 @@
+"""The one line that a report of a fault should begin with."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import resnet
+
+
+def version() -> str:
+    """Imports none of what it names."""
+    parts = [f"resnet-lab {resnet.__version__}{_commit()}", f"Python {platform.python_version()}"]
+    return ", ".join([*parts, *map(_installed, ("torch", "torchvision", "lightning-fabric", "hydra-core"))])
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"no {package}"
+
+
+def _commit() -> str:
+    """Empty outside a checkout."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # a checkout of something else that this is installed in
+        return ""
+    try:
+        told = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f" (commit {told.stdout.strip()})"
