@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet.runs.compare import compare, in_words
 from resnet.runs.directory import FINISHED
-from resnet.runs.grouping import Group, Run, find_runs, text_of
+from resnet.runs.grouping import Group, Run, look_for_runs, text_of
 from resnet.runs.intervals import t_interval
 from resnet.streams import keep_going
 
@@ -67,22 +67,22 @@ class Study:
         """Trains what is not trained yet, here, under multirun/. A run that fails is a result too, and stands in the table."""
         for sweep in self.sweeps:
             train(f"sweep={sweep}", *overrides)
-        runs = find_runs([Path("multirun", sweep) for sweep in self.sweeps])
+        runs = found([Path("multirun", sweep) for sweep in self.sweeps])
         followed = self.follow(runs)
         for name, more in followed.items():
             train("-m", *more, *overrides, f"sweep.name={name}")
-            runs += find_runs([Path("multirun", name)])
-        found = sorted((self._row(run) for run in runs), key=self._identity)
-        for one, other in pairwise(found):
+            runs += found([Path("multirun", name)])
+        rows = sorted((self._row(run) for run in runs), key=self._identity)
+        for one, other in pairwise(rows):
             if self._identity(one) == self._identity(other):
                 told = " ".join(f"{key}={text_of(one[key])}" for key in self.settings)
                 raise SystemExit(
                     f"error: two runs have {told} seed={one['seed']}: multirun/ holds runs of another length or data; move them away"
                 )
         with (self.folder / "results.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             table.writeheader()
-            table.writerows({key: json.dumps(rounded(value)) for key, value in row.items()} for row in found)
+            table.writerows({key: json.dumps(rounded(value)) for key, value in row.items()} for row in rows)
 
     def _identity(self, row: Row) -> list[Any]:
         return [*(text_of(row[key]) for key in self.settings), row["seed"]]
@@ -114,6 +114,14 @@ class Study:
         readme = self.folder / "README.md"
         before, _, rest = readme.read_text().partition(BEGIN)
         readme.write_text("\n".join([before + BEGIN, *as_markdown(self.table(rows)), END]) + rest.partition(END)[2])
+
+
+def found(folders: Sequence[Path]) -> list[Run]:
+    """What cannot be read is named, and left out."""
+    there = look_for_runs(folders)
+    for line in there.unreadable:
+        print(f"left out: {line}", file=sys.stderr)
+    return there.runs
 
 
 def train(*arguments: str) -> None:
