@@ -27,6 +27,7 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
+from resnet.training.interrupt import undoing
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
@@ -55,7 +56,7 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
         _check_not_a_sweep()
-        with around():
+        with undoing(_remove_made), around():
             main()
     except UserError as error:
         say(str(error))
@@ -72,7 +73,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     """The checked config of a Hydra job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
+    made = _made(hydra)
     try:
         config = load_config(cfg)
         in_sweep = hydra.mode == RunMode.MULTIRUN
@@ -88,10 +89,14 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra, cfg.sweep.on_failure == "stop")
     except RunInterrupted as error:
+        _remove_if_empty(made)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
         _remove_if_empty(made)
         raise SystemExit(CTRL_C) from None
+    except SystemExit:  # of a signal, in a sweep
+        _remove_if_empty(made)
+        raise
     except Exception:  # ours to mend: the traceback is wanted
         _remove_if_empty(made)
         traceback.print_exc()
@@ -148,9 +153,24 @@ def say(message: str) -> None:
     print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
 
 
+def _made(hydra: HydraConf) -> Path:
+    """The folder that Hydra makes for a job."""
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.runtime.output_dir)
+    return Path.cwd() / hydra.run.dir  # as it was written, with its `..`
+
+
+def _remove_made() -> None:
+    if HydraConfig.initialized():
+        _remove_if_empty(_made(HydraConfig.get()))
+
+
 def _remove_if_empty(directory: Path) -> None:
     """Takes back the folders that Hydra made for a job that could not start."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # which is gone itself
+        return
     inside = [folder for folder in directory.parents if folder.is_relative_to(here) and folder != here]
     for folder in (directory, *inside):
         if folder != here:

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 from filelock import FileLock, Timeout
+
+from resnet.runs.death import cause_of_death
+from resnet.runs.place import Place
 
 FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
@@ -29,12 +32,21 @@ class DirectoryError(Exception):
     """One line: the directory, what stands in the way, and what to do."""
 
 
+class DirectoryGone(DirectoryError):
+    """It is no longer what the run wrote; `moved` is where it is now, if that is known."""
+
+    def __init__(self, text: str, moved: Path | None) -> None:
+        super().__init__(text)
+        self.moved = moved
+
+
 class RunDirectory:
     """Reads and writes one run. Every file but the log and metrics.csv, which grow, is replaced in one step."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = FileLock(self.path / LOCK, timeout=1)
+        self._place: Place | None = None
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -47,17 +59,17 @@ class RunDirectory:
 
     @property
     def config(self) -> dict[str, Any]:
-        return yaml.load((self / CONFIG).read_text(), Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
+        return yaml.load((self / CONFIG).read_text("utf-8"), Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
 
     @property
     def summary(self) -> dict[str, Any]:
         """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
         try:
-            summary = json.loads((self / SUMMARY).read_text())
+            summary = json.loads((self / SUMMARY).read_text("utf-8"))
         except FileNotFoundError:
             summary = {"status": RUNNING}
         if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
-            summary["status"] = INTERRUPTED
+            summary |= {"status": INTERRUPTED, "error": cause_of_death(self / LOG)}
         return summary
 
     @property
@@ -83,7 +95,7 @@ class RunDirectory:
     @property
     def metrics(self) -> list[Row]:
         """One row per record: step, epoch and the metrics; None where a metric was not recorded."""
-        with (self / METRICS).open(newline="") as file:
+        with (self / METRICS).open(encoding="utf-8", newline="") as file:
             return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
 
     @property
@@ -111,6 +123,7 @@ class RunDirectory:
         try:
             (self / LAST).parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            self._place = Place(self.path)
         except Timeout:
             raise DirectoryError(f"{self.path}: another process is training into it; wait for it, or choose another name=...") from None
         except OSError as error:
@@ -131,10 +144,12 @@ class RunDirectory:
         table.writeheader()
         table.writerows(kept)
         self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
+        if self._place:
+            self._place.files = (CONFIG, METRICS, str(Path(LAST).parent))
         return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
-        lines = (self / METRICS).read_text().splitlines(keepends=True)
+        lines = (self / METRICS).read_text("utf-8").splitlines(keepends=True)
         for row in csv.DictReader(line for line in lines if line.endswith("\n")):
             if not row["step"].isdigit() or int(row["step"]) > step:
                 break
@@ -142,13 +157,37 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Takes back what was made, where a new run could not start after all."""
+        self.release()  # Windows removes no open file
         shutil.rmtree(self.path)
+
+    def remove_unbegun(self) -> None:
+        """Takes back what acquire() made, where the run never came to its first file."""
+        if self._lock.is_locked and not self.exists and self.is_free:
+            self.remove()
 
     def release(self) -> None:
         self._lock.release()
+        if self._place:
+            self._place.leave()
+            self._place = None
+
+    def _check_place(self) -> None:
+        if self._place and (fault := self._place.fault):
+            raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended", self._place.moved)
+
+    @contextmanager
+    def append(self, name: str) -> Iterator[IO[str]]:
+        """For what grows."""
+        self._check_place()
+        try:
+            with (self / name).open("a", encoding="utf-8", newline="") as file:
+                yield file
+        except OSError as error:
+            raise DirectoryError(f"{self / name}: cannot be written ({error.strerror})") from None
 
     def write(self, name: str, writer: Callable[[IO[bytes]], Any], keep: str | None = None) -> None:
         """Writes a file so that it is there whole or not at all, whenever the machine stops; `keep` is the name of the one before."""
+        self._check_place()
         target = self / name
         part = target.with_name(f".{target.name}.part")
         try:
@@ -166,7 +205,7 @@ class RunDirectory:
 
     def sync(self, name: str) -> None:
         """Waits until what was appended to a file is on the disk."""
-        with (self / name).open("a") as file:
+        with self.append(name) as file:
             os.fsync(file.fileno())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -181,4 +220,7 @@ def run_ids(directory: Path) -> list[str]:
 
 def shortest(path: Path) -> str:
     """Relative to the working directory where the path lies in it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    with suppress(OSError):  # a working directory that is gone
+        if path.is_relative_to(here := Path.cwd()):
+            return str(path.relative_to(here))
+    return str(path)

@@ -1,12 +1,15 @@
 """Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from resnet.config.cli import CTRL_C
 from resnet.sweeps.worker import LOGS, parallel_jobs
+from resnet.training.interrupt import handled_by, status_of, undoing
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
@@ -36,7 +39,7 @@ def sweeping() -> Iterator[None]:
         from resnet.sweeps.search import Search
 
         search = Search(sweep)
-        with search.open(), _shown(sweep, [], search.jobs):
+        with undoing(lambda: _remove_if_empty(sweep)), search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
@@ -51,14 +54,26 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
     from resnet.sweeps.closing import close
 
     try:
-        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
+        with handled_by(_stop), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
         raise SystemExit(CTRL_C) from None
     finally:
         is_done = close(sweep, *jobs())
+        _remove_if_empty(sweep)
     if not is_done:
         raise SystemExit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Between the jobs: the table tells of those that are left."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
+
+
+def _remove_if_empty(sweep: "Sweep") -> None:
+    for folder in (sweep.directory, sweep.directory.parent):
+        with suppress(OSError):  # not empty, or never made
+            folder.rmdir()
 
 
 def _waiting(sweep: "Sweep") -> AbstractContextManager[None]:
