@@ -286,7 +286,7 @@ class Run:
         is_plain = is_everywhere or isinstance(error, DirectoryError)
         text = other.text if other else str(error) if is_plain else f"{type(error).__name__}: {error}"
         if isinstance(error, DirectoryGone):
-            self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.moved)
+            self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.now)
             raise RunFailed(text) from None
         summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
         self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
@@ -296,11 +296,11 @@ class Run:
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 
-    def _end_elsewhere(self, summary: dict[str, Any], tracker: Tracker, moved: Path | None) -> None:
+    def _end_elsewhere(self, summary: dict[str, Any], tracker: Tracker, now: Path | None) -> None:
         """Where the directory is gone, nothing is made in its place."""
         with suppress(OSError, DirectoryError):
-            if moved is not None:
-                RunDirectory(moved).write_summary(summary)
+            if now is not None:
+                RunDirectory(now).write_summary(summary)
         with suppress(OSError, DirectoryError):
             tracker.fail(summary)
 
@@ -322,7 +322,7 @@ class Run:
     def _end_hung(self, summary: dict[str, Any], training: Training, number: int) -> None:
         """The end of a run whose main thread does not come back from a step; in a thread of its own."""
         if self.fabric.is_global_zero:
-            text = f"{name_of(number)}, for the second time, as a step did not end ({LOG} says where)"
+            text = f"a second {name_of(number)} in the middle of a step ({LOG} says where)"
             with suppress(OSError, DirectoryError):
                 with self.directory.append(LOG) as log:
                     faulthandler.dump_traceback(log)

@@ -71,6 +71,8 @@ def test_a_signal_while_libraries_are_imported_ends_a_command_with_one_line(tmp_
 def assert_ended_cleanly(folder, process, number) -> None:
     """At whatever moment the signal came; the same command goes on."""
     status, output, errors = end(process)
+    if status == 0 and summary(folder / "outputs" / "a")["status"] == "finished":  # it came too late
+        return
     name = "Ctrl-C" if number == signal.SIGINT else number.name
     assert status == (130 if number == signal.SIGINT else 75), output + errors
     assert "Traceback" not in output + errors and errors.count("\n") <= 1 and f"interrupted by {name}" in output + errors
@@ -101,3 +103,99 @@ def test_a_signal_once_the_run_holds_its_directory(tmp_path) -> None:
     tool.chmod(0o755)
     process = begin(tmp_path, ROOT / "train.py", *SMALL, "max_steps=400", PATH=f"{tool.parent}:{os.environ['PATH']}")
     assert_ended_cleanly(tmp_path, process, signal.SIGTERM)
+
+
+STRANGE = """
+import ctypes, os, pathlib, shutil, time, torch
+
+here, calls = pathlib.Path("outputs/a"), []
+
+class Strange(torch.optim.SGD):
+    def step(self, closure=None):
+        calls.append(1)
+        if len(calls) == 5 and not os.environ.get("WELL"):
+            FAULT
+        return super().step(closure)
+"""
+SHORT = (*SMALL[:-2], "epochs=2", "name=a", "optimizer._target_=strange.Strange", "optimizer.fused=false", "checkpoint.every_steps=2")
+HANGING = """lock = ctypes.create_string_buffer(128)
+            open("hangs", "w").close()
+            for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(lock)"""
+
+
+def train_with(folder, fault, status, **environment):
+    (folder / "strange.py").write_text(STRANGE.replace("FAULT", fault))
+    return call(folder, ROOT / "train.py", *SHORT, status=status, **environment)
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_step_that_hangs_in_native_code(tmp_path) -> None:
+    (tmp_path / "strange.py").write_text(STRANGE.replace("FAULT", HANGING))
+    process = begin(tmp_path, ROOT / "train.py", *SHORT)
+    wait_for((tmp_path / "hangs").exists, process)
+    for seconds in (0, 0.1, 1.5):  # the second one is a copy of the first, as a launcher passes it on
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+    status, output, errors = end(process)
+    assert status == 75
+    assert errors == "outputs/a: SIGTERM: it saves and ends after this step; a second signal ends it at once, without saving\n"
+    assert "interrupted by a second SIGTERM in the middle of a step (train.log says where); its checkpoint of step 4 is kept" in output
+    kept = summary(tmp_path / "outputs" / "a")
+    assert (kept["status"], kept["error"]) == ("interrupted", "a second SIGTERM in the middle of a step (train.log says where)")
+    assert 'strange.py", line' in (tmp_path / "outputs" / "a" / "train.log").read_text()
+    train_with(tmp_path, HANGING, 0, WELL="1")
+    told = summary(tmp_path / "outputs" / "a")
+    assert told["status"] == "finished" and told["sessions"][0]["ended"] == kept["error"] and "ended" not in told["sessions"][1]
+
+
+WORDLESS = "its process ended without a word: it was killed, ran out of memory, or the machine stopped"
+CRASH = "its process died of a crash in native code ({}); the end of train.log says where"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "number", "error"),
+    [
+        ("ctypes.string_at(0)", signal.SIGSEGV, CRASH.format("Segmentation fault")),
+        ("os.abort()", signal.SIGABRT, CRASH.format("Aborted")),
+        ("os.kill(os.getpid(), 9)", signal.SIGKILL, WORDLESS),
+    ],
+)
+def test_a_run_whose_process_died_reads_as_interrupted_with_what_is_known_of_it(tmp_path, fault, number, error) -> None:
+    train_with(tmp_path, fault, -number)
+    run = RunDirectory(tmp_path / "outputs" / "a")
+    assert (run.summary["status"], run.summary["error"]) == ("interrupted", error)
+    if number == signal.SIGSEGV:
+        train_with(tmp_path, "os.kill(os.getpid(), 9)", -9)  # what the log said of the first death is not told of the second
+        assert run.summary["error"] == WORDLESS
+        train_with(tmp_path, fault, 0, WELL="1")
+        assert [session.get("ended") for session in run.summary["sessions"]] == [error, WORDLESS, None]
+
+
+GONE = {
+    "shutil.rmtree(here)": "it was removed while the run was writing it; the run has ended",
+    "here.rename('outputs/b')": "it was moved to {}/outputs/b while the run was writing it; the run has ended; python -m resnet resume",
+    "here.rename('outputs/b'); shutil.copytree('outputs/b', here)": "it was moved to {}/outputs/b while",
+    "shutil.rmtree(here); here.mkdir()": "it was removed, with something else in its place, while",
+    "os.remove(here / 'metrics.csv')": "metrics.csv was removed from it while",
+    "shutil.rmtree(here / 'checkpoints')": "checkpoints was removed from it while",
+    "os.remove(here / '.lock')": ".lock was removed from it while",
+    "shutil.rmtree(pathlib.Path.cwd())": "it was removed while",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "message"), GONE.items())
+def test_a_directory_that_is_taken_from_its_run_is_said_for_what_it_is(tmp_path, fault, message) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    error = train_with(folder, fault, 1).stderr
+    assert error.count("\n") == 1 and f"outputs/a: {message.format(folder)}" in error, error
+    ended = [path for name in "ab" if (path := folder / "outputs" / name / "summary.json").exists()]
+    if "copytree" not in fault:
+        assert all(summary(path.parent)["status"] == "failed" for path in ended)
+    if "rmtree(here)" in fault or "cwd" in fault or "rename('outputs/b')" == fault[5:]:
+        assert not (folder / "outputs" / "a" / "metrics.csv").exists()  # not made anew
+    if "rename" in fault:
+        call(folder, "-m", "resnet", "resume", "outputs/b", "--allow", "strange", WELL="1")
+        assert summary(folder / "outputs" / "b")["status"] == "finished"

@@ -33,11 +33,11 @@ class DirectoryError(Exception):
 
 
 class DirectoryGone(DirectoryError):
-    """It is no longer what the run wrote; `moved` is where it is now, if that is known."""
+    """It is no longer what the run wrote; `now` is where it can still be written, if that is known."""
 
-    def __init__(self, text: str, moved: Path | None) -> None:
+    def __init__(self, text: str, now: Path | None) -> None:
         super().__init__(text)
-        self.moved = moved
+        self.now = now
 
 
 class RunDirectory:
@@ -47,6 +47,7 @@ class RunDirectory:
         self.path = Path(path)
         self._lock = FileLock(self.path / LOCK, timeout=1)
         self._place: Place | None = None
+        self._has_begun = False  # of us: what says `running` is this process
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -68,7 +69,7 @@ class RunDirectory:
             summary = json.loads((self / SUMMARY).read_text("utf-8"))
         except FileNotFoundError:
             summary = {"status": RUNNING}
-        if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
+        if summary["status"] == RUNNING and not self._has_begun and not self.is_held_elsewhere:
             summary |= {"status": INTERRUPTED, "error": cause_of_death(self / LOG)}
         return summary
 
@@ -144,8 +145,9 @@ class RunDirectory:
         table.writeheader()
         table.writerows(kept)
         self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
+        self._has_begun = True
         if self._place:
-            self._place.files = (CONFIG, METRICS, str(Path(LAST).parent))
+            self._place.files = (CONFIG, METRICS, LOCK, str(Path(LAST).parent))
         return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
@@ -173,7 +175,9 @@ class RunDirectory:
 
     def _check_place(self) -> None:
         if self._place and (fault := self._place.fault):
-            raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended", self._place.moved)
+            now = self._place.now
+            resume = f"; python -m resnet resume {shortest(now)} continues it" if now else ""
+            raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended{resume}", now)
 
     @contextmanager
     def append(self, name: str) -> Iterator[IO[str]]:

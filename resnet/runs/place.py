@@ -26,17 +26,18 @@ class Place:
         if now == self.was:
             missing = [name for name in self.files if not (self.path / name).exists()]
             return f"{missing[0]} was removed from it" if missing else None
-        if (moved := self.moved) is not None:
+        if (moved := self.now) is not None:
             return f"it was moved to {moved}"
-        return "it was removed" if now is None else "it was removed, and something else is in its place,"
+        return "it was removed" if now is None else "it was removed, with something else in its place,"
 
     @property
-    def moved(self) -> Path | None:
-        """Where it is now, if that can be known and is not here."""
+    def now(self) -> Path | None:
+        """Where it is, if that can be known."""
+        if self._found() == self.was:
+            return self.path
         with suppress(OSError):
             path = Path(os.readlink(f"/proc/self/fd/{self.held}"))  # Linux
-            if path.is_dir() and path != self.path.resolve():
-                return path
+            return path if path.is_dir() else None
         return None
 
     def _found(self) -> tuple[int, int] | None:
