@@ -16,7 +16,7 @@ from typing import Any
 
 from resnet import show
 from resnet.config import RunFailed, RunInterrupted, UserError
-from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
+from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, replace_what_cannot_be_shown, say
 from resnet.config.launched import is_first_process
 from resnet.runs.directory import DirectoryError
 
@@ -31,6 +31,7 @@ Each has --help, and --json for programs."""
 
 
 def main() -> None:
+    replace_what_cannot_be_shown()
     arguments = _parser().parse_args()
     try:
         with redirect_stdout(sys.stderr if arguments.json else sys.stdout):

@@ -158,7 +158,7 @@ def commit() -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)experiments")

@@ -194,7 +194,7 @@ def test_a_directory_that_is_taken_from_its_run_is_said_for_what_it_is(tmp_path,
     ended = [path for name in "ab" if (path := folder / "outputs" / name / "summary.json").exists()]
     if "copytree" not in fault:
         assert all(summary(path.parent)["status"] == "failed" for path in ended)
-    if "rmtree(here)" in fault or "cwd" in fault or "rename('outputs/b')" == fault[5:]:
+    if "rmtree(here)" in fault or "cwd" in fault or fault[5:] == "rename('outputs/b')":
         assert not (folder / "outputs" / "a" / "metrics.csv").exists()  # not made anew
     if "rename" in fault:
         call(folder, "-m", "resnet", "resume", "outputs/b", "--allow", "strange", WELL="1")
