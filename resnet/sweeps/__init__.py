@@ -1,15 +1,13 @@
 """Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from resnet.config.cli import CTRL_C
 from resnet.sweeps.worker import LOGS, parallel_jobs
-from resnet.training.interrupt import handled_by, status_of, undoing
+from resnet.training.interrupt import handled_by, leave, left_by, status_of, undoing
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
@@ -54,8 +52,12 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
     from resnet.sweeps.closing import close
 
     try:
-        with handled_by(_stop), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
+        with handled_by(leave), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
+    except Exception:
+        if not left_by:
+            raise
+        raise SystemExit(status_of(left_by[0])) from None
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
         raise SystemExit(CTRL_C) from None
     finally:
@@ -65,13 +67,9 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
         raise SystemExit(1)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Between the jobs: the table tells of those that are left."""
-    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
-
-
 def _remove_if_empty(sweep: "Sweep") -> None:
-    for folder in (sweep.directory, sweep.directory.parent):
+    """The folders that jobs have left that never began, and the sweep's own where it has none."""
+    for folder in (*sweep.directory.glob("*/"), sweep.directory, sweep.directory.parent):
         with suppress(OSError):  # not empty, or never made
             folder.rmdir()
 

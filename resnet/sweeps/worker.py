@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from resnet.config.cli import say
 from resnet.runs.directory import RunDirectory, run_ids
 from resnet.sweeps.gpus import stay_on_a_gpu
-from resnet.training.interrupt import TRY_AGAIN, install, restore, status_of
+from resnet.training.interrupt import TRY_AGAIN, install, leave, restore
 
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose sweep is over may save
@@ -56,6 +56,7 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
 
     A second signal does not wait.
     """
+    from joblib.externals.loky.backend.resource_tracker import ensure_running
     from joblib.externals.loky.process_executor import TerminatedWorkerError  # which every command would wait for
 
     marker = _marker(sweep / LOGS, os.getpid())
@@ -68,9 +69,12 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
         time.sleep(2 * LOOK)
         while any(RunDirectory(sweep / name).is_held_elsewhere for name in run_ids(sweep)) and time.monotonic() < deadline:
             time.sleep(LOOK)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
+        leave(number)
 
-    before = install(stop)
+    before = install(signal.SIG_IGN)  # which a process inherits: joblib's own, that cleans up, would not outlive a closed terminal
+    ensure_running()
+    restore(before)
+    install(stop)
     try:
         yield
     except TerminatedWorkerError as error:  # joblib has killed the others too

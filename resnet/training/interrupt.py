@@ -24,6 +24,7 @@ COPIES = 1.0  # seconds in which the same signal comes twice: torchrun passes a 
 Handler = Callable[[int, FrameType | None], Any]
 _undone: list[Callable[[], object]] = []  # by a process that a signal ends, the last one first
 _hint = ""
+left_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
 
 
 class Interrupted(BaseException):
@@ -42,7 +43,7 @@ def status_of(number: int) -> int:
     return CTRL_C if number == signal.SIGINT else TRY_AGAIN
 
 
-def install(handler: Handler) -> dict[int, Any]:
+def install(handler: Handler | signal.Handlers) -> dict[int, Any]:
     """Handles the signals but for those that whoever started the process has it ignore, as nohup does; returns the handlers before."""
     return {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
@@ -95,6 +96,12 @@ def end(number: int, frame: FrameType | None = None) -> NoReturn:
         with suppress(OSError):
             os.write(2, f"interrupted by {name_of(number)}{_hint}\n".encode())
     os._exit(status_of(number))
+
+
+def leave(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Ends what runs now by an exception, for those around it to tell what is left."""
+    left_by.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
 
 
 def _end_children() -> None:
