@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import ROOT, call
-from test_resume import finish, start, wait_for  # noqa: F401
+from test_resume import wait_for
 from test_run import summary
 
 from resnet.runs.directory import RunDirectory
@@ -199,3 +199,14 @@ def test_a_directory_that_is_taken_from_its_run_is_said_for_what_it_is(tmp_path,
     if "rename" in fault:
         call(folder, "-m", "resnet", "resume", "outputs/b", "--allow", "strange", WELL="1")
         assert summary(folder / "outputs" / "b")["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_what_nohup_ignores_stays_ignored_and_a_command_ends_with_one_line(tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SENDER)
+    ignored = f"import signal, os; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv({sys.executable!r}, [{sys.executable!r}, *"
+    command = ["-c", f"{ignored}__import__('sys').argv[1:]])", ROOT / "train.py", *SMALL, "max_steps=5"]
+    status, _, errors = end(begin(tmp_path, *command, SIGNAL_AT="torch", SIGNAL=str(int(signal.SIGHUP))))
+    assert (status, errors) == (0, "")
+    process = begin(tmp_path, "-m", "resnet", "evaluate", "outputs/a", SIGNAL_AT="torch", SIGNAL=str(int(signal.SIGINT)))
+    assert end(process) == (130, "", "interrupted by Ctrl-C\n")

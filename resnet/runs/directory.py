@@ -176,7 +176,7 @@ class RunDirectory:
     def _check_place(self) -> None:
         if self._place and (fault := self._place.fault):
             now = self._place.now
-            resume = f"; python -m resnet resume {shortest(now)} continues it" if now else ""
+            resume = f"; python -m resnet resume {shortest(now)} continues it" if now not in (None, self.path) else ""
             raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended{resume}", now)
 
     @contextmanager
