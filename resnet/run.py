@@ -317,7 +317,8 @@ class Run:
     def _tell_waiting(self, number: int) -> None:
         if self.fabric.is_global_zero:
             text = f"{self.path}: {name_of(number)}: it saves and ends after this step; a second signal ends it at once, without saving"
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # a closed terminal
+                print(text, file=sys.stderr, flush=True)
 
     def _end_hung(self, summary: dict[str, Any], training: Training, number: int) -> None:
         """The end of a run whose main thread does not come back from a step; in a thread of its own."""
@@ -327,7 +328,8 @@ class Run:
                 with self.directory.append(LOG) as log:
                     faulthandler.dump_traceback(log)
                 self.directory.write_summary({**summary, "status": INTERRUPTED, "error": text})
-            print(f"{self.path}: interrupted by {text}; {self._kept(training)}; {self._again()}", flush=True)
+            with suppress(OSError, ValueError):  # a closed terminal
+                print(f"{self.path}: interrupted by {text}; {self._kept(training)}; {self._again()}", flush=True)
         os._exit(status_of(number))
 
     def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: Failure) -> None:
