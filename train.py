@@ -1,5 +1,9 @@
 """The one entry point: `python train.py [key=value ...]` trains, `-m` sweeps, `--help` explains."""
 
+from resnet.training.interrupt import end_at_once
+
+end_at_once(" before training began; the same command starts it")  # before imports that take seconds
+
 import hydra
 from omegaconf import DictConfig
 

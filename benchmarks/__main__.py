@@ -62,12 +62,12 @@ def target_rows(found: Mapping[str, Mapping[str, float]], inside: Mapping[str, f
 
 def write(folder: Path, tables: Sequence[Sequence[Row]], notes: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "table.csv").open("w", newline="") as file:
+    with (folder / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(row for table in tables for row in table)
     lines = []
     for head, *rows in tables:
         lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)] + [""]
-    (folder / "table.md").write_text("\n".join([*lines, *notes, ""]))
+    (folder / "table.md").write_text("\n".join([*lines, *notes, ""]), "utf-8")
 
 
 def show(tables: Sequence[Sequence[Row]], notes: Sequence[str]) -> None:

@@ -97,9 +97,9 @@ def _made_up(directory: Path, number: int) -> None:
     directory.mkdir(parents=True)
     lr, seed, accuracy = 0.001 * (1 + number // 5), number % 5, 0.9 + 0.0001 * (number % 97)
     config = {**_default_config(), "seed": seed, "lr": lr}
-    (directory / "config.yaml").write_text(json.dumps(config) + "\n")  # which is YAML too
+    (directory / "config.yaml").write_text(json.dumps(config) + "\n", "utf-8")  # which is YAML too
     rows = [f"{10 * epoch},{epoch},{1 / epoch},{accuracy * (1 - 0.5**epoch)}" for epoch in range(1, 31)]
-    (directory / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/accuracy", *rows, ""]))
+    (directory / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/accuracy", *rows, ""]), "utf-8")
     best: dict[str, Any] = {"step": 300, "val/accuracy": accuracy, "val/loss": 0.1}
     summary: dict[str, Any] = {
         "status": "finished",
@@ -109,7 +109,7 @@ def _made_up(directory: Path, number: int) -> None:
         "test": {"accuracy": accuracy, "loss": 0.1},
     }
     summary |= {"parameters": 1000, "flops": {"forward": 1000, "training": 3000}, "seconds": 10.0}
-    (directory / "summary.json").write_text(json.dumps(summary))
+    (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
 
 
 def draw(grown: Sequence[Growth], file: Path, note: str) -> None:
@@ -137,7 +137,7 @@ def main() -> None:
         grown.append(measured(data))
         points = ", ".join(f"{x:,}: {y:,.4g}" for x, y in zip(grown[-1].sizes, grown[-1].values, strict=True))
         print(f"{grown[-1].title}: {points}: {grown[-1].verdict}", flush=True)
-    with (chosen.to / "growth.csv").open("w", newline="") as file:
+    with (chosen.to / "growth.csv").open("w", encoding="utf-8", newline="") as file:
         rows = [(one.title, one.x, x, one.y, f"{y:.5g}") for one in grown for x, y in zip(one.sizes, one.values, strict=True)]
         csv.writer(file).writerows([("what", "size", "at", "measured", "value"), *rows])
     draw(grown, chosen.to / "growth.png", machine())

@@ -42,7 +42,7 @@ def run(arguments: Sequence[object], folder: Path, status: int = 0, packages: Se
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *packages])), "WANDB_MODE": "offline"}
     log = folder / "output.txt"
     started = time.time()
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=folder,
@@ -54,9 +54,9 @@ def run(arguments: Sequence[object], folder: Path, status: int = 0, packages: Se
         _, ended, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(ended)
     if process.returncode != status:
-        raise RuntimeError(f"{' '.join(map(str, arguments))}: status {process.returncode}\n{log.read_text()[-2000:]}")
+        raise RuntimeError(f"{' '.join(map(str, arguments))}: status {process.returncode}\n{log.read_text('utf-8')[-2000:]}")
     scale = 2**20 if sys.platform == "darwin" else 2**10
-    return Ended(time.time() - started, usage.ru_maxrss / scale, log.read_text(), started)
+    return Ended(time.time() - started, usage.ru_maxrss / scale, log.read_text("utf-8"), started)
 
 
 @dataclass(frozen=True)
@@ -117,4 +117,4 @@ def machine() -> str:
 
 def _cpu_lines() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text("utf-8").splitlines() if path.exists() else []

@@ -58,7 +58,7 @@ def first_step(*overrides: str) -> float:
         environment = {**os.environ, "WANDB_MODE": "offline"}
         started = time.time()
         process = subprocess.Popen([sys.executable, *arguments], cwd=name, env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 1):
+        while process.poll() is None and not (metrics.exists() and metrics.read_text("utf-8").count("\n") > 1):
             time.sleep(0.01)
         seconds = time.time() - started
         if process.wait():

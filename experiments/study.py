@@ -79,7 +79,7 @@ class Study:
                 raise SystemExit(
                     f"error: two runs have {told} seed={one['seed']}: multirun/ holds runs of another length or data; move them away"
                 )
-        with (self.folder / "results.csv").open("w", newline="") as file:
+        with (self.folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             table.writeheader()
             table.writerows({key: json.dumps(rounded(value)) for key, value in row.items()} for row in rows)
@@ -108,12 +108,12 @@ class Study:
         if not (self.folder / "results.csv").exists():
             print(f"experiments/{self.folder.name}: not run yet: no results.csv")
             return
-        with (self.folder / "results.csv").open(newline="") as file:
+        with (self.folder / "results.csv").open(encoding="utf-8", newline="") as file:
             rows = [{key: json.loads(value) for key, value in row.items()} for row in csv.DictReader(file)]
         self.figure(rows).savefig(self.folder / "figure.png", dpi=80)
         readme = self.folder / "README.md"
-        before, _, rest = readme.read_text().partition(BEGIN)
-        readme.write_text("\n".join([before + BEGIN, *as_markdown(self.table(rows)), END]) + rest.partition(END)[2])
+        before, _, rest = readme.read_text("utf-8").partition(BEGIN)
+        readme.write_text("\n".join([before + BEGIN, *as_markdown(self.table(rows)), END]) + rest.partition(END)[2], "utf-8")
 
 
 def found(folders: Sequence[Path]) -> list[Run]:

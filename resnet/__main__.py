@@ -1,5 +1,10 @@
 """`python -m resnet COMMAND`: what can be done with a run after training, and before it."""
 
+from resnet.training.interrupt import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()  # before imports that take seconds
+
 import argparse
 import json
 import sys
@@ -10,7 +15,7 @@ from typing import Any
 
 from resnet import show
 from resnet.config import RunFailed, RunInterrupted, UserError
-from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
+from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, replace_what_cannot_be_shown, say
 from resnet.config.launched import is_first_process
 from resnet.plain import plain
 from resnet.runs.directory import DirectoryError
@@ -30,6 +35,7 @@ Each has --help, and --json for programs."""
 
 def main() -> None:
     keep_going()
+    replace_what_cannot_be_shown()
     arguments = _parser().parse_args()
     try:
         with redirect_stdout(sys.stderr if arguments.json else sys.stdout):

@@ -85,6 +85,12 @@ def session(parts: Parts, step: int, extended: list[str]) -> dict[str, Any]:
     }
 
 
+def ended(before: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sessions so far; the last of them now knows how it ended."""
+    *earlier, last = before.get("sessions") or [{}]
+    return [*earlier, {**last, "ended": before["error"] or before["status"]}] if last else []
+
+
 def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     """What is to be said about a continued run: it is no longer the uninterrupted one to the last bit."""
     keys = ("threads", "processes", "device", "torch")
@@ -153,7 +159,7 @@ def commit() -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)experiments")

@@ -1,5 +1,6 @@
 """One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
 
+import faulthandler
 import os
 import secrets
 import shlex
@@ -7,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from subprocess import Popen
@@ -21,6 +22,7 @@ from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_h
 from resnet.config.hashing import flatten
 from resnet.plain import plain
 from resnet.runs.curves import draw_curves, draw_probes
+from resnet.runs.death import crashes_told_in
 from resnet.runs.directory import (
     BEST,
     FAILED,
@@ -32,6 +34,7 @@ from resnet.runs.directory import (
     PREVIOUS,
     RUNNING,
     DirectoryError,
+    DirectoryGone,
     RunDirectory,
     shortest,
 )
@@ -42,10 +45,11 @@ from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, Recorded, TrackerError
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
-from resnet.training.interrupt import Interrupted, StopSignals
+from resnet.training.hang import Insistence
+from resnet.training.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
 from resnet.training.probes import RECORDED, Probes
-from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_first, tell_failure, together
+from resnet.training.processes import Failure, Watch, adopt, end_with_parent, ended, leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
@@ -61,6 +65,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
     with StopSignals() as signals:
         children: list[Popen[bytes]] = []
         try:
+            end_with_parent()
             fabric = build_fabric(config)
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
@@ -98,7 +103,7 @@ class Run:
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
-        with Watch(self.children, self._say_failed):
+        with Watch(self.children, self._say_failed), undoing(self._remove_unbegun):
             standing = on_first(self.fabric, self._examine, UserError)
             if standing.is_finished:
                 return self._is_finished(standing)
@@ -107,11 +112,12 @@ class Run:
             parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
             on_first(self.fabric, self._acquire, UserError)
         try:
-            standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
-            if standing.is_finished:
-                return self._is_finished(standing)
-            state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
-            return self._train(parts, standing, state, note)
+            with undoing(self._remove_unbegun):
+                standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
+                if standing.is_finished:
+                    return self._is_finished(standing)
+                state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
+                return self._train(parts, standing, state, note)
         except DirectoryError as error:
             raise RunFailed(str(error)) from None
         except TrackerError as error:  # before the first step
@@ -138,6 +144,10 @@ class Run:
             accuracy = 100 * standing.summary["test"]["accuracy"]
             print(f"{plain(self.path)}: this run is finished, with test accuracy {accuracy:.2f} %")
         return standing.summary
+
+    def _remove_unbegun(self) -> None:
+        if self.fabric.is_global_zero:
+            self.directory.remove_unbegun()
 
     def _acquire(self) -> None:
         try:
@@ -179,16 +189,22 @@ class Run:
             **record.description(self.config, parts, facts),
             "config_hash": config_hash(self.config),
             "wandb_run": before.get("wandb_run") or _wandb_run(),
-            "sessions": [*before.get("sessions", []), session],
+            "sessions": [*record.ended(before), session],
         }
+        self.signals.begin()
         tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
         try:
-            self.signals.wait = True
-            with Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)):
+            with (
+                Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)),
+                Insistence(self._tell_waiting, lambda number: self._end_hung(summary, training, number)),
+                self._crashes_told(),
+            ):
                 training.fit()
+                if self.fabric.world_size == 1:
+                    self.signals.stop_waiting()  # the test is no step, after which to save
                 summary |= self._test(parts, training, recorded.last)
             if self.fabric.is_global_zero:
                 self._finish(summary, tracker, links)
@@ -274,15 +290,52 @@ class Run:
             return
         is_plain = is_everywhere or isinstance(error, DirectoryError)
         text = other.text if other else str(error) if is_plain else f"{type(error).__name__}: {error}"
+        if isinstance(error, DirectoryGone):
+            self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.now)
+            raise RunFailed(text) from None
         summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
         self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
-        kept = f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
+        kept = self._kept(training)
         if is_interrupted:
-            again = "the same command" if self.in_sweep else f"the same command, with {shlex.quote(f'name={self.config.name}')}"
-            resume = shlex.join(["python", "-m", "resnet", "resume", self.path])
-            print(plain(f"{self.path}: interrupted by {text}; {kept}; {again}, or {resume}, continues it"))
+            print(plain(f"{self.path}: interrupted by {text}; {kept}; {self._again()}"))
             return
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
+
+    def _end_elsewhere(self, summary: dict[str, Any], tracker: Tracker, now: Path | None) -> None:
+        """Where the directory is gone, nothing is made in its place."""
+        with suppress(OSError, DirectoryError):
+            if now is not None:
+                RunDirectory(now).write_summary(summary)
+        with suppress(OSError, DirectoryError):
+            tracker.fail(summary)
+
+    def _kept(self, training: Training) -> str:
+        return f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
+
+    def _again(self) -> str:
+        again = "the same command" if self.in_sweep else f"the same command, with {shlex.quote(f'name={self.config.name}')}"
+        return f"{again}, or {shlex.join(['python', '-m', 'resnet', 'resume', self.path])}, continues it"
+
+    def _crashes_told(self) -> AbstractContextManager[None]:
+        return crashes_told_in(self.directory / LOG) if self.fabric.is_global_zero else nullcontext()
+
+    def _tell_waiting(self, number: int) -> None:
+        if self.fabric.is_global_zero:
+            text = f"{self.path}: {name_of(number)}: it saves and ends after this step; a second signal ends it at once, without saving"
+            with suppress(OSError, ValueError):  # a closed terminal
+                print(text, file=sys.stderr, flush=True)
+
+    def _end_hung(self, summary: dict[str, Any], training: Training, number: int) -> None:
+        """The end of a run whose main thread does not come back from a step; in a thread of its own."""
+        if self.fabric.is_global_zero:
+            text = f"a second {name_of(number)} in the middle of a step ({LOG} says where)"
+            with suppress(OSError, DirectoryError):
+                with self.directory.append(LOG) as log:
+                    faulthandler.dump_traceback(log)
+                self.directory.write_summary({**summary, "status": INTERRUPTED, "error": text})
+            with suppress(OSError, ValueError):  # a closed terminal
+                print(plain(f"{self.path}: interrupted by {text}; {self._kept(training)}; {self._again()}"), flush=True)
+        os._exit(status_of(number))
 
     def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: Failure) -> None:
         """The end of a run whose main thread waits for a process that has failed."""
@@ -292,7 +345,7 @@ class Run:
 
     def _write_end(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
         with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
-            with (self.directory / LOG).open("a") as log:
+            with self.directory.append(LOG) as log:
                 log.write(details)
             self.directory.write_summary(summary)
         with suppress(OSError, DirectoryError):

@@ -118,7 +118,7 @@ RAISES, KILLED = 'raise ValueError("its disk is gone")', "os.kill(os.getpid(), s
     [
         ("fabric", RAISES, 600, "process 1: ValueError: its disk is gone"),  # the first one waits for ever, as for a GPU
         ("torchrun", RAISES, 0, "process 1: ValueError: its disk is gone"),
-        pytest.param("fabric", KILLED, 0, "process 1: it ended with status -9", marks=pytest.mark.full),
+        pytest.param("fabric", KILLED, 0, "process 1: it was killed by SIGKILL", marks=pytest.mark.full),
     ],
     ids=["waited for", "torchrun", "killed"],
 )

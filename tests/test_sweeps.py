@@ -193,6 +193,28 @@ def test_a_signal_to_a_parallel_sweep_lets_its_jobs_save(tmp_path, number, statu
 
 
 @pytest.mark.slow
+def test_a_killed_worker_of_a_parallel_sweep_is_told_with_the_table(tmp_path) -> None:
+    (tmp_path / "failing.py").write_text(KILLED)
+    grid = ("-m", "data=digits", "model.layers=[1]", "epochs=3", "seed=0,1", "sweep.name=s", "hydra/launcher=parallel")
+    output = finish(start(tmp_path, *grid, "scheduler=constant", "scheduler._target_=failing.Killed"), 1)
+    assert "error: a job's process was killed (SIGKILL), and joblib ended the others with it" in output and "Traceback" not in output
+    assert "interrupted: " in output and "its process ended without a word" in output and "0 of 2 jobs finished" in output
+    (tmp_path / "well").touch()
+    assert "2 of 2 jobs finished" in finish(start(tmp_path, *grid, "scheduler=constant", "scheduler._target_=failing.Killed"))
+
+
+KILLED = """
+import os, torch
+
+class Killed(torch.optim.lr_scheduler.ConstantLR):
+    def step(self):
+        super().step()
+        if not os.path.exists("well") and self.last_epoch == 15:
+            os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
 def test_a_ready_sweep_and_its_objective(train) -> None:
     output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "sweep.objective=val/loss", "hydra.sweep.dir=here").stdout
     assert "here: 5 of 5 jobs finished" in output and "held-out loss" in output

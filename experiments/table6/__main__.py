@@ -17,7 +17,7 @@ SOURCES = {"paper": "He et al. 2015", "akamaster": "akamaster/pytorch_resnet_cif
 
 def published() -> list[dict[str, str]]:
     """Test errors (%), which stand in the sources."""
-    with (FOLDER / "published.csv").open(newline="") as file:
+    with (FOLDER / "published.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -1,5 +1,6 @@
 """Between Hydra and a run: what `train.py` was asked for, and one line instead of a traceback where that was a mistake."""
 
+import io
 import math
 import os
 import re
@@ -30,6 +31,7 @@ from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 from resnet.plain import plain
 from resnet.streams import keep_going
+from resnet.training.interrupt import undoing
 from resnet.version import version
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -59,11 +61,12 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
         return
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
+    replace_what_cannot_be_shown()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
         _check_not_a_sweep()
-        with around():
+        with undoing(_remove_made), around():
             main()
     except UserError as error:
         say(str(error))
@@ -75,12 +78,18 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
         raise SystemExit(MISTAKE) from None
 
 
+def replace_what_cannot_be_shown() -> None:
+    """A terminal or a pipe that lacks a character, as on Windows, gets a question mark, and no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 @contextmanager
 def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     """The checked config of a Hydra job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
+    made = _made(hydra)
     try:
         config = load_config(cfg)
         in_sweep = hydra.mode == RunMode.MULTIRUN
@@ -96,10 +105,14 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra, cfg.sweep.on_failure == "stop")
     except RunInterrupted as error:
+        _remove_if_empty(made)
         raise SystemExit(error.status) from None
     except KeyboardInterrupt:
         _remove_if_empty(made)
         raise SystemExit(CTRL_C) from None
+    except SystemExit:  # of a signal, in a sweep
+        _remove_if_empty(made)
+        raise
     except Exception:  # ours to mend: the traceback is wanted
         _remove_if_empty(made)
         traceback.print_exc()
@@ -156,9 +169,24 @@ def say(message: str) -> None:
     print("\n".join(f"error: {plain(line)}" for line in message.splitlines()), file=sys.stderr)
 
 
+def _made(hydra: HydraConf) -> Path:
+    """The folder that Hydra makes for a job."""
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.runtime.output_dir)
+    return Path.cwd() / hydra.run.dir  # as it was written, with its `..`
+
+
+def _remove_made() -> None:
+    if HydraConfig.initialized():
+        _remove_if_empty(_made(HydraConfig.get()))
+
+
 def _remove_if_empty(directory: Path) -> None:
     """Takes back the folders that Hydra made for a job that could not start."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # which is gone itself
+        return
     inside = [folder for folder in directory.parents if folder.is_relative_to(here) and folder != here]
     for folder in (directory, *inside):
         if folder != here:

@@ -2,6 +2,8 @@
 
 import os
 
+from resnet.ranks import is_first_process as is_first_process
+
 
 def started_processes() -> tuple[int, int] | None:
     """(processes a node, nodes), where torchrun or srun started this one: they outrank the config. None where nobody did.
@@ -23,8 +25,3 @@ def is_torchrun() -> bool:
 
 def is_srun() -> bool:
     return not is_torchrun() and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-
-
-def is_first_process() -> bool:
-    """Of the run; a process that is alone is the first one."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

@@ -15,6 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from resnet.data.augment import Augment, centre_crop, moved, resize
 from resnet.data.files import ImageFiles
 from resnet.data.sources import Split
+from resnet.training.interrupt import SIGNALS
 
 ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
 
@@ -151,7 +152,7 @@ class _Decoded(Dataset[Tensor]):
 
 def _ignore_signals(worker: int) -> None:
     """They are for the process that trains, which saves and then ends its workers."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from resnet.config.errors import UserError
+from resnet.runs.death import cause_of_death
+from resnet.runs.place import Place
 from resnet.runs.reading import Unreadable, read_config
 from resnet.runs.rows import Row as Row
 from resnet.runs.rows import RowSum, as_numbers, read_rows
@@ -46,12 +48,22 @@ class DirectoryError(Exception):
     """One line: the directory, what stands in the way, and what to do."""
 
 
+class DirectoryGone(DirectoryError):
+    """It is no longer what the run wrote; `now` is where it can still be written, if that is known."""
+
+    def __init__(self, text: str, now: Path | None) -> None:
+        super().__init__(text)
+        self.now = now
+
+
 class RunDirectory:
     """Reads and writes one run. Every file but the log and metrics.csv, which grow, is replaced in one step."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = FileLock(self.path / LOCK, timeout=1)
+        self._place: Place | None = None
+        self._has_begun = False  # of us: what says `running` is this process
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -72,8 +84,8 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
         summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {"status": RUNNING}
-        if summary["status"] == RUNNING and not self._lock.is_locked and not self.is_held_elsewhere:
-            summary["status"] = INTERRUPTED
+        if summary["status"] == RUNNING and not self._has_begun and not self.is_held_elsewhere:
+            summary |= {"status": INTERRUPTED, "error": cause_of_death(self / LOG)}
         return summary
 
     @property
@@ -159,6 +171,7 @@ class RunDirectory:
         try:
             (self / LAST).parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            self._place = Place(self.path)
         except Timeout:
             raise DirectoryError(f"{self.path}: another process is training into it; wait for it, or choose another name=...") from None
         except OSError as error:
@@ -179,6 +192,9 @@ class RunDirectory:
         table.writeheader()
         table.writerows(kept)
         self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
+        self._has_begun = True
+        if self._place:
+            self._place.files = (CONFIG, METRICS, LOCK, str(Path(LAST).parent))
         return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
@@ -190,13 +206,39 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Takes back what was made, where a new run could not start after all."""
+        self.release()  # Windows removes no open file
         shutil.rmtree(self.path)
+
+    def remove_unbegun(self) -> None:
+        """Takes back what acquire() made, where the run never came to its first file."""
+        if self._lock.is_locked and not self.exists and self.is_free:
+            self.remove()
 
     def release(self) -> None:
         self._lock.release()
+        if self._place:
+            self._place.leave()
+            self._place = None
+
+    def _check_place(self) -> None:
+        if self._place and (fault := self._place.fault):
+            now = self._place.now
+            resume = f"; python -m resnet resume {shortest(now)} continues it" if now not in (None, self.path) else ""
+            raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended{resume}", now)
+
+    @contextmanager
+    def append(self, name: str) -> Iterator[IO[str]]:
+        """For what grows."""
+        self._check_place()
+        try:
+            with (self / name).open("a", encoding="utf-8", newline="") as file:
+                yield file
+        except OSError as error:
+            raise DirectoryError(f"{self / name}: cannot be written ({error.strerror})") from None
 
     def write(self, name: str, writer: Callable[[IO[bytes]], Any], keep: str | None = None) -> None:
         """Writes a file so that it is there whole or not at all, whenever the machine stops; `keep` is the name of the one before."""
+        self._check_place()
         target = self / name
         part = target.with_name(f".{target.name}.part")
         try:
@@ -214,7 +256,7 @@ class RunDirectory:
 
     def sync(self, name: str) -> None:
         """Waits until what was appended to a file is on the disk."""
-        with (self / name).open("a") as file:
+        with self.append(name) as file:
             os.fsync(file.fileno())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -229,4 +271,7 @@ def run_ids(directory: Path) -> list[str]:
 
 def shortest(path: Path) -> str:
     """Relative to the working directory where the path lies in it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    with suppress(OSError):  # a working directory that is gone
+        if path.is_relative_to(here := Path.cwd()):
+            return str(path.relative_to(here))
+    return str(path)

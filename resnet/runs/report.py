@@ -55,7 +55,10 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         "places": {name: document.place for name, document in documents.items()},
         "documents": {name: document.content for name, document in documents.items()},
     }
-    bokeh, script = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw), (PARTS / "page.js").read_text()
+    bokeh, script = (
+        "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw),
+        (PARTS / "page.js").read_text("utf-8"),
+    )
     environment = Environment(
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -81,7 +84,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         data=data,
         bokeh=bokeh,
         script=script,
-        style=(PARTS / "page.css").read_text(),
+        style=(PARTS / "page.css").read_text("utf-8"),
         hashes=[_hash(bokeh), _hash(script)],
     )
 

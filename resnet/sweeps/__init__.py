@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from resnet.config.cli import CTRL_C
 from resnet.sweeps.worker import LOGS, parallel_jobs
+from resnet.training.interrupt import handled_by, leave, left_by, status_of, undoing
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
@@ -36,7 +37,7 @@ def sweeping() -> Iterator[None]:
         from resnet.sweeps.search import Search
 
         search = Search(sweep)
-        with search.open(), _shown(sweep, [], search.jobs):
+        with undoing(lambda: _remove_if_empty(sweep)), search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
@@ -51,14 +52,26 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
     from resnet.sweeps.closing import close
 
     try:
-        with board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
+        with handled_by(leave), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
+    except Exception:
+        if not left_by:
+            raise
+        raise SystemExit(status_of(left_by[0])) from None
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
         raise SystemExit(CTRL_C) from None
     finally:
         is_done = close(sweep, *jobs())
+        _remove_if_empty(sweep)
     if not is_done:
         raise SystemExit(1)
+
+
+def _remove_if_empty(sweep: "Sweep") -> None:
+    """The folders that jobs have left that never began, and the sweep's own where it has none."""
+    for folder in (*sweep.directory.glob("*/"), sweep.directory, sweep.directory.parent):
+        with suppress(OSError):  # not empty, or never made
+            folder.rmdir()
 
 
 def _waiting(sweep: "Sweep") -> AbstractContextManager[None]:

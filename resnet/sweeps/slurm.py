@@ -56,7 +56,7 @@ def slurm_jobs(logs: Path, stops_at_failure: bool) -> Iterator[None]:
             queue.cancel()
         queue.wait()
         say(f"a job ended without a result (interrupted, cancelled, killed or out of time): SLURM's words on it are in {logs}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # of any signal
         queue.cancel()
         queue.wait()
         raise

@@ -1,6 +1,7 @@
 """Jobs in worker processes of hydra/launcher=parallel: each has a log of its own, and saves and ends when its sweep does."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,9 +14,10 @@ from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 
-from resnet.config.cli import FAILED, say
+from resnet.config.cli import say
 from resnet.runs.directory import RunDirectory, run_ids
 from resnet.sweeps.gpus import stay_on_a_gpu
+from resnet.training.interrupt import TRY_AGAIN, install, leave, restore
 
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose sweep is over may save
@@ -32,24 +34,22 @@ def own_output() -> Iterator[None]:
     directory = Path(HydraConfig.get().runtime.output_dir)
     log = directory.parent / LOGS / f"{directory.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    install(_left_to_the_sweep)
     parent = parent_process()
     assert parent is not None and parent.pid is not None
     marker = _marker(log.parent, parent.pid)
     _watch_parent(parent.pid, marker)
     stay_on_a_gpu(log.parent)
-    with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
             print(f"CUDA_VISIBLE_DEVICES={gpu}")
         try:
             yield
         finally:
             if marker.exists():  # the sweep ends its workers once all have saved: joblib kills the others with the first that ends
-                signal.signal(
-                    signal.SIGTERM, signal.SIG_IGN
-                )  # of the thread that looks for the marker, where the terminal's Ctrl-C was first
                 time.sleep(GRACE)
             if is_over.is_set():  # joblib would hand this process the next job
-                os._exit(75)
+                os._exit(TRY_AGAIN)
 
 
 @contextmanager
@@ -58,30 +58,32 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
 
     A second signal does not wait.
     """
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky.backend.resource_tracker import ensure_running
+    from joblib.externals.loky.process_executor import TerminatedWorkerError  # which every command would wait for
 
     marker = _marker(sweep / LOGS, os.getpid())
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
+        restore(before)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
         deadline = time.monotonic() + GRACE
         time.sleep(2 * LOOK)
         while any(RunDirectory(sweep / name).is_held_elsewhere for name in run_ids(sweep)) and time.monotonic() < deadline:
             time.sleep(LOOK)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(75)
+        leave(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = install(signal.SIG_IGN)  # which a process inherits: joblib's own, that cleans up, would not outlive a closed terminal
+    ensure_running()
+    restore(before)
+    install(stop)
     try:
         yield
-    except TerminatedWorkerError:
-        say("a worker process was killed, or had no memory left (hydra.launcher.n_jobs=1 needs the least)")
-        raise SystemExit(FAILED) from None
+    except TerminatedWorkerError as error:  # joblib has killed the others too
+        killed_by = ", ".join(re.findall(r"SIG[A-Z]+", str(error).rpartition("exit codes")[2])) or "the system"
+        say(f"a job's process was killed ({killed_by}), and joblib ended the others with it; each goes on from its last checkpoint")
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore(before)
         marker.unlink(missing_ok=True)
 
 
@@ -100,7 +102,14 @@ def _end_with(parent: int, marker: Path) -> None:
     while os.getppid() == parent and not marker.exists():
         time.sleep(LOOK)
     is_over.set()
+    deadline = time.monotonic() + GRACE
+    while signal.getsignal(signal.SIGTERM) is _left_to_the_sweep and time.monotonic() < deadline:  # the job still imports libraries
+        time.sleep(LOOK)
     os.kill(os.getpid(), signal.SIGTERM)  # the run saves
     time.sleep(GRACE)
     sys.stderr.flush()
-    os._exit(75)
+    os._exit(TRY_AGAIN)
+
+
+def _left_to_the_sweep(number: int, frame: FrameType | None) -> None:
+    """In a worker that trains nothing at the moment: its sweep, which the terminal tells too, says when it is over."""

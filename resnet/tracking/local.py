@@ -21,7 +21,7 @@ class LocalRecord(Tracker):
             self._log(f"{name}: {text}")
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        with (self.directory / METRICS).open("a", newline="") as file:
+        with self.directory.append(METRICS) as file:
             csv.DictWriter(file, self.columns, restval="").writerow({"step": step, "epoch": epoch, **metrics})
         if "train/loss" in metrics:
             self._log(lines.epoch_line(step, epoch, self.facts, metrics))
@@ -34,5 +34,5 @@ class LocalRecord(Tracker):
         self._log(f"{summary['status']}: {summary['error']}")
 
     def _log(self, text: str) -> None:
-        with (self.directory / LOG).open("a") as file:
+        with self.directory.append(LOG) as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(text)}\n")

@@ -1,44 +1,158 @@
-"""SIGTERM, SIGINT (Ctrl-C), SIGUSR1 and SIGUSR2 (a cluster's warnings): a run saves and ends, instead of being ended."""
+"""Signals that ask a process to end: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), a cluster's warnings (SIGUSR1, SIGUSR2).
 
+A run that trains saves and ends. All else ends at once, with one line and a status that says so. Imports nothing heavy: it is the
+first thing that a command does.
+"""
+
+import os
 import signal
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any, NoReturn
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+from resnet.ranks import is_first_process
+
+# Windows lacks three of them and has one of its own, Ctrl-Break.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+CTRL_C, TRY_AGAIN = 130, 75  # exit statuses
+COPIES = 1.0  # seconds in which the same signal comes twice: torchrun passes a Ctrl-C on, which the terminal sent too
+
+Handler = Callable[[int, FrameType | None], Any]
+_undone: list[Callable[[], object]] = []  # by a process that a signal ends, the last one first
+_hint = ""
+left_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
 
 
 class Interrupted(BaseException):
     """A signal ended the run. Not an Exception: like KeyboardInterrupt it passes what handles failures."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        super().__init__(name_of(number))
         self.number = number
 
 
-class StopSignals:
-    """While open, the signals raise Interrupted; while `wait` is set they are only noted, and a second Ctrl-C raises.
+def name_of(number: int) -> str:
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
-    Not within a second: torchrun passes a Ctrl-C on, which the terminal sent to its processes too.
+
+def status_of(number: int) -> int:
+    return CTRL_C if number == signal.SIGINT else TRY_AGAIN
+
+
+def install(handler: Handler | signal.Handlers) -> dict[int, Any]:
+    """Handles the signals but for those that whoever started the process has it ignore, as nohup does; returns the handlers before."""
+    return {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+
+
+@contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    before = install(handler)
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+def restore(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def end_at_once(hint: str = "") -> None:
+    """From here on a signal ends the process, in whatever import or call it comes: an exception would be lost in some of them."""
+    global _hint
+    _hint = hint
+    install(end)
+
+
+@contextmanager
+def undoing(call: Callable[[], object]) -> Iterator[None]:
+    """While open, a signal that ends the process, or the run, is answered by this call first."""
+    _undone.append(call)
+    try:
+        yield
+    except Interrupted:
+        call()
+        raise
+    finally:
+        _undone.remove(call)
+
+
+def end(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Takes back what was begun, and ends the process without another word than one line."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    for call in reversed(_undone):
+        with suppress(Exception):
+            call()
+    _end_children()
+    with suppress(Exception):  # a closed terminal, or a line that is being written
+        sys.stdout.flush()
+    if is_first_process():
+        with suppress(OSError):
+            os.write(2, f"interrupted by {name_of(number)}{_hint}\n".encode())
+    os._exit(status_of(number))
+
+
+def leave(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Ends what runs now by an exception, for those around it to tell what is left."""
+    left_by.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
+
+
+def _end_children() -> None:
+    if "multiprocessing" in sys.modules:
+        from multiprocessing import active_children
+
+        for child in active_children():
+            child.terminate()
+
+
+class StopSignals:
+    """While open, the signals raise Interrupted; while `wait` is set the first one is only noted, and a second one raises.
+
+    Before training has begun, where `end_at_once` was called, they still end the process.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.received_at = 0.0
         self.wait = False
+        self.has_begun = False
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self.before = install(self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        queue_again = self.before[signal.SIGUSR2]  # of submitit, in a job of hydra/launcher=slurm: now that all is saved
-        if self.received == signal.SIGUSR2 and callable(queue_again):
-            queue_again(signal.SIGUSR2, None)
+        restore(self.before)
+        if hasattr(signal, "SIGUSR2") and self.received == signal.SIGUSR2:
+            queue_again = self.before.get(signal.SIGUSR2)  # of submitit, in a job of hydra/launcher=slurm: now that all is saved
+            if callable(queue_again) and queue_again is not end:
+                queue_again(signal.SIGUSR2, None)
+
+    def begin(self) -> None:
+        """Training begins: what comes is noted, and looked for after each step."""
+        global _hint
+        _hint = ""
+        self.wait = self.has_begun = True
+
+    def stop_waiting(self) -> None:
+        """Training is over: what came since the last step, and what comes now, raises."""
+        self.wait = False
+        if self.received is not None:
+            raise Interrupted(self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        is_second = number == signal.SIGINT == self.received and time.monotonic() - self.received_at > 1
-        self.received, self.received_at = number, time.monotonic()
+        is_second = self.received is not None and time.monotonic() - self.received_at > COPIES
+        if self.received is None:
+            self.received, self.received_at = number, time.monotonic()
+        if not self.has_begun and self.before.get(number) is end:
+            end(number)
         if is_second or not self.wait:
             raise Interrupted(number)

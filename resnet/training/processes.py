@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 import time
 import traceback
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
+
+from resnet.config.launched import is_first_process, started_processes
+from resnet.training.interrupt import TRY_AGAIN
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
@@ -117,11 +121,27 @@ def adopt(fabric: Fabric) -> list[Popen[bytes]]:
     return children
 
 
+def end_with_parent() -> None:
+    """A process that Fabric started, and that would wait for the first one for many minutes, ends with it."""
+    if is_first_process() or started_processes():
+        return
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(TRY_AGAIN)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
 def ended(children: Sequence[Popen[bytes]]) -> Failure | None:
     """What is to be said of the first of them that ended without saying why, as one that was killed."""
     for rank, child in enumerate(children, 1):
         if child.poll():
-            return Failure(f"process {rank}: it ended with status {child.returncode}")
+            is_killed = -child.returncode in set(signal.Signals)
+            how = f"was killed by {signal.Signals(-child.returncode).name}" if is_killed else f"ended with status {child.returncode}"
+            return Failure(f"process {rank}: it {how}")
     return None
 
 

@@ -1,0 +1,58 @@
+"""A second signal ends a run whose step does not end: a thread sees it while the main thread hangs in native code."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from resnet.training.interrupt import COPIES, SIGNALS
+
+GRACE = 3.0  # seconds in which the main thread may answer a second signal itself
+
+
+class Insistence:
+    """While open, watches for signals. Python's own handlers wait until the main thread is back from native code.
+
+    `tell` is called where the first signal has not ended the run after a second, `end` where a second one has not ended it after GRACE
+    more; both with the signal's number, in a thread of their own.
+    """
+
+    def __init__(self, tell: Callable[[int], None], end: Callable[[int], None]) -> None:
+        self.tell, self.end = tell, end
+        self.is_over = threading.Event()
+
+    def __enter__(self) -> None:
+        self.told, self.noted = socket.socketpair()
+        self.noted.setblocking(False)
+        self.before = signal.set_wakeup_fd(self.noted.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        signal.set_wakeup_fd(self.before)
+        self.noted.close()  # which ends the thread
+
+    def _look(self) -> None:
+        with self.told:
+            first = self._next()
+            if first is None or self.is_over.wait(COPIES):
+                return
+            self.tell(first)
+            self._forget_copies()
+            second = self._next()
+            if second is not None and not self.is_over.wait(GRACE):
+                self.end(second)
+
+    def _next(self) -> int | None:
+        """Waits for a signal; None once this is closed."""
+        while byte := self.told.recv(1):
+            if byte[0] in SIGNALS:
+                return byte[0]
+        return None
+
+    def _forget_copies(self) -> None:
+        self.told.setblocking(False)
+        with suppress(BlockingIOError):
+            self.told.recv(4096)
+        self.told.setblocking(True)
