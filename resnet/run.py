@@ -16,8 +16,10 @@ from lightning_fabric import Fabric
 
 from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
+from resnet.code import Code, read_code
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.hashing import flatten
+from resnet.runs.content import data_digest, short
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
@@ -34,7 +36,7 @@ from resnet.runs.directory import (
     shortest,
 )
 from resnet.runs.grouping import Run as Finished
-from resnet.runs.identity import Standing, examine
+from resnet.runs.identity import Standing, examine, other_code_of_finished
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, Recorded, TrackerError
 from resnet.training import checkpoint
@@ -128,14 +130,36 @@ class Run:
     def _examine(self) -> Standing:
         kept = [text for text in self.overrides if not text.startswith("name=")]
         restart = " ".join(["python train.py", *kept, f"model.weights={self.path}", "name=..."])
-        return examine(self.directory, self.config, needs_length(self.config), restart)
+        standing = examine(self.directory, self.config, needs_length(self.config), restart, lambda: record.made_of(self.config))
+        if not (self.in_sweep and standing.is_finished and standing.other_code):
+            return standing
+        return self._with_other_code(standing)
+
+    def _with_other_code(self, standing: Standing) -> Standing:
+        """A finished job of a sweep, in which results of two codes would be compared as if they were of one."""
+        choice = self.config.sweep.on_code_change
+        if choice == "refuse":
+            raise other_code_of_finished(self.path, standing.other_code)
+        if choice == "rerun":
+            place = shortest(self.directory.set_aside())
+            print(f"{self.path}: trained again, as its code has changed ({', '.join(standing.other_code)}); the old run is kept in {place}")
+            return Standing(None, [])
+        return standing
 
     def _is_finished(self, standing: Standing) -> dict[str, Any]:
         assert standing.summary is not None
         if self.fabric.is_global_zero:
             accuracy = 100 * standing.summary["test"]["accuracy"]
-            print(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %")
+            print(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %{self._since(standing)}")
         return standing.summary
+
+    def _since(self, standing: Standing) -> str:
+        """What is to be said about a finished run that would not be the same today."""
+        notes = list(standing.notes)
+        if standing.other_code:
+            other = "it counts as it is" if self.in_sweep else "another name=... trains with the code of now"
+            notes.append(f"the code has changed since ({', '.join(standing.other_code)}): {other}")
+        return "".join(f"; {note}" for note in notes)
 
     def _acquire(self) -> None:
         try:
@@ -153,6 +177,7 @@ class Run:
             try:
                 state = checkpoint.load(self.directory / name)
                 step = state["progress"]["step"]
+                self._check_same_data(name, state)
             except (CheckpointError, KeyError, TypeError) as error:
                 problems.append(str(error))
             else:
@@ -161,24 +186,35 @@ class Run:
             raise UserError(f"{'; '.join(problems)}: no good checkpoint is left; put a copy back, or start anew under another name=...")
         return None, f"from the start ({standing.summary['status']} before its first checkpoint)"
 
+    def _check_same_data(self, name: str, state: State) -> None:
+        """Of a checkpoint that was copied here from another run. Older ones do not say what they were trained on."""
+        before, now = state.get("data_digest"), data_digest(record.made_of(self.config))
+        if before not in (None, now):
+            raise CheckpointError(
+                f"{self.directory / name}: of other data than this run's (digest {short(str(before))}, not {short(str(now))})"
+            )
+
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}
         probes = Probes(parts.learner, self.config.probes, self.config.probe_every)
         training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, probes)
         if state is not None:
             together(self.fabric, lambda: self._resume(training, state), UserError)
-        session = record.session(parts, training.progress.step, standing.extended)
-        notes = [*filter(None, [note]), *record.changes(before.get("sessions", []), session)]
+        code = read_code()
+        session = record.session(parts, training.progress.step, standing.extended, code)
+        notes = [*filter(None, [note]), *standing.notes, *record.changes(before.get("sessions", []), session)]
         facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
         summary = {
             "status": RUNNING,
             "error": None,
-            **record.description(self.config, parts, facts),
+            **record.description(self.config, parts, facts, code),
+            "weights": before.get("weights") if before else record.weights_digest(self.config),
             "config_hash": config_hash(self.config),
             "wandb_run": before.get("wandb_run") or _wandb_run(),
             "sessions": [*before.get("sessions", []), session],
         }
-        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
+        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
+        self.data_digest = summary["data"]["digest"]
         training.observer = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -201,11 +237,12 @@ class Run:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
-    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str]) -> tuple[Tracker, dict[str, str]]:
+    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> tuple[Tracker, dict[str, str]]:
         """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
         if not self.fabric.is_global_zero:
             return Tracker(), {}
         columns = self.directory.begin(facts.config, columns, facts.start_step)
+        record.keep_patch(self.directory, code.patch, facts.start_step)
         self.directory.write_summary(summary)
         trackers: list[Tracker] = [LocalRecord(self.directory, columns)]
         links: dict[str, str] = {}
@@ -227,7 +264,7 @@ class Run:
         if self.fabric.is_global_zero:
             self.directory.sync(METRICS)  # no checkpoint is ever ahead of its rows
             file, keep = {SAVE_LAST: (LAST, PREVIOUS), SAVE_BEST: (BEST, None)}[name]
-            self.directory.write(file, lambda target: checkpoint.save(content, target), keep)
+            self.directory.write(file, lambda target: checkpoint.save({**content, "data_digest": self.data_digest}, target), keep)
         self.fabric.barrier()
 
     def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from typing import Any
 
 from resnet.config.schema import Config
@@ -24,6 +25,8 @@ WITHOUT = {
     "fabric.num_nodes",
     "fabric.strategy",
 }
+
+FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
 
 
 def config_hash(config: Config) -> str:
@@ -49,7 +52,7 @@ def identity(config: Config) -> dict[str, Any]:
     defaults = _schema_defaults(Config)
     flat = flatten(dataclasses.asdict(config))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
-    return {key: _same_number(flat[key]) for key in kept}
+    return {key: _where(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,6 +68,10 @@ def _same_number(value: Any) -> Any:
     if isinstance(value, list):
         return [_same_number(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _where(path: str | None) -> str | None:
+    return path and os.path.realpath(os.path.expanduser(path))
 
 
 def _is_left_out(key: str) -> bool:
