@@ -75,21 +75,20 @@ def _standard_library() -> set[Path]:
 @cache
 def _changes(modules: tuple[tuple[str, Path], ...]) -> tuple[str | None, bytes]:
     """The commit of this package, and a patch from the commits of all that takes part: changes, then modules that are in no commit."""
-    top, sha = _repository(PACKAGE) or (None, None)
-    package = {path.relative_to(PACKAGE.parent).as_posix(): path for path in _imported_sources()}
-    others: dict[Path, str] = {}  # further repositories and their commits
+    own = _repository(PACKAGE)
+    repositories = dict([own]) if own else {}  # commits by root
     loose = {}  # modules in no repository, by the name that they are imported by
     for name, path in modules:
-        repository = (top, sha) if top and path.is_relative_to(top) else _repository(path.parent)
-        if repository is None:
-            loose[_imported_as(name, path)] = path
-        elif repository[0] != top:
-            others[repository[0]] = repository[1]
-    parts = [*_new_files(loose)]
-    for root, commit in [*([(top, sha)] if top and sha else []), *others.items()]:
-        inside = [path for path in (*package.values(), *(path for _, path in modules)) if path.is_relative_to(root)]
-        parts += _difference(root, commit, inside, [STUDIES] if root == top else [])
-    return sha, _without_secrets(_bounded(parts))
+        if not any(path.is_relative_to(root) for root in repositories):
+            if found := _repository(path.parent):
+                repositories |= dict([found])
+            else:
+                loose[_imported_as(name, path)] = path
+    files = [*_imported_sources(), *(path for _, path in modules)]
+    parts = list(_new_files(loose))
+    for root, sha in repositories.items():
+        parts += _difference(root, sha, [path for path in files if path.is_relative_to(root)], PACKAGE.is_relative_to(root))
+    return own and own[1], _without_secrets(_bounded(parts))
 
 
 def _imported_sources() -> Iterator[Path]:
@@ -115,10 +114,10 @@ def _repository(folder: Path) -> tuple[Path, str] | None:
     return Path(root), sha
 
 
-def _difference(root: Path, sha: str, files: Sequence[Path], without: Sequence[str]) -> Iterator[bytes]:
+def _difference(root: Path, sha: str, files: Sequence[Path], has_studies: bool) -> Iterator[bytes]:
     try:
         untracked = _git(root, "ls-files", "--others", "-z", "--", *map(str, files)).decode().split("\0") if files else []
-        changes = _git(root, "diff", "HEAD", *OPTIONS, "--", ":(top)", *without)
+        changes = _git(root, "diff", "HEAD", *OPTIONS, "--", ":(top)", *([STUDIES] if has_studies else []))
     except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
         return
     changed = re.split(rb"(?m)^(?=diff --git )", changes)
