@@ -1,6 +1,7 @@
 """The code that takes part in a run: a digest of each module that is not installed, and how it differs from the last commit."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from resnet.config.checks import secrets
 
 PACKAGE = Path(__file__).resolve().parent
 DECIDES = ("build.py", "data", "models", "training")  # what a result depends on in this package: the rest launches, records and shows
+INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 LARGEST = 1_000_000  # bytes of a patch
 MOST_READ = 4 * LARGEST  # of what git prints
 OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules", "--src-prefix=a/", "--dst-prefix=b/")
@@ -46,11 +48,18 @@ def own_modules() -> dict[str, Path]:
     found = {}
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__dict__", {}).get("__file__")  # not by getattr, which may import what a lazy module stands for
-        if isinstance(file, str) and name.partition(".")[0] not in (PACKAGE.name, "__main__", "__mp_main__"):
-            path = Path(file).resolve()
-            if path.is_file() and not _is_installed(path) and not _is_installed(Path(file).absolute()):
-                found[name] = path
+        if isinstance(file, str) and name.partition(".")[0] not in (PACKAGE.name, "__main__", "__mp_main__") and (path := _own(file)):
+            found[name] = path
     return found
+
+
+@cache
+def _own(file: str) -> Path | None:
+    """Where a module lies that is not installed."""
+    if _is_installed(os.path.abspath(file)) or not os.path.isfile(file):
+        return None
+    path = Path(file).resolve()
+    return None if _is_installed(str(path)) else path
 
 
 def _sources(path: Path) -> list[Path]:
@@ -62,14 +71,14 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _is_installed(path: Path) -> bool:
-    return bool({"site-packages", "dist-packages"} & set(path.parts)) or any(path.is_relative_to(folder) for folder in _standard_library())
+def _is_installed(path: str) -> bool:
+    return bool(INSTALLED.search(path)) or path.startswith(_standard_library())
 
 
 @cache
-def _standard_library() -> set[Path]:
-    folders = [*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), f"{sys.base_prefix}/DLLs"]
-    return {Path(folder) for folder in folders} | {Path(folder).resolve() for folder in folders}
+def _standard_library() -> tuple[str, ...]:
+    folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.join(sys.base_prefix, "DLLs")]
+    return tuple(os.path.join(place, "") for folder in folders for place in (os.path.abspath(folder), os.path.realpath(folder)))
 
 
 @cache
@@ -105,7 +114,7 @@ def _imported_as(name: str, path: Path) -> str:
 
 def _repository(folder: Path) -> tuple[Path, str] | None:
     """The root of the checkout that holds a folder, and its commit; what is installed in a checkout is none of it."""
-    if _is_installed(folder):
+    if _is_installed(str(folder)):
         return None
     try:
         root, sha = _git(folder, "rev-parse", "--show-toplevel", "HEAD").decode().splitlines()

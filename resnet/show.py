@@ -55,6 +55,7 @@ def evaluation(result: dict[str, Any]) -> None:
         classes.add_row(row["class"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}")
     print(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {result['number']:,} {result['images']} images")
     _print(table, classes)
+    _changed(result)
     print(f"confusion matrix: {result['picture']}")
 
 
@@ -71,6 +72,12 @@ def exports(result: dict[str, Any]) -> None:
             f"{written['file']}: {written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
+    _changed(result)
+
+
+def _changed(result: dict[str, Any]) -> None:
+    for part in result["changed_data"]:
+        print(f"mind: these are not the data that it was trained with: {part}")
 
 
 def comparison(result: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def identity(config: Config) -> dict[str, Any]:
     defaults = _schema_defaults(Config)
     flat = flatten(dataclasses.asdict(config))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
-    return {key: _where(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
+    return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -63,15 +63,16 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def real_path(path: str | None) -> str | None:
+    """One for all names of a file, from whatever working directory."""
+    return path and os.path.realpath(os.path.expanduser(path))
+
+
 def _same_number(value: Any) -> Any:
     """1.0 and 1 are one value, also in groups whose types are open."""
     if isinstance(value, list):
         return [_same_number(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _where(path: str | None) -> str | None:
-    return path and os.path.realpath(os.path.expanduser(path))
 
 
 def _is_left_out(key: str) -> bool:

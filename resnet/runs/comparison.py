@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet.config import UserError
+from resnet.runs.alike import alike, unlike
 from resnet.runs.compare import METRICS, compare, in_words, seeds_to_settle
 from resnet.runs.grouping import Group, Run, cautions, filter_runs, find_runs, group_runs, seed_order, text_of, unmatched
 
@@ -85,6 +86,7 @@ def _compared(
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
+    runs = alike(runs)
     groups = group_runs(runs, metric, by)
     counted = [group for group in groups if group.values]
     if not counted:
@@ -147,7 +149,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.name,
         "groups": rows,
         "left_out": comparison.left_out,
-        "cautions": [*cautions(comparison.runs), *unmatched(groups)],
+        "cautions": [*cautions(comparison.runs), *unlike(comparison.runs), *unmatched(groups)],
         "settle": [command(comparison.baseline.runs[0], most), *(row["command"] for row in rows if row["command"])] if most else [],
         "grouped": f"by {', '.join(comparison.by) or 'all of their config but the seed and what the machine decides'}",
     }

@@ -15,12 +15,8 @@ def other_data(before: Made, now: Made) -> list[str]:
 
 def other_weights(before: Made, now: Made) -> str | None:
     """Of the file that training began from."""
-    old, new = before.get("weights"), now.get("weights")
+    old, new = weights_digest(before), weights_digest(now)
     return f"model.weights: digest {short(old)} -> {short(new)}" if old and new and old != new else None
-
-
-def knows_data(made: Made) -> bool:
-    return bool(_data(made).get("digests"))
 
 
 def data_digest(made: Made) -> str | None:
@@ -29,8 +25,16 @@ def data_digest(made: Made) -> str | None:
 
 def other_code(before: Made, now: Made) -> list[str]:
     """The modules that have changed. One that only one side imported says nothing: commands import different ones."""
-    old, new = ((made.get("code") or {}).get("modules") or {} for made in (before, now))
+    old, new = module_digests(before), module_digests(now)
     return [name for name, digest in old.items() if new.get(name, digest) != digest]
+
+
+def weights_digest(made: Made) -> str | None:
+    return made.get("weights")
+
+
+def module_digests(made: Made) -> dict[str, str]:
+    return (made.get("code") or {}).get("modules") or {}
 
 
 def short(digest: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
 from resnet.config.hashing import FILES
-from resnet.runs.content import Made, knows_data, other_code, other_data, other_weights
+from resnet.runs.content import Made, data_digest, other_code, other_data, other_weights, weights_digest
 from resnet.runs.directory import FINISHED, LAST, RUNNING, RunDirectory, shortest
 
 LENGTH = {"epochs", "max_steps"}
@@ -93,7 +93,7 @@ def other_code_of_finished(path: str, modules: list[str]) -> UserError:
 
 
 def _is_known(key: str, summary: dict[str, Any]) -> bool:
-    return knows_data(summary) if key == "data.path" else bool(summary.get("weights"))
+    return bool(data_digest(summary) if key == "data.path" else weights_digest(summary))
 
 
 def _raised(before: int | None, now: int | None) -> bool:

@@ -14,7 +14,7 @@ from resnet.config.hashing import identity
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep, compose_jobs
-from resnet.sweeps.preflight import check_models
+from resnet.sweeps.preflight import BY_OTHER_CODE, check_models, standing
 
 MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
 
@@ -112,7 +112,26 @@ class Search:
         told = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         if told:
             raise UserError(f"{where}: it holds another search ({'; '.join(told)}); choose another sweep.name=..., nothing was touched")
+        self._check_trials(where)
         self.study.set_user_attr(MADE_WITH, now)
+
+    def _check_trials(self, where: str) -> None:
+        """Nor can results of other data, nor of other code unless that is asked for."""
+        jobs = self._compose([[f"{name}={value}" for name, value in trial.params.items()] for trial in self.study.trials])
+        states = []
+        for job in jobs:
+            if job.config is not None:
+                job.config.sweep.on_code_change = "keep"
+                states.append(standing(RunDirectory(self.sweep.directory / job.id), job.config))
+        other = [state for state in states if BY_OTHER_CODE in state]
+        if not other:
+            return
+        told = f"{where}: {len(other)} of its trials are {other[0]}"
+        if self.sweep.settings.on_code_change != "keep":
+            raise UserError(
+                f"{told}; a search trains none again: sweep.on_code_change=keep counts them as they are, another sweep.name=... starts anew"
+            )
+        print(f"{told}, and count as they are")
 
     def jobs(self) -> tuple[dict[str, list[str]], list[str]]:
         """The trials that have a run or wait for it, by id with their overrides, and those that could not start, with their mistakes."""
