@@ -36,7 +36,7 @@ from resnet.runs.directory import (
     shortest,
 )
 from resnet.runs.grouping import Run as Finished
-from resnet.runs.identity import Standing, examine, other_code_of_finished
+from resnet.runs.identity import OTHER_CODE, Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, Recorded, TrackerError
 from resnet.training import checkpoint
@@ -139,7 +139,7 @@ class Run:
         """A finished job of a sweep, in which results of two codes would be compared as if they were of one."""
         choice = self.config.sweep.on_code_change
         if choice == "refuse":
-            raise other_code_of_finished(self.path, standing.other_code)
+            raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(standing.other_code))}")
         if choice == "rerun":
             place = shortest(self.directory.set_aside())
             print(f"{self.path}: trained again, as its code has changed ({', '.join(standing.other_code)}); the old run is kept in {place}")

@@ -37,8 +37,8 @@ def alike(runs: Sequence[Run]) -> list[Run]:
 def _named(run: Run, path: str, key: str, own: str | None, held: set[str], paths: dict[str, Any], ambiguous: set[str]) -> Run:
     content = own or (next(iter(held)) if len(held) == 1 else None)
     config = dict(run.config)
-    if content and path in config:
-        config[path] = paths[content]
+    if path in config and (content or held):
+        config[path] = paths[content or min(held)]
     if content in ambiguous or len(held) > 1:
         config[key] = short(content) if content else "unknown"
     return replace(run, config=config)

@@ -10,6 +10,10 @@ from resnet.runs.content import Made, data_digest, other_code, other_data, other
 from resnet.runs.directory import FINISHED, LAST, RUNNING, RunDirectory, shortest
 
 LENGTH = {"epochs", "max_steps"}
+OTHER_CODE = (
+    "it is finished, and its code has changed since ({}); sweep.on_code_change=keep counts it as it is, sweep.on_code_change=rerun trains "
+    "it again and keeps the old run beside the sweep, another sweep.name=... starts anew"
+)
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,24 @@ def _compared(directory: RunDirectory, standing: Standing, made_of: Callable[[],
         if is_moved or not standing.is_finished:
             raise
         return replace(standing, notes=[f"its data could not be compared ({error})"])
-    notes = check_content(directory, standing.summary, now, goes_on=not standing.is_finished)
+    try:
+        notes = check_content(directory, standing.summary, now, goes_on=not standing.is_finished)
+    except UserError as error:
+        raise UserError(f"{shortest(directory.path)}: {error}, nothing was touched") from None
     return replace(standing, other_code=other_code(standing.summary, now), notes=notes)
 
 
 def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bool) -> list[str]:
     """What is to be said of a run that may go on. Raises UserError where it was made of something else."""
     changed, weights = other_data(summary, now), other_weights(summary, now)
-    if weights and goes_on and (directory / LAST).exists():
+    if weights and not changed and goes_on and (directory / LAST).exists():
         return [f"{weights}: it goes on from its own checkpoint"]
     if told := "; ".join(filter(None, [*changed, weights])):
         raise UserError(
-            f"{shortest(directory.path)}: its data have changed since it was trained ({told}); put the old ones back, "
-            "or choose another name=..., nothing was touched"
+            f"its data have changed since it was trained ({told}); put the old ones back, or start anew under another name=... "
+            "(of a sweep: sweep.name=...)"
         )
     return []
-
-
-def other_code_of_finished(path: str, modules: list[str]) -> UserError:
-    return UserError(
-        f"{path}: it is finished, and its code has changed since ({', '.join(modules)}); sweep.on_code_change=keep counts it as it is, "
-        "sweep.on_code_change=rerun trains it again and keeps the old run beside the sweep, another sweep.name=... starts anew"
-    )
 
 
 def _is_known(key: str, summary: dict[str, Any]) -> bool:

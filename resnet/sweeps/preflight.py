@@ -12,14 +12,13 @@ from rich.table import Table
 
 from resnet.config import Config, UserError
 from resnet.runs.content import other_code
-from resnet.runs.directory import FINISHED, WAITING, RunDirectory, shortest
-from resnet.runs.identity import check_content, other_code_of_finished
+from resnet.runs.directory import FINISHED, WAITING, RunDirectory
+from resnet.runs.identity import OTHER_CODE, check_content
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
 
 MOST_ROWS = 40  # of the table
-BY_OTHER_CODE = f"{FINISHED} by other code"
 BETWEEN = 1.0  # seconds of a job before its first step and after its last
 
 
@@ -93,29 +92,32 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
             evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
             parameters, flops = sizes[key]
             operations = flops * (3 * plan.total_steps * config.batch_size + evaluated)
-            checked.append(Checked(job, parameters, operations, standing(RunDirectory(sweep.directory / job.id), config)))
+            checked.append(Checked(job, parameters, operations, _state(RunDirectory(sweep.directory / job.id), config)))
         except UserError as mistake:
             error = str(mistake)
         errors.append(error)
     return checked, errors
 
 
-def standing(run: RunDirectory, config: Config) -> str:
-    """The state of a job. Raises UserError where its run was trained on other data, or is finished and its code has changed since."""
+def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
+    """The status of a job, and where it is finished the modules that have changed since. Raises UserError where its data have."""
     from resnet.record import made_of
 
     if not run.exists:
-        return WAITING
+        return WAITING, []
     summary, now = run.summary, made_of(config)
     is_finished = summary["status"] == FINISHED
     check_content(run, summary, now, goes_on=not is_finished)
-    modules = other_code(summary, now) if is_finished else []
-    if modules and config.sweep.on_code_change == "refuse":
-        raise other_code_of_finished(shortest(run.path), modules)
+    return summary["status"], other_code(summary, now) if is_finished else []
+
+
+def _state(run: RunDirectory, config: Config) -> str:
+    status, modules = standing(run, config)
     if not modules:
-        return str(summary["status"])
-    by_other_code = f"{BY_OTHER_CODE} ({', '.join(modules)} changed since)"
-    return f"again: {by_other_code}" if config.sweep.on_code_change == "rerun" else by_other_code
+        return status
+    if config.sweep.on_code_change == "refuse":
+        raise UserError(OTHER_CODE.format(", ".join(modules)))
+    return f"{status if config.sweep.on_code_change == 'keep' else 'again'}: {', '.join(modules)} changed"
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:

@@ -14,7 +14,7 @@ from resnet.config.hashing import identity
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep, compose_jobs
-from resnet.sweeps.preflight import BY_OTHER_CODE, check_models, standing
+from resnet.sweeps.preflight import check_models, standing
 
 MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
 
@@ -118,15 +118,11 @@ class Search:
     def _check_trials(self, where: str) -> None:
         """Nor can results of other data, nor of other code unless that is asked for."""
         jobs = self._compose([[f"{name}={value}" for name, value in trial.params.items()] for trial in self.study.trials])
-        states = []
-        for job in jobs:
-            if job.config is not None:
-                job.config.sweep.on_code_change = "keep"
-                states.append(standing(RunDirectory(self.sweep.directory / job.id), job.config))
-        other = [state for state in states if BY_OTHER_CODE in state]
+        found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
+        other = [modules for _, modules in found if modules]
         if not other:
             return
-        told = f"{where}: {len(other)} of its trials are {other[0]}"
+        told = f"{where}: {len(other)} of its trials were made by other code ({', '.join(sorted(set().union(*other)))} changed since)"
         if self.sweep.settings.on_code_change != "keep":
             raise UserError(
                 f"{told}; a search trains none again: sweep.on_code_change=keep counts them as they are, another sweep.name=... starts anew"
