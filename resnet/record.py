@@ -127,7 +127,10 @@ def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
 
 def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:
     """How the code differs from its commit; an earlier start's patch stays, under the step that it was left at."""
-    before = (directory / PATCH).read_bytes() if (directory / PATCH).is_file() else b""
+    before = b""
+    if (directory / PATCH).is_file():
+        with (directory / PATCH).open("rb") as file:
+            before = file.read(len(patch) + 1)
     if patch != before:
         directory.write(PATCH, lambda file: file.write(patch), keep=f"code.until-step-{step}.patch")
 

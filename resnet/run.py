@@ -19,7 +19,7 @@ from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.code import Code, read_code
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.hashing import flatten
-from resnet.runs.content import data_digest, short
+from resnet.runs.content import as_digest, data_digest, short
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
@@ -188,11 +188,9 @@ class Run:
 
     def _check_same_data(self, name: str, state: State) -> None:
         """Of a checkpoint that was copied here from another run. Older ones do not say what they were trained on."""
-        before, now = state.get("data_digest"), data_digest(record.made_of(self.config))
+        before, now = as_digest(state.get("data_digest")), data_digest(record.made_of(self.config))
         if before not in (None, now):
-            raise CheckpointError(
-                f"{self.directory / name}: of other data than this run's (digest {short(str(before))}, not {short(str(now))})"
-            )
+            raise CheckpointError(f"{self.directory / name}: of other data than this run's (digest {short(before)}, not {short(now)})")
 
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}

@@ -17,6 +17,7 @@ from resnet.build import build_data
 from resnet.config import config_hash
 from resnet.config.hashing import completed, flatten
 from resnet.data import digest
+from resnet.runs import content
 from resnet.runs.comparison import as_data, compare_all
 from resnet.runs.grouping import Run
 
@@ -288,10 +289,10 @@ def test_other_first_weights_are_other_groups_and_other_code_is_a_caution() -> N
     for run in runs:
         run.config["model.weights"] = "/x/w.pt"
     assert compared(*runs)[0] == {"model.weights_digest=aaaaaaaa": 1, "model.weights_digest=bbbbbbbb": 1}
-    codes = [{"code": {"modules": {"mine": text, "resnet": "r"}}} for text in "ab"]
+    codes = [{"code": {"modules": {"mine": text * 64, "resnet": "0" * 64}}} for text in "ab"]
     groups, cautions = compared(*(made(str(seed), seed, one, **code) for seed, code in enumerate(codes)))
     assert groups == {"one config": 2} and cautions == ["different code: mine"]
-    went_on = {**codes[0], "sessions": [{"code": {"mine": "b"}, "torch": "2", "device": "cpu"}]}
+    went_on = {**codes[0], "sessions": [{"code": {"mine": "b" * 64}, "torch": "2", "device": "cpu"}]}
     assert compared(made("a", 0, one, **went_on))[1] == ["different code: mine"]
 
 
@@ -340,3 +341,15 @@ def test_a_patch_rebuilds_the_code_from_its_commit(tmp_path) -> None:
     (repository / "own" / "tracked.py").write_text("a = 3\n" * 400_000)
     large = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True).stdout
     assert len(large) < 1_100_000 and b"left out" in large and b"own/tracked.py" in large and b"own/new.py" in large
+
+
+@pytest.mark.parametrize("value", [None, [], "\x1b[2J", 3, {"train": 5}, {"train": "\x1b[2J"}, {"\x1b[2J": "1" * 64}])
+def test_what_a_stranger_wrote_for_a_digest_is_not_known(value) -> None:
+    """A difference would be a mistake of the user's, and is printed."""
+    now = {"data": {"digest": "1" * 64, "digests": {"train": "1" * 64}}, "weights": "1" * 64, "code": {"modules": {"mine": "1" * 64}}}
+    for before in (
+        {"data": value, "weights": value, "code": value},
+        {"data": {"digest": value, "digests": value}, "code": {"modules": value}},
+    ):
+        assert not content.other_data(before, now) and not content.other_weights(before, now) and not content.other_code(before, now)
+        assert content.data_digest(before) is None

@@ -118,7 +118,10 @@ class Search:
     def _check_trials(self, where: str) -> None:
         """Nor can results of other data, nor of other code unless that is asked for."""
         jobs = self._compose([[f"{name}={value}" for name, value in trial.params.items()] for trial in self.study.trials])
-        found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
+        try:
+            found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
+        except UserError as error:
+            raise UserError(f"{where}: a trial: {error}") from None
         other = [modules for _, modules in found if modules]
         if not other:
             return
