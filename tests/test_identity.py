@@ -322,8 +322,8 @@ def test_a_patch_rebuilds_the_code_from_its_commit(tmp_path) -> None:
     git("add", ".")
     git("commit", "-qm", "first")
     files = {"own/tracked.py": b"a = 2\n", "own/new.py": b"b = 'no newline at the end, \xc3\xa9'"}
-    for name, content in files.items():
-        (repository / name).write_bytes(content)
+    for name, text in files.items():
+        (repository / name).write_bytes(text)
     (repository / ".env").write_text("untracked and not imported")
     (repository / "picture.bin").write_bytes(b"\0\2")
     (outside / "loose.py").write_text("TOKEN = 'tok-123456789'\r\n\n")
