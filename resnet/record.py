@@ -1,7 +1,9 @@
 """What is written down about a run: its facts before the first step, its results after the last."""
 
+import os
 import platform
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet.build import Parts, build_data, build_model, import_targets, weights_file
 from resnet.code import Code, module_digests
 from resnet.config import Config, UserError
+from resnet.config.hashing import set_files
 from resnet.data import DataError, DataSet
 from resnet.data.digest import file_digests, whole
 from resnet.models import ResNet
@@ -35,7 +38,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
     return RunFacts(
         name=config.name,
         overrides=overrides,
-        config=asdict(config),
+        config=_written(config),
         directory=directory,
         model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
@@ -47,6 +50,13 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         start_step=start_step,
         continued=continued,
     )
+
+
+def _written(config: Config) -> dict[str, Any]:
+    """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
+    kept = deepcopy(config)
+    set_files(kept, os.path.abspath)
+    return asdict(kept)
 
 
 def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from resnet.config.schema import Config
@@ -61,6 +62,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def set_files(config: Config, change: Callable[[str], str]) -> None:
+    """Changes how the user's own files are written."""
+    for key in FILES:
+        group, _, name = key.partition(".")
+        if path := getattr(getattr(config, group), name):
+            setattr(getattr(config, group), name, change(path))
 
 
 def real_path(path: str | None) -> str | None:

@@ -12,7 +12,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from resnet.config.checks import mistakes
 from resnet.config.errors import UserError
-from resnet.config.hashing import FILES
+from resnet.config.hashing import set_files
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -31,19 +31,11 @@ def load_config(values: Any) -> Config:
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
-    _make_absolute(config)
+    set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     wrong = mistakes(config)
     if wrong:
         raise UserError("\n".join(wrong))
     return config
-
-
-def _make_absolute(config: Config) -> None:
-    """The user's own files are found from another working directory too, by `resume` and `evaluate`."""
-    for key in FILES:
-        group, _, name = key.partition(".")
-        if path := getattr(getattr(config, group), name):
-            setattr(getattr(config, group), name, os.path.abspath(os.path.expanduser(path)))
 
 
 def _explain(error: OmegaConfBaseException) -> str:
