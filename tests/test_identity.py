@@ -217,8 +217,8 @@ def test_edited_code_is_told(folder) -> None:
     assert "the code has changed since (mine): another name=..." in told
     assert "the code has changed since step 2 (mine)" in call(folder, RUN, *OWN, "name=a", "epochs=2").stdout
     sessions = [session["code"]["mine"] for session in summary(folder / "outputs" / "a")["sessions"]]
-    assert len(set(sessions)) == 2 and "lazy" in (folder / "outputs" / "a" / "code.patch").read_text()
-    assert "lazy" not in (folder / "outputs" / "a" / "code.until-step-2.patch").read_text()
+    assert len(set(sessions)) == 2 and "\n+    lazy = True" in (folder / "outputs" / "a" / "code.patch").read_text()
+    assert "\n+    lazy = True" not in (folder / "outputs" / "a" / "code.until-step-2.patch").read_text()
 
 
 @pytest.mark.slow
@@ -353,3 +353,13 @@ def test_what_a_stranger_wrote_for_a_digest_is_not_known(value) -> None:
     ):
         assert not content.other_data(before, now) and not content.other_weights(before, now) and not content.other_code(before, now)
         assert content.data_digest(before) is None
+
+
+@pytest.mark.slow
+def test_a_search_mixes_no_code(folder) -> None:
+    search = ("-m", *OWN, "hydra/sweeper=search", "lr=tag(log,interval(0.01,1))", "sweep.name=q")
+    call(folder, RUN, *search, "hydra.sweeper.n_trials=1")
+    (folder / "mine.py").write_text(f"{MINE}    lazy = True\n")
+    more = (*search, "hydra.sweeper.n_trials=2")
+    assert "1 of its trials were made by other code (mine changed since)" in call(folder, RUN, *more, status=2).stderr
+    assert "2 of 2 jobs finished" in call(folder, RUN, *more, "sweep.on_code_change=keep").stdout
