@@ -141,7 +141,10 @@ class Run:
         if choice == "refuse":
             raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(standing.other_code))}")
         if choice == "rerun":
-            place = shortest(self.directory.set_aside())
+            try:
+                place = shortest(self.directory.set_aside())
+            except DirectoryError as error:
+                raise UserError(str(error)) from None
             print(f"{self.path}: trained again, as its code has changed ({', '.join(standing.other_code)}); the old run is kept in {place}")
             return Standing(None, [])
         return standing
