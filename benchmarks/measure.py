@@ -106,11 +106,11 @@ def matrix_peak(size: int = 2048, repetitions: int = 10) -> float:
 def machine() -> str:
     import torch
 
-    from resnet.record import commit
+    from resnet.code import read_code
 
     name = next((line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.processor())
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of {name}"
-    sha = commit()
+    sha = read_code().commit
     at = f"{sha['sha'][:8]}{' with changed files' if sha['dirty'] else ''}" if sha else "unknown"
     return f"{device}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, commit {at}"
 

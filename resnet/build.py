@@ -196,12 +196,18 @@ def build_model(config: Config, in_channels: int, num_classes: int) -> ResNet:
 
 def load_weights(model: ResNet, path: Path) -> None:
     """From a file, or from a run directory: its best weights, where it has no held-out split its last."""
-    if path.is_dir():
-        path = path / (BEST if (path / BEST).exists() else LAST)
+    path = weights_file(path)
     try:
         model.load_state_dict(fit_weights(model, read_weights(path)))
     except WeightsError as error:
         raise UserError(f"model.weights={path}: {error}") from None
+
+
+def weights_file(path: Path) -> Path:
+    """Of a run directory the file that holds its weights."""
+    if not path.is_dir():
+        return path
+    return path / (BEST if (path / BEST).exists() else LAST)
 
 
 def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) -> Learner:
@@ -248,6 +254,12 @@ def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[s
         return [{"params": parameters}]
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
     return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def import_targets(config: Config) -> None:
+    """So that the user's modules are there to be looked at. Raises UserError."""
+    for group in ("optimizer", "scheduler"):
+        _find(group, getattr(config, group))
 
 
 def _find(group: str, settings: Mapping[str, Any]) -> Callable[..., Any]:

@@ -1,8 +1,9 @@
 """What is written down about a run: its facts before the first step, its results after the last."""
 
+import os
 import platform
-import subprocess
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,10 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_model
-from resnet.config import Config
-from resnet.data import DataSet
+from resnet.build import Parts, build_data, build_model, import_targets, weights_file
+from resnet.code import Code, module_digests
+from resnet.config import Config, UserError
+from resnet.config.hashing import set_files
+from resnet.data import DataError, DataSet
+from resnet.data.digest import file_digests, whole
 from resnet.models import ResNet
+from resnet.runs.content import other_code
+from resnet.runs.directory import PATCH, RunDirectory
 from resnet.tracking import RunFacts, TestReport
 from resnet.tracking.base import Mistake
 from resnet.training.loop import Progress
@@ -32,7 +38,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
     return RunFacts(
         name=config.name,
         overrides=overrides,
-        config=asdict(config),
+        config=_written(config),
         directory=directory,
         model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
@@ -46,33 +52,67 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
     )
 
 
-def description(config: Config, parts: Parts, known: RunFacts) -> dict[str, Any]:
+def _written(config: Config) -> dict[str, Any]:
+    """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
+    kept = deepcopy(config)
+    set_files(kept, os.path.abspath)
+    return asdict(kept)
+
+
+def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:
     """The part of the summary that is known before training."""
-    data = parts.data
     return {
         "name": config.name,
         "overrides": list(known.overrides),
         "seed": config.seed,
         "parameters": known.parameters,
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
-        "data": {
-            "train": len(data.train),
-            "val": len(data.val) if data.val else 0,
-            "test": len(data.test),
-            "classes": data.classes,
-            "channels": data.channels,
-            "image_size": data.image_size,
-            "mean": data.mean,
-            "std": data.std,
-        },
+        "data": data_facts(parts.data),
         "device": known.device,
         "threads": torch.get_num_threads(),
-        "commit": commit(),
+        "commit": code.commit,
+        "code": {"modules": code.modules},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
 
-def session(parts: Parts, step: int, extended: list[str]) -> dict[str, Any]:
+def data_facts(data: DataSet) -> dict[str, Any]:
+    """Raises UserError where a file cannot be read any more."""
+    try:
+        digests = data.digests
+    except DataError as error:
+        raise UserError(str(error)) from None
+    return {
+        "train": len(data.train),
+        "val": len(data.val) if data.val else 0,
+        "test": len(data.test),
+        "classes": data.classes,
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+        "digest": whole(digests),
+        "digests": digests,
+    }
+
+
+def weights_digest(config: Config) -> str | None:
+    """Of the file that training begins from; None where there is none."""
+    if config.model.weights is None:
+        return None
+    try:
+        return file_digests([weights_file(Path(config.model.weights))])[0].hex()
+    except DataError:  # which the run's start will tell, if it still needs the file
+        return None
+
+
+def made_of(config: Config) -> dict[str, Any]:
+    """What the summary of a run that began now would say of its data, first weights and code. Raises UserError."""
+    import_targets(config)
+    return {"data": data_facts(build_data(config)), "weights": weights_digest(config), "code": {"modules": module_digests()}}
+
+
+def session(parts: Parts, step: int, extended: list[str], code: Code) -> dict[str, Any]:
     """One start of the run: at which step, and what its rounding depends on."""
     return {
         "step": step,
@@ -82,6 +122,7 @@ def session(parts: Parts, step: int, extended: list[str]) -> dict[str, Any]:
         "device": parts.fabric.device.type,
         "torch": torch.__version__,
         "extended": extended,
+        "code": code.modules,
     }
 
 
@@ -96,7 +137,19 @@ def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     keys = ("threads", "processes", "device", "torch")
     last = before[-1] if before else {}
     differing = [f"{key} {last[key]} before, {now[key]} now" for key in keys if key in last and last[key] != now[key]]
-    return [*now["extended"], *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+    modules = other_code(*({"code": {"modules": start.get("code")}} for start in (last, now)))
+    told = [f"the code has changed since step {now['step']:,} ({', '.join(modules)})"] if modules else []
+    return [*now["extended"], *told, *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+
+
+def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:
+    """How the code differs from its commit; an earlier start's patch stays, under the step that it was left at."""
+    before = b""
+    if (directory / PATCH).is_file():
+        with (directory / PATCH).open("rb") as file:
+            before = file.read(len(patch) + 1)
+    if patch != before:
+        directory.write(PATCH, lambda file: file.write(patch), keep=f"code.until-step-{step}.patch")
 
 
 def best(progress: Progress) -> dict[str, float] | None:
@@ -152,17 +205,3 @@ def device_name(parts: Parts) -> str:
     is_cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if is_cuda else f"{device.type}, {torch.get_num_threads()} threads"
     return name if world_size == 1 else f"{world_size} processes, {name} each"
-
-
-def commit() -> dict[str, Any] | None:
-    """The commit of this code and whether files differ from it, but for those of the studies; None outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)experiments")
-        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -18,9 +18,11 @@ from lightning_fabric import Fabric
 
 from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
+from resnet.code import Code, read_code
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.hashing import flatten
 from resnet.plain import plain
+from resnet.runs.content import as_digest, data_digest, short
 from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.death import crashes_told_in
 from resnet.runs.directory import (
@@ -40,7 +42,7 @@ from resnet.runs.directory import (
 )
 from resnet.runs.grouping import Run as Finished
 from resnet.runs.hints import without
-from resnet.runs.identity import Standing, examine
+from resnet.runs.identity import OTHER_CODE, Standing, examine
 from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
 from resnet.tracking.base import COLUMNS, Recorded, TrackerError
 from resnet.training import checkpoint
@@ -136,14 +138,40 @@ class Run:
 
     def _examine(self) -> Standing:
         restart = shlex.join(["python", "train.py", *without(self.overrides, "model.weights"), f"model.weights={self.path}", "name=..."])
-        return examine(self.directory, self.config, needs_length(self.config), restart)
+        standing = examine(self.directory, self.config, needs_length(self.config), restart, lambda: record.made_of(self.config))
+        if not (self.in_sweep and standing.is_finished and standing.other_code):
+            return standing
+        return self._with_other_code(standing)
+
+    def _with_other_code(self, standing: Standing) -> Standing:
+        """A finished job of a sweep, in which results of two codes would be compared as if they were of one."""
+        choice = self.config.sweep.on_code_change
+        if choice == "refuse":
+            raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(standing.other_code))}")
+        if choice == "rerun":
+            try:
+                place = shortest(self.directory.set_aside())
+            except DirectoryError as error:
+                raise UserError(str(error)) from None
+            modules = ", ".join(standing.other_code)
+            print(plain(f"{self.path}: trained again, as its code has changed ({modules}); the old run is kept in {place}"))
+            return Standing(None, [])
+        return standing
 
     def _is_finished(self, standing: Standing) -> dict[str, Any]:
         assert standing.summary is not None
         if self.fabric.is_global_zero:
             accuracy = 100 * standing.summary["test"]["accuracy"]
-            print(f"{plain(self.path)}: this run is finished, with test accuracy {accuracy:.2f} %")
+            print(plain(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %{self._since(standing)}"))
         return standing.summary
+
+    def _since(self, standing: Standing) -> str:
+        """What is to be said about a finished run that would not be the same today."""
+        notes = list(standing.notes)
+        if standing.other_code:
+            other = "it counts as it is" if self.in_sweep else "another name=... trains with the code of now"
+            notes.append(f"the code has changed since ({', '.join(standing.other_code)}): {other}")
+        return "".join(f"; {note}" for note in notes)
 
     def _remove_unbegun(self) -> None:
         if self.fabric.is_global_zero:
@@ -166,6 +194,7 @@ class Run:
                 state = checkpoint.load(self.directory / name)
                 step = state["progress"]["step"]
                 self.directory.check_rows(state.get("rows"))
+                self._check_same_data(name, state)
             except (CheckpointError, KeyError, TypeError, ValueError) as error:
                 problems.append(str(error))
             else:
@@ -174,25 +203,34 @@ class Run:
             raise UserError(f"{'; '.join(problems)}: no good checkpoint is left; put a copy back, or start anew under another name=...")
         return None, f"from the start ({standing.summary['status']} before its first checkpoint)"
 
+    def _check_same_data(self, name: str, state: State) -> None:
+        """Of a checkpoint that was copied here from another run. Older ones do not say what they were trained on."""
+        before, now = as_digest(state.get("data_digest")), data_digest(record.made_of(self.config))
+        if before not in (None, now):
+            raise CheckpointError(f"{self.directory / name}: of other data than this run's (digest {short(before)}, not {short(now)})")
+
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}
         probes = Probes(parts.learner, self.config.probes, self.config.probe_every)
         training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, probes)
         if state is not None:
             together(self.fabric, lambda: self._resume(training, state), UserError)
-        session = record.session(parts, training.progress.step, standing.extended)
-        notes = [*filter(None, [note]), *record.changes(before.get("sessions", []), session)]
+        code = read_code()
+        session = record.session(parts, training.progress.step, standing.extended, code)
+        notes = [*filter(None, [note]), *standing.notes, *record.changes(before.get("sessions", []), session)]
         facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
         summary = {
             "status": RUNNING,
             "error": None,
-            **record.description(self.config, parts, facts),
+            **record.description(self.config, parts, facts, code),
+            "weights": before.get("weights") if before else record.weights_digest(self.config),
             "config_hash": config_hash(self.config),
             "wandb_run": before.get("wandb_run") or _wandb_run(),
             "sessions": [*record.ended(before), session],
         }
+        self.data_digest = summary["data"]["digest"]
         self.signals.begin()
-        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
+        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -220,11 +258,12 @@ class Run:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
-    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str]) -> tuple[Tracker, dict[str, str]]:
+    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> tuple[Tracker, dict[str, str]]:
         """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
         if not self.fabric.is_global_zero:
             return Tracker(), {}
         columns = self.directory.begin(facts.config, columns, facts.start_step)
+        record.keep_patch(self.directory, code.patch, facts.start_step)
         self.directory.write_summary(summary)
         trackers: list[Tracker] = [LocalRecord(self.directory, columns)]
         links: dict[str, str] = {}
@@ -248,7 +287,7 @@ class Run:
             if name == SAVE_LAST:
                 content = {**content, "rows": self.recorded.rows.known}
             file, keep = {SAVE_LAST: (LAST, PREVIOUS), SAVE_BEST: (BEST, None)}[name]
-            self.directory.write(file, lambda target: checkpoint.save(content, target), keep)
+            self.directory.write(file, lambda target: checkpoint.save({**content, "data_digest": self.data_digest}, target), keep)
         self.fabric.barrier()
 
     def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def evaluation(result: dict[str, Any]) -> None:
     images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
     print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
     _print(table, classes)
+    _changed(result)
     print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
 
 
@@ -76,6 +77,12 @@ def exports(result: dict[str, Any]) -> None:
             plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
+    _changed(result)
+
+
+def _changed(result: dict[str, Any]) -> None:
+    for part in result["changed_data"]:
+        print(f"mind: these are not the data that it was trained with: {part}")
 
 
 def comparison(result: dict[str, Any]) -> None:

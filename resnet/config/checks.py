@@ -105,8 +105,12 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """A config is written into the run directory and sent to W&B: no key may come in by ${oc.env:...} or the shell."""
-    secrets = {value: name for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8}
     for key, value in flatten(dataclasses.asdict(config)).items():
-        for secret, name in secrets.items():
+        for secret, name in secrets().items():
             if secret in str(value):
                 yield f"{key}: it holds the value of the environment variable {name}, which would be written down; leave it out"
+
+
+def secrets() -> dict[str, str]:
+    """Values that must never be written down, and the environment variables that hold them."""
+    return {value: name for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8}

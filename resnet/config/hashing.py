@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,8 @@ WITHOUT = {
     "fabric.strategy",
 }
 TARGETS = ("optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
+
+FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
 
 
 def config_hash(config: Config) -> str:
@@ -52,7 +55,7 @@ def identity(config: Config) -> dict[str, Any]:
     defaults = _schema_defaults(Config)
     flat = flatten(dataclasses.asdict(config))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
-    return {key: _same_number(flat[key]) for key in kept}
+    return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,6 +84,19 @@ def _keys_without_default(settings: type, prefix: str = "") -> Iterator[str]:
             yield f"{entry.name}._target_"
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             yield prefix + entry.name
+
+
+def set_files(config: Config, change: Callable[[str], str]) -> None:
+    """Changes how the user's own files are written."""
+    for key in FILES:
+        group, _, name = key.partition(".")
+        if path := getattr(getattr(config, group), name):
+            setattr(getattr(config, group), name, change(path))
+
+
+def real_path(path: str | None) -> str | None:
+    """One for all names of a file, from whatever working directory."""
+    return path and os.path.realpath(os.path.expanduser(path))
 
 
 def _same_number(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Plain values -> Config. The one check that serves the command line, saved configs and every process of a run."""
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from resnet.config.checks import mistakes
 from resnet.config.errors import UserError
+from resnet.config.hashing import set_files
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -29,6 +31,7 @@ def load_config(values: Any) -> Config:
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
+    set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     wrong = mistakes(config)
     if wrong:
         raise UserError("\n".join(wrong))

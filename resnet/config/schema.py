@@ -109,6 +109,7 @@ class SweepConfig:
     name: str
     preflight: bool = True
     on_failure: str = limited(default="continue", choices=("continue", "stop"))
+    on_code_change: str = limited(default="refuse", choices=("keep", "rerun", "refuse"))
     objective: str = limited(default="val/accuracy", choices=tuple(OBJECTIVES))
     jobs_per_gpu: int = limited(default=1, at_least=1)
 

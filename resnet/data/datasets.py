@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from resnet.data import sources
+from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles
 from resnet.data.sources import Source, Split
@@ -34,6 +36,11 @@ class DataSet:
     @property
     def image_size(self) -> int:
         return self.train.images.shape[-1]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """sha256 of each split and of the classes' names: what a run was trained on, wherever it lay. Raises DataError."""
+        return data_digests({"train": self.train, "val": self.val, "test": self.test}, self.classes)
 
 
 def load_dataset(

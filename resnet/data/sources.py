@@ -261,7 +261,9 @@ def _array_split(path: Path, part: str, images: np.ndarray, labels: np.ndarray) 
     if images.ndim == 3:
         images = images[..., None]
     if images.shape[1] != images.shape[2] or not images.shape[1]:
-        raise DataError(f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one")
+        raise DataError(
+            f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one"
+        )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
         raise DataError(
             f"data.path={path}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet.config import UserError
+from resnet.runs.alike import alike, unlike
 from resnet.runs.compare import METRICS, compare, in_words, seeds_to_settle
 from resnet.runs.grouping import (
     Found,
@@ -99,7 +100,8 @@ def _compared(
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
-    runs, groups = found.runs, group_runs(found.runs, metric, by)
+    runs = alike(found.runs)
+    groups = group_runs(runs, metric, by)
     counted = [group for group in groups if group.values]
     reasons = [*found.unreadable, *(reason for group in groups for reason in group.left_out)]
     if not counted:
@@ -164,6 +166,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "left_out": comparison.left_out,
         "cautions": [
             *cautions(comparison.runs),
+            *unlike(comparison.runs),
             *unmatched(groups),
             *without_curve([group.runs[0] for group in groups]),
             *(_not_pasted(first) if most else []),

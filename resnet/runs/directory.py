@@ -8,7 +8,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +33,7 @@ UNREADABLE = "unreadable"  # what it holds is damaged, or no run
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
+PATCH = "code.patch"
 CURVES, PROBES = "curves.png", "probes.png"
 PROFILE_TABLE, PROFILE_TRACE, PROFILE = "profile.txt", "profile.json", "profile.png"
 
@@ -203,6 +204,18 @@ class RunDirectory:
                 if int(row["step"]) > step:
                     break
                 yield row
+
+    def set_aside(self) -> Path:
+        """Moves a run out of its sweep's folder, into one beside it; returns where it lies now."""
+        sweep = self.path.parent
+        places = (sweep.with_name(f"{sweep.name}.before-{number}") / self.path.name for number in count(1))
+        place = next(place for place in places if not place.exists())
+        try:
+            place.parent.mkdir(exist_ok=True)
+            self.path.rename(place)
+        except OSError as error:
+            raise DirectoryError(f"{self.path}: cannot be moved to {place} ({error.strerror})") from None
+        return place
 
     def remove(self) -> None:
         """Takes back what was made, where a new run could not start after all."""

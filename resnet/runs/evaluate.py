@@ -14,7 +14,7 @@ from torch import Tensor
 from resnet.config import UserError
 from resnet.data import DataError, Split, images_to_evaluate
 from resnet.runs.directory import DirectoryError, RunDirectory
-from resnet.runs.saved import SavedRun, answer, load_data
+from resnet.runs.saved import SavedRun, answer, changed_data, load_data
 
 CONFIDENCE = 0.95
 BINS = 15  # of the calibration error, as in Guo et al. 2017
@@ -27,7 +27,7 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
     """Loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder, instead of a split."""
     sessions, cpus = run.summary["sessions"], os.cpu_count() or 1
     torch.set_num_threads(min(sessions[-1].get("threads", cpus) if sessions else cpus, cpus))  # the same sums in the same order
-    images = _images(run, split, own)
+    images, changed = _images(run, split, own)
     scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None)
     assert scores.logits is not None
     labels, answers = images.labels[: len(scores.logits)], scores.logits.argmax(1).numpy()
@@ -35,6 +35,7 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
         "run": str(run.directory.path),
         "images": "own" if own is not None else split,
         "number": len(labels),
+        "changed_data": changed,
         "checkpoint": file,
         "step": step,
         **_summary(scores.logits, labels, scores.loss),
@@ -43,17 +44,18 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
     }
 
 
-def _images(run: SavedRun, split: str, own: Path | None) -> Split:
+def _images(run: SavedRun, split: str, own: Path | None) -> tuple[Split, list[str]]:
+    """The images, and in what the run's own data have changed since it was trained."""
     if own is not None:
         try:
-            return images_to_evaluate(own, run.classes, run.image_size, run.channels)
+            return images_to_evaluate(own, run.classes, run.image_size, run.channels), []
         except DataError as error:
             raise UserError(str(error)) from None
     data = load_data(run)
     chosen = {"test": data.test, "val": data.val}[split]
     if chosen is None:
         raise UserError(f"{run.directory.path}: it held nothing out (data.val_size=0); evaluate it on test")
-    return chosen
+    return chosen, changed_data(run, data)
 
 
 def _summary(logits: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:

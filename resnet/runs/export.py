@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet.config import UserError
+from resnet.data import Split
 from resnet.data.augment import centre_crop
 from resnet.models import ResNet
-from resnet.runs.saved import SavedRun, load_data, load_model
+from resnet.runs.saved import SavedRun, changed_data, load_data, load_model
 
 NUM_CHECKED = 64  # test images
 TOLERANCE = 1e-3  # of the class scores, which are of the order of ten
@@ -41,7 +42,8 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     """Writes model.onnx and model.safetensors. Raises UserError where a package is missing or a file does not give the model's answers."""
     model, checkpoint, step = load_model(run, which)
     model = model.float()  # of bf16-true and 64-true
-    known, images = run.summary["data"], _real_images(run)
+    known, data = run.summary["data"], load_data(run)
+    images = _first_images(data.test)
     size = run.config.augment.crop or run.image_size
     deployed = Deployed(model, known["mean"], known["std"], size).eval()
     with torch.no_grad():
@@ -68,6 +70,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         "checkpoint": checkpoint,
         "step": step,
         "checked_on": f"{len(images)} test images",
+        "changed_data": changed_data(run, data),
         "written": written,
     }
 
@@ -82,8 +85,8 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out FOLDER") from None
 
 
-def _real_images(run: SavedRun) -> Tensor:
-    images = load_data(run).test.images
+def _first_images(split: Split) -> Tensor:
+    images = split.images
     return images[:NUM_CHECKED] if isinstance(images, Tensor) else images[torch.arange(min(NUM_CHECKED, len(images)))].decoded()
 
 

@@ -14,6 +14,8 @@ from resnet.build import build_data, build_eval_loader, build_fabric, build_mode
 from resnet.config import Config, UserError, load_config
 from resnet.data import DataSet, Split
 from resnet.models import ResNet
+from resnet.record import data_facts
+from resnet.runs.content import other_data
 from resnet.runs.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
@@ -107,6 +109,11 @@ def load_data(run: SavedRun) -> DataSet:
     known = run.summary["data"]
     settings = replace(run.config.data, mean=known["mean"], std=known["std"], download=False)
     return build_data(replace(run.config, data=settings))
+
+
+def changed_data(run: SavedRun, data: DataSet) -> list[str]:
+    """In what the data at hand are not those of training, one line a part."""
+    return other_data(run.summary, {"data": data_facts(data)})
 
 
 def _weights(content: dict[str, Any]) -> dict[str, Any]:

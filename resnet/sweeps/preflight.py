@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import Config, UserError
-from resnet.runs.directory import FINISHED, RunDirectory
+from resnet.runs.content import other_code
+from resnet.runs.directory import FINISHED, WAITING, RunDirectory
+from resnet.runs.identity import OTHER_CODE, check_content
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
@@ -90,11 +92,32 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
             evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
             parameters, flops = sizes[key]
             operations = flops * (3 * plan.total_steps * config.batch_size + evaluated)
-            checked.append(Checked(job, parameters, operations, RunDirectory(sweep.directory / job.id).status))
+            checked.append(Checked(job, parameters, operations, _state(RunDirectory(sweep.directory / job.id), config)))
         except UserError as mistake:
             error = str(mistake)
         errors.append(error)
     return checked, errors
+
+
+def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
+    """The status of a job, and where it is finished the modules that have changed since. Raises UserError where its data have."""
+    from resnet.record import made_of
+
+    if not run.exists:
+        return WAITING, []
+    summary, now = run.summary, made_of(config)
+    is_finished = summary["status"] == FINISHED
+    check_content(run, summary, now, goes_on=not is_finished)
+    return summary["status"], other_code(summary, now) if is_finished else []
+
+
+def _state(run: RunDirectory, config: Config) -> str:
+    status, modules = standing(run, config)
+    if not modules:
+        return status
+    if config.sweep.on_code_change == "refuse":
+        raise UserError(OTHER_CODE.format(", ".join(modules)))
+    return f"{status if config.sweep.on_code_change == 'keep' else 'again'}: {', '.join(modules)} changed"
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
@@ -136,6 +159,6 @@ def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequen
         screen.print(f"twice, run once: {' '.join(job.overrides)} (job {job.id})", markup=False, soft_wrap=True)
     about = ""
     if seconds:
-        open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if one.state != FINISHED)
+        open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if not one.state.startswith(FINISHED))
         about = f"; about {duration(open_ones)} one after another"
     screen.print(f"{len(checked)} jobs{about}\n", markup=False)

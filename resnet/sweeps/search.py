@@ -14,7 +14,7 @@ from resnet.config.hashing import identity
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
-from resnet.sweeps.preflight import check_models
+from resnet.sweeps.preflight import check_models, standing
 from resnet.sweeps.space import Space, as_overrides
 from resnet.sweeps.worker import GRACE, LOOK
 
@@ -152,7 +152,25 @@ class Search:
         told = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         if told:
             raise UserError(f"{where}: it holds another search ({'; '.join(told)}); choose another sweep.name=..., nothing was touched")
+        self._check_trials(where)
         self.study.set_user_attr(MADE_WITH, now)
+
+    def _check_trials(self, where: str) -> None:
+        """Nor can results of other data, nor of other code unless that is asked for."""
+        jobs = self.space.compose([as_overrides(trial.params) for trial in self._trials()])
+        try:
+            found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
+        except UserError as error:
+            raise UserError(f"{where}: a trial: {error}") from None
+        other = [modules for _, modules in found if modules]
+        if not other:
+            return
+        told = f"{where}: {len(other)} of its trials were made by other code ({', '.join(sorted(set().union(*other)))} changed since)"
+        if self.sweep.settings.on_code_change != "keep":
+            raise UserError(
+                f"{told}; a search trains none again: sweep.on_code_change=keep counts them as they are, another sweep.name=... starts anew"
+            )
+        print(f"{told}, and count as they are")
 
     def jobs(self) -> tuple[dict[str, list[str]], list[str], int]:
         """The trials that have a run or wait for it, by id with their overrides; the mistakes of those that could not start; how many

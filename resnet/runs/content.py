@@ -1,0 +1,67 @@
+"""What a run was made of besides its config: data, first weights and code, by digest. One that is not known differs from none."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Made = Mapping[str, Any]  # as in a summary, which anybody may have written: `data`, `weights`, `code`
+PARTS = {"train": "training images", "val": "held-out images", "test": "test images", "classes": "names of the classes"}
+DIGEST, NAME = re.compile("[0-9a-f]{64}"), re.compile(r"[\w.]{1,200}")
+
+
+def other_data(before: Made, now: Made) -> list[str]:
+    """Each part that differs, like `test images: digest 1a2b3c4d -> 5e6f7a8b`; labels and order are of the images."""
+    old, new = (_digests(_under(made, "data", "digests")) for made in (before, now))
+    if not (old and new):
+        return []
+    return [f"{name}: {_change(before, now, part)}" for part, name in PARTS.items() if old.get(part) != new.get(part)]
+
+
+def _change(before: Made, now: Made, part: str) -> str:
+    counts = [_under(made, "data", part) for made in (before, now)]
+    is_other_number = part != "classes" and all(isinstance(count, int) for count in counts) and counts[0] != counts[1]
+    numbers = f"{counts[0]:,} -> {counts[1]:,} of them, " if is_other_number else ""
+    old, new = (_digests(_under(made, "data", "digests")).get(part) for made in (before, now))
+    return f"{numbers}digest {short(old)} -> {short(new)}"
+
+
+def other_weights(before: Made, now: Made) -> str | None:
+    """Of the file that training began from."""
+    old, new = weights_digest(before), weights_digest(now)
+    return f"model.weights: digest {short(old)} -> {short(new)}" if old and new and old != new else None
+
+
+def other_code(before: Made, now: Made) -> list[str]:
+    """The modules that have changed. One that only one side imported says nothing: commands import different ones."""
+    old, new = module_digests(before), module_digests(now)
+    return [name for name, digest in old.items() if new.get(name, digest) != digest]
+
+
+def data_digest(made: Made) -> str | None:
+    return as_digest(_under(made, "data", "digest"))
+
+
+def weights_digest(made: Made) -> str | None:
+    return as_digest(made.get("weights"))
+
+
+def module_digests(made: Made) -> dict[str, str]:
+    return _digests(_under(made, "code", "modules"))
+
+
+def as_digest(value: Any) -> str | None:
+    return value if isinstance(value, str) and DIGEST.fullmatch(value) else None
+
+
+def short(digest: str | None) -> str:
+    return digest[:8] if digest else "none"
+
+
+def _digests(values: Any) -> dict[str, str]:
+    kept = values.items() if isinstance(values, dict) else ()
+    return {name: digest for name, digest in kept if NAME.fullmatch(str(name)) and as_digest(digest)}
+
+
+def _under(made: Made, group: str, key: str) -> Any:
+    values = made.get(group)
+    return values.get(key) if isinstance(values, dict) else None
