@@ -1,0 +1,133 @@
+"""What images and labels are, whatever they are called and wherever they lie: sha256 of each split. Files are not read twice for it."""
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from torch import Tensor
+
+from resnet.data.errors import DataError
+from resnet.data.sources import Split
+
+SETTLED = 2.0  # seconds: a file that changed later than this could change again without a new time stamp
+MOST_FILES = 2_000_000  # that are remembered; the latest
+THREADS = 8  # that read at once: hashing leaves Python's lock alone
+
+
+def data_digests(splits: Mapping[str, Split | None], classes: Sequence[str]) -> dict[str, str]:
+    """Of each split that is there, in its order, and of the names of the classes."""
+    found = {name: _split_digest(split) for name, split in splits.items() if split is not None}
+    return {**found, "classes": hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()}
+
+
+def whole(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _split_digest(split: Split) -> str:
+    hasher = hashlib.sha256(json.dumps(list(split.images.shape)).encode())
+    hasher.update(split.labels.numpy().astype("<i8").tobytes())
+    if isinstance(split.images, Tensor):
+        hasher.update(split.images.contiguous().numpy().reshape(-1).data)
+    else:
+        for digest in file_digests(split.images.paths):
+            hasher.update(digest)
+    return hasher.hexdigest()
+
+
+def file_digests(paths: Sequence[Path]) -> list[bytes]:
+    """sha256 of each file. One that was read before, and whose size and times are still the same, is not read again."""
+    states = {path: _state(path) for path in paths}
+    known = _recall(states)
+    unknown = [path for path in states if path not in known]
+    with ThreadPoolExecutor(THREADS) as readers:
+        read = dict(zip(unknown, readers.map(_read_digest, unknown), strict=True))
+    _remember({path: (states[path][0], digest) for path, digest in read.items() if states[path][1] < time.time() - SETTLED})
+    return [known[path] if path in known else read[path] for path in paths]
+
+
+def _state(path: Path) -> tuple[str, float]:
+    """What changes with a file's content, as text, and the time of its latest change."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    return state, max(status.st_mtime, status.st_ctime)
+
+
+def _read_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _recall(states: Mapping[Path, tuple[str, float]]) -> dict[Path, bytes]:
+    found = {}
+    with _cache() as cache:
+        for path, (state, _) in states.items():
+            row = cache.execute("SELECT sha256 FROM digests WHERE path = ? AND state = ?", (str(path.absolute()), state)).fetchone()
+            if row and isinstance(row[0], bytes) and len(row[0]) == hashlib.sha256().digest_size:
+                found[path] = row[0]
+    return found
+
+
+def _remember(digests: Mapping[Path, tuple[str, bytes]]) -> None:
+    if not digests:
+        return
+    with _cache() as cache, cache:
+        rows = [(str(path.absolute()), state, digest) for path, (state, digest) in digests.items()]
+        cache.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+        cache.execute("DELETE FROM digests WHERE rowid <= (SELECT max(rowid) FROM digests) - ?", (MOST_FILES,))
+
+
+@contextmanager
+def _cache() -> Iterator[sqlite3.Connection]:
+    """The user's table of digests; where it can't be used, an empty one that is forgotten: nothing depends on it but time."""
+    file = _file()
+    try:
+        cache = _opened(file)
+    except (OSError, sqlite3.Error) as error:
+        _remove_damaged(file, error)
+        cache = _opened(":memory:")
+    with closing(cache):
+        try:
+            yield cache
+        except sqlite3.Error as error:
+            _remove_damaged(file, error)
+
+
+def _file() -> str | Path:
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        return ":memory:"
+    file = folder / "resnet-lab" / "digests.sqlite"
+    return file if file.is_file() or not file.exists() else ":memory:"
+
+
+def _opened(file: str | Path) -> sqlite3.Connection:
+    if isinstance(file, Path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    cache = sqlite3.connect(file, timeout=5)
+    try:
+        cache.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, sha256 BLOB)")
+    except sqlite3.Error:
+        cache.close()
+        raise
+    return cache
+
+
+def _remove_damaged(file: str | Path, error: Exception) -> None:
+    """It is only a cache. One that is locked, or that a full disk stops, is an OperationalError and stays."""
+    if isinstance(file, Path) and isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        with suppress(OSError):
+            file.unlink()
