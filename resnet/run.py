@@ -193,8 +193,8 @@ class Run:
             try:
                 state = checkpoint.load(self.directory / name)
                 step = state["progress"]["step"]
-                self.directory.check_rows(state.get("rows"))
                 self._check_same_data(name, state)
+                self.directory.check_rows(state.get("rows"))
             except (CheckpointError, KeyError, TypeError, ValueError) as error:
                 problems.append(str(error))
             else:

@@ -77,8 +77,8 @@ def _idx_split(images: Tensor, labels: Tensor, raw: Path) -> Split:
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels) or int(labels.max()) > 9:
         raise DataError(
             f"{raw}: images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)}"
-            f"{f' up to {int(labels.max())}' if len(labels) else ''}, where each image needs one label from 0 to 9; delete the folder and it is "
-            "downloaded again, or put good copies there"
+            f"{f' up to {int(labels.max())}' if len(labels) else ''}, where each image needs one label from 0 to 9; delete the "
+            "folder and it is downloaded again, or put good copies there"
         )
     return Split(images.unsqueeze(1), labels.long())
 

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from resnet.config import Config, UserError
 from resnet.runs.content import other_code
-from resnet.runs.directory import FINISHED, WAITING, RunDirectory
+from resnet.runs.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
+from resnet.runs.reading import Unreadable
 from resnet.runs.identity import OTHER_CODE, check_content
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
@@ -105,7 +106,10 @@ def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
 
     if not run.exists:
         return WAITING, []
-    summary, now = run.summary, made_of(config)
+    try:
+        summary, now = run.summary, made_of(config)
+    except Unreadable:  # which the job itself is refused for: the others go on
+        return UNREADABLE, []
     is_finished = summary["status"] == FINISHED
     check_content(run, summary, now, goes_on=not is_finished)
     return summary["status"], other_code(summary, now) if is_finished else []
