@@ -13,8 +13,8 @@ from rich.table import Table
 from resnet.config import Config, UserError
 from resnet.runs.content import other_code
 from resnet.runs.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
-from resnet.runs.reading import Unreadable
 from resnet.runs.identity import OTHER_CODE, check_content
+from resnet.runs.reading import Unreadable
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
