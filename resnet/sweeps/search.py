@@ -133,9 +133,7 @@ class Search:
             return optuna.create_study(**study, direction=direction)
         except (DatabaseError, RuntimeError, optuna.exceptions.StorageInternalError) as error:  # damaged, or of another Optuna
             reason = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(
-                f"{where}: its study cannot be read ({reason}); move its study.db away: its runs are kept and taken up"
-            ) from None
+            raise UserError(f"{where}: its study cannot be read ({reason}); move its study.db away to begin anew") from None
 
     def _seed(self) -> int | None:
         """Another one whenever a trial was proposed: the same would propose the first trials again."""
