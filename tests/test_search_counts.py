@@ -110,7 +110,6 @@ def test_a_search_of_several_at_once_that_was_killed_in_its_first_batch(tmp_path
         ([(first_run, kill_worker), (first_saved, kill_worker)], TWO_AT_ONCE),
         ([(second_saved, interrupt)], TWO_AT_ONCE),
         ([(first_run, subprocess.Popen.kill)], ("hydra/sweeper/sampler=random",)),
-        ([(first_run, subprocess.Popen.kill)], ("hydra/sweeper/sampler=grid", "lr=0.02,0.05,0.1,0.2")),
     ],
 )
 def test_a_search_killed_anywhere_ends_with_as_many_trials_as_asked(tmp_path, kills, more) -> None:
