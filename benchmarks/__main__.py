@@ -91,6 +91,8 @@ def main() -> None:
     )
     parser.add_argument("--to", type=Path, default=Path("outputs/benchmark"), help="folder of the tables")
     chosen = parser.parse_args()
+    if chosen.repetitions < 1:
+        parser.error(f"--repetitions {chosen.repetitions}: it must be at least 1")
     data = chosen.data.resolve()
     found = speed(data, chosen.repetitions, [folder.resolve() for folder in chosen.packages])
     with tempfile.TemporaryDirectory() as folder:

@@ -45,6 +45,13 @@ def test_failed_trials_are_named_and_a_search_ends_where_all_its_runs_are_tried(
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_study_that_cannot_be_read_is_named(train, tmp_path) -> None:
+    (tmp_path / "multirun" / "s").mkdir(parents=True)
+    (tmp_path / "multirun" / "s" / "study.db").write_text("no database")
+    error = train(*SEARCH, LR, status=2).stderr
+    assert error.startswith("error: multirun/s: its study cannot be read (") and len(error.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_where_all_trials_fail_the_closing_table_says_so(train, tmp_path) -> None:
     done = train(*SEARCH, "lr=1e30,1e31", "scheduler=constant", "max_steps=1", "hydra.sweeper.n_trials=2", status=1)

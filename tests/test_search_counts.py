@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import optuna
 import pytest
+from conftest import ROOT, call
 from optuna.distributions import CategoricalDistribution, IntUniformDistribution, LogUniformDistribution
 from optuna.samplers import GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from test_resume import finish, start, wait_for
@@ -59,7 +60,9 @@ def killed(folder, moment, arguments, kill=subprocess.Popen.kill) -> None:
 
 def check_counts(folder, asked, arguments) -> None:
     """The same command completes the search: as many trials as asked, all different, each with its run."""
-    assert f"multirun/s: {asked} of {asked} jobs finished\n" in finish(start(folder, *arguments))
+    is_parallel = TWO_AT_ONCE[0] in arguments  # whose workers outlive a process that was forked from the tests' own
+    output = finish(start(folder, *arguments)) if is_parallel else call(folder, ROOT / "train.py", *arguments).stdout
+    assert f"multirun/s: {asked} of {asked} jobs finished\n" in output
     ended = runs(folder)
     assert trials(folder) == ["COMPLETE"] * asked == ["COMPLETE"] * len(ended)
     assert len({told for _, told in values(folder)}) == asked
@@ -77,7 +80,7 @@ second_saved = lambda folder: has(folder, "*/checkpoints/last.pt", 2)  # noqa: E
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_in_its_first_trial_and_in_a_later_one(tmp_path) -> None:
-    arguments = (*SEARCH, LR, "epochs=10", "hydra.sweeper.n_trials=3")
+    arguments = (*SEARCH, LR, "epochs=6", "hydra.sweeper.n_trials=3")
     killed(tmp_path, first_run, arguments)
     assert trials(tmp_path) == ["RUNNING"]
     killed(tmp_path, second_saved, arguments)
@@ -107,7 +110,6 @@ def test_a_search_of_several_at_once_that_was_killed_in_its_first_batch(tmp_path
         ([(first_run, kill_worker), (first_saved, kill_worker)], TWO_AT_ONCE),
         ([(second_saved, interrupt)], TWO_AT_ONCE),
         ([(first_run, subprocess.Popen.kill)], ("hydra/sweeper/sampler=random",)),
-        ([(first_run, subprocess.Popen.kill)], ("hydra/sweeper/sampler=grid", "lr=0.02,0.05,0.1,0.2")),
     ],
 )
 def test_a_search_killed_anywhere_ends_with_as_many_trials_as_asked(tmp_path, kills, more) -> None:

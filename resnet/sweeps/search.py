@@ -101,17 +101,12 @@ class Search:
 
     def _begin(self, where: str) -> list[str]:
         """Opens the study; trials that were interrupted wait for their turn, which comes first. Returns the sweeper's overrides."""
-        import optuna
         from optuna.trial import TrialState
 
         for name in ("alembic", "hydra_plugins.hydra_optuna_sweeper", "optuna"):  # the trials and the closing table tell enough
             logging.getLogger(name).setLevel(logging.ERROR)
         direction = OBJECTIVES[self.sweep.settings.objective]
-        study = {"storage": self.settings["storage"], "study_name": self.settings["study_name"]}
-        try:
-            self.study = optuna.load_study(**study)
-        except KeyError:
-            self.study = optuna.create_study(**study, direction=direction)
+        self.study = self._opened(where, direction)
         self._check_same(where)
         wanted = self.settings["n_trials"]
         self.asked = self.space.count(wanted)
@@ -126,6 +121,19 @@ class Search:
         print(f"{where}: {self.asked} trials, of which {len(ended)} ended before and {len(interrupted)} were interrupted")
         overrides = [f"hydra.sweeper.n_trials={left}", f"hydra.sweeper.direction={direction}"]
         return overrides if self._seed() is None else [*overrides, f"hydra.sweeper.sampler.seed={self._seed()}"]
+
+    def _opened(self, where: str, direction: str) -> Any:
+        import optuna
+        from sqlalchemy.exc import DatabaseError
+
+        study = {"storage": self.settings["storage"], "study_name": self.settings["study_name"]}
+        try:
+            return optuna.load_study(**study)
+        except KeyError:
+            return optuna.create_study(**study, direction=direction)
+        except (DatabaseError, RuntimeError, optuna.exceptions.StorageInternalError) as error:  # damaged, or of another Optuna
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"{where}: its study cannot be read ({reason}); move its study.db away to begin anew") from None
 
     def _seed(self) -> int | None:
         """Another one whenever a trial was proposed: the same would propose the first trials again."""
