@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -14,6 +13,7 @@ from resnet.config import RunFailed, RunInterrupted, UserError
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.launched import is_first_process
 from resnet.runs.directory import DirectoryError
+from resnet.streams import keep_going
 
 EXAMPLES = """examples:
   python -m resnet describe 'model.layers=[9,9,9]' data=digits
@@ -26,6 +26,7 @@ Each has --help, and --json for programs."""
 
 
 def main() -> None:
+    keep_going()
     arguments = _parser().parse_args()
     try:
         with redirect_stdout(sys.stderr if arguments.json else sys.stdout):
@@ -42,15 +43,11 @@ def main() -> None:
         _end(CTRL_C)
     if not is_first_process():
         return
-    try:
-        if arguments.json:
-            print(json.dumps(result, indent=2))
-        else:
-            arguments.show(result)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        arguments.show(result)
+    sys.stdout.flush()
 
 
 def _end(status: int, message: str = "") -> None:

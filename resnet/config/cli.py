@@ -27,6 +27,7 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import all_keys, load_config
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
+from resnet.streams import keep_going
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
@@ -49,6 +50,7 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # here: a worke
 
 def command_line(main: Callable[[], None], around: Callable[[], AbstractContextManager[None]]) -> None:
     """Runs a Hydra main inside `around`; a mistake becomes one line and exit status 2."""
+    keep_going()
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"

@@ -14,6 +14,7 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 
 from resnet.runs.directory import RunDirectory, run_ids
+from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
 
 LOGS = "logs"  # folder in the sweep's
@@ -34,7 +35,7 @@ def own_output() -> Iterator[None]:
     marker = _marker(log.parent, os.getppid())
     _watch_parent(marker)
     stay_on_a_gpu(log.parent)
-    with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with log.open("a", buffering=1) as file, redirect_stdout(lasting(file)), redirect_stderr(lasting(file)):
         if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
             print(f"CUDA_VISIBLE_DEVICES={gpu}")
         try:
