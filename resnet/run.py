@@ -1,7 +1,6 @@
 """One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
 
-import os
-import secrets
+import shlex
 import signal
 import sys
 import traceback
@@ -16,9 +15,8 @@ from lightning_fabric import Fabric
 
 from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
+from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
-from resnet.config.hashing import flatten
-from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.directory import (
     BEST,
     FAILED,
@@ -33,15 +31,16 @@ from resnet.runs.directory import (
     RunDirectory,
     shortest,
 )
-from resnet.runs.grouping import Run as Finished
 from resnet.runs.identity import Standing, examine
-from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
-from resnet.tracking.base import COLUMNS, Recorded, TrackerError
+from resnet.tracking import Console, LocalRecord, RunFacts, TestReport, Tracker, Trackers, wandb_record
+from resnet.tracking.base import COLUMNS, Recorded, TrackerError, reason
+from resnet.tracking.local import warn
+from resnet.tracking.wandb import Mirrored, WandbTracker
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
-from resnet.training.probes import RECORDED, Probes
+from resnet.training.probes import Probes
 from resnet.training.processes import Failure, Watch, adopt, ended, leave, on_first, tell_failure, together
 
 
@@ -62,6 +61,8 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
             summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
+            if in_sweep and signals.received is not None:  # while a finished run was drawn: the sweep's other jobs wait
+                raise Interrupted(signals.received)
             return summary["best"] and summary["best"][config.sweep.objective]
         except Interrupted as error:
             tell_failure(error)
@@ -92,6 +93,7 @@ class Run:
         self.config, self.directory, self.overrides = config, directory, overrides
         self.fabric, self.signals, self.children, self.in_sweep = fabric, signals, children, in_sweep
         self.path = shortest(directory.path)
+        self.mirror: WandbTracker | None = None
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
@@ -116,6 +118,8 @@ class Run:
                 self.directory.remove()
             raise UserError(str(error)) from None
         finally:
+            if self.mirror is not None:
+                self.mirror.leave()
             self.directory.release()
 
     def _say_failed(self, failure: Failure) -> None:
@@ -135,6 +139,7 @@ class Run:
         if self.fabric.is_global_zero:
             accuracy = 100 * standing.summary["test"]["accuracy"]
             print(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %")
+            Closing(self.directory, self.in_sweep).complete(self.config, standing.summary)
         return standing.summary
 
     def _acquire(self) -> None:
@@ -168,17 +173,18 @@ class Run:
         if state is not None:
             together(self.fabric, lambda: self._resume(training, state), UserError)
         session = record.session(parts, training.progress.step, standing.extended)
-        notes = [*filter(None, [note]), *record.changes(before.get("sessions", []), session)]
+        moved = wandb_record.told_of(before, self.directory.path) if self.config.wandb.mode != "disabled" else None
+        notes = [*filter(None, [note, moved]), *record.changes(before.get("sessions", []), session)]
         facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
         summary = {
             "status": RUNNING,
             "error": None,
             **record.description(self.config, parts, facts),
             "config_hash": config_hash(self.config),
-            "wandb_run": before.get("wandb_run") or _wandb_run(),
+            **wandb_record.identity(before, self.directory.path, self.config.wandb.mode),
             "sessions": [*before.get("sessions", []), session],
         }
-        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
+        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
         training.observer = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -186,9 +192,10 @@ class Run:
             self.signals.wait = True
             with Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)):
                 training.fit()
-                summary |= self._test(parts, training, recorded.last)
-            if self.fabric.is_global_zero:
-                self._finish(summary, tracker, links)
+                results, report = self._test(parts, training, recorded.last)
+                summary |= results
+            if isinstance(tracker, Trackers):
+                self._finish(summary, tracker, report)
         except (Exception, Interrupted) as error:
             self._end_badly(summary, tracker, training, error)
             raise
@@ -201,27 +208,27 @@ class Run:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
-    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str]) -> tuple[Tracker, dict[str, str]]:
-        """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
+    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str]) -> Tracker:
+        """The trackers; from here on the directory says that the run is running. W&B comes first: where it cannot start, nothing does."""
         if not self.fabric.is_global_zero:
-            return Tracker(), {}
+            return Tracker()
+        mirrors: list[Tracker] = []
+        if self.config.wandb.mode != "disabled":
+            self.mirror = WandbTracker(asdict(self.config.wandb), Mirrored.of(facts), summary)
+            summary["wandb_folder"] = str(self.mirror.folder)
+            mirrors.append(self.mirror)
         columns = self.directory.begin(facts.config, columns, facts.start_step)
         self.directory.write_summary(summary)
-        trackers: list[Tracker] = [LocalRecord(self.directory, columns)]
-        links: dict[str, str] = {}
-        if self.config.wandb.mode != "disabled":
-            from resnet.tracking.wandb import WandbTracker
-
-            mirror = WandbTracker(asdict(self.config.wandb), facts, summary["wandb_run"], self.directory.metrics)
-            links = mirror.links
-            trackers.append(mirror)
+        if self.mirror is not None:
+            self.mirror.replay(self.directory.metrics)
         if self.config.profile:
             from resnet.tracking.profile import Profile
 
-            trackers.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
-        tracker = Trackers([*trackers, Console(self.in_sweep)])
+            mirrors.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
+        mirrors.append(Console(self.in_sweep))
+        tracker = Trackers(LocalRecord(self.directory, columns), mirrors, lambda text: warn(self.directory, text))
         tracker.start(facts)
-        return tracker, links
+        return tracker
 
     def _save(self, name: str, content: State) -> None:
         if self.fabric.is_global_zero:
@@ -230,35 +237,31 @@ class Run:
             self.directory.write(file, lambda target: checkpoint.save(content, target), keep)
         self.fabric.barrier()
 
-    def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> dict[str, Any]:
+    def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> tuple[dict[str, Any], TestReport]:
         if training.best is not None:
             parts.learner.weights.load_state_dict(training.best["model"])
         scores = parts.learner.scores(parts.test.epoch(), keep_logits=True)
-        return {
+        results = {
             "status": FINISHED,
             "best": record.best(training.progress),
             "last": last,
             "test": {"loss": scores.loss, "accuracy": scores.accuracy, "images": parts.test.num_images},
             **record.speed(training.progress),
-            "report": record.test_report(parts, scores.logits),
         }
+        return results, record.test_report(parts, scores.logits)
 
-    def _finish(self, summary: dict[str, Any], tracker: Tracker, links: dict[str, str]) -> None:
-        """The summary comes last: a run that is stopped before it is tested and drawn again."""
-        report = summary.pop("report")
-        title = " ".join(self.overrides) or self.config.name
-        draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
-        draw_probes(self.directory, title, [metric for metrics in RECORDED.values() for metric in metrics])
-        if not self.in_sweep:  # whose own page has all its runs
-            self._write_page(summary)
-        tracker.finish({**summary, "links": links}, report)
+    def _finish(self, summary: dict[str, Any], tracker: Trackers, report: TestReport) -> None:
+        """The run is finished once its summary says so. What follows can only warn, and a signal only cuts it short."""
         self.directory.write_summary(summary)
-
-    def _write_page(self, summary: dict[str, Any]) -> None:
-        from resnet.runs.report import REPORT, report_on
-
-        run = Finished(self.path, flatten(self.directory.config), summary)
-        report_on([Path(self.path)], [run], "val/accuracy", self.directory / REPORT)
+        try:
+            closing = Closing(self.directory, self.in_sweep)
+            closing.draw(summary)
+            tracker.finish({**summary, "links": self.mirror.links if self.mirror in tracker.mirrors else {}}, report)
+            if self.mirror is not None:
+                closing.note_record(summary, self.mirror, is_whole=self.mirror in tracker.mirrors)
+        except (Exception, Interrupted) as error:
+            again = f"python -m resnet resume {shlex.quote(self.path)} does the rest"
+            warn(self.directory, f"not all of it was drawn and mirrored: {reason(error)}; {again}")
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
@@ -289,10 +292,4 @@ class Run:
             with (self.directory / LOG).open("a") as log:
                 log.write(details)
             self.directory.write_summary(summary)
-        with suppress(OSError, DirectoryError):
-            tracker.fail(summary)
-
-
-def _wandb_run() -> str:
-    """The id of a new W&B run; in a sweep of W&B's own, its agent has one already and takes no other."""
-    return os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else secrets.token_hex(4)
+        tracker.fail(summary)

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
+from resnet.config.environment import wandb_settings
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import config_hash, flatten
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -57,6 +58,7 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
         _check_not_a_sweep()
+        wandb_settings(sys.argv[1:])
         with around():
             main()
     except UserError as error:
@@ -76,7 +78,7 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     directory = Path(hydra.runtime.output_dir)
     made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
     try:
-        config = load_config(cfg)
+        config = load_config(OmegaConf.merge(cfg, {"wandb": wandb_settings(hydra.overrides.task)}))
         in_sweep = hydra.mode == RunMode.MULTIRUN
         if in_sweep:
             check_processes(config)

@@ -49,7 +49,7 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
     on_same_data = f"data={data} " if data == "digits" else ""
     return [
         ("run directory", directory),
-        ("page", f"{directory}/report.html"),
+        *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
         *summary.get("links", {}).items(),
         ("what it can do", f"python -m resnet evaluate {directory}"),
         ("try next", f"python train.py {on_same_data}'model.layers=[3,3,3]' lr=0.1"),
