@@ -66,7 +66,7 @@ class WandbTracker(Tracker):
         wandb_record.remove_own(summary, run.directory, folder)
         self.client = Client()
         try:
-            self.client.send("start", folder=str(folder), **_start(settings, run, summary["wandb_run"], top))
+            self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
             wandb_record.mark(self.folder, run.directory)
@@ -213,6 +213,7 @@ def _start(settings: dict[str, Any], run: Mirrored, run_id: str, top: Path) -> d
             "console": "off",
             "init_timeout": 15,
             "x_transaction_log_flush_interval": 1.0,
+            "program": os.path.abspath(sys.argv[0]),
             "x_stats_pid": os.getpid(),  # whose memory and load are recorded
         },
         "init": {

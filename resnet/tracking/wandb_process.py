@@ -8,6 +8,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -24,10 +25,11 @@ Row = dict[str, float]
 class Client:
     """One W&B run. Each method is a request."""
 
-    def start(self, settings: dict[str, Any], init: dict[str, Any], folder: str) -> dict[str, str]:
+    def start(self, settings: dict[str, Any], init: dict[str, Any], folder: str, command: list[str]) -> dict[str, str]:
         for variable, default in (("WANDB_CACHE_DIR", platformdirs.user_cache_dir), ("WANDB_DATA_DIR", platformdirs.user_data_dir)):
             if not _is_writable(os.environ.get(variable) or default("wandb")):  # as in a home that is read-only
                 os.environ[variable] = os.path.join(folder, f".{variable.split('_')[1].lower()}")
+        sys.argv = command  # it records what was called
         self.run = wandb.init(**init, settings=wandb.Settings(**settings))
         self.run.define_metric("step")
         for metric in ("epoch", "lr", "images_per_second", "seconds"):
