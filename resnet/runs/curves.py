@@ -64,7 +64,7 @@ def draw_probes(directory: RunDirectory, title: str) -> None:
 
 
 def _figure(height: float, title: str) -> "Figure":
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import on a machine tells of its fonts
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its first import tells of its fonts, and of a home that is read-only
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height), layout="constrained")

@@ -109,8 +109,10 @@ def _answer(answers: Any, name: str, content: Any) -> None:
 
 
 def _is_writable(folder: str) -> bool:
+    """Or could be made; it is not, where nothing needs it."""
+    while not os.path.exists(folder):
+        folder = os.path.dirname(os.path.abspath(folder))
     try:
-        os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
@@ -124,6 +126,8 @@ def _reason(error: BaseException) -> str:
 
 def _end(status: int) -> None:
     """Without W&B's own teardown at exit, which may wait for ever; its service ends once it sees that this process is gone."""
+    with suppress(AttributeError, OSError):
+        wandb.sdk.data_types._private.MEDIA_TMP.cleanup()
     with suppress(AttributeError, OSError):  # one that was stopped would never see it
         connection: Any = wandb.sdk.wandb_setup.singleton()._connection
         connection._proc._process.send_signal(signal.SIGCONT)
