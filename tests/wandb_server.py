@@ -19,7 +19,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs: dict[str, dict[str, Any]] = {}
-        self.agents: list[dict[str, Any]] = []  # commands for `wandb agent`, one a heartbeat
+        self.sweep = ""  # the YAML of a W&B Sweep
+        self.agents: list[dict[str, Any]] = []  # commands for its agent, one a heartbeat
         self.operations: set[str] = set()
         self.answer = ""
         self.over = threading.Event()
@@ -118,12 +119,16 @@ class Handler(BaseHTTPRequestHandler):
         bucket = {"id": name, "name": name, "displayName": run["name"], "config": "{}", "sweepName": run["sweep"], "project": project}
         return {"upsertBucket": {"bucket": {**bucket, "historyLineCount": len(run["history"])}, "inserted": is_new}}
 
+    def _SweepWithRuns(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"sweep": {"id": "1", "name": variables["sweep"], "config": self.server.sweep, "runs": {"edges": []}}}}
+
     def _CreateAgent(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"createAgent": {"agent": {"id": "agent"}}}
 
     def _Heartbeat(self, variables: dict[str, Any]) -> dict[str, Any]:
-        command = self.server.agents.pop(0) if self.server.agents else {"type": "exit"}
-        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps([command])}}
+        ended = [run["exit_code"] is not None for run in self.server.runs.values()]
+        commands = [self.server.agents.pop(0)] if self.server.agents else [{"type": "exit"}] if ended and all(ended) else []
+        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
 
     def _stream(self, run: dict[str, Any], body: dict[str, Any]) -> None:
         files = body.get("files") or {}

@@ -64,7 +64,8 @@ class WandbTracker(Tracker):
         made = _make(folder, settings["dir"])
         before = set(os.listdir(folder))
         wandb_record.remove_own(summary, run.directory, folder)
-        self.client = Client()
+        known = {"RUN_ID": summary["wandb_run"], "PROJECT": settings["project"], "ENTITY": settings["entity"]}
+        self.client = Client({f"WANDB_{name}": value for name, value in known.items() if value})
         try:
             self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
             started = self.client.answer(STARTS_WITHIN)
@@ -127,8 +128,9 @@ class WandbTracker(Tracker):
 class Client:
     """The process of W&B's client. To send never waits; what it has to say is heard at the next check() or answer()."""
 
-    def __init__(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)}
+    def __init__(self, known: dict[str, str]) -> None:
+        """`known`: what W&B takes from the environment alone, where an agent of its sweeps started the run."""
+        environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],  # -P: the folder of the program holds a wandb.py of ours
             stdin=subprocess.PIPE,
