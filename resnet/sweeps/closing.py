@@ -1,5 +1,6 @@
 """After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory
 from resnet.runs.grouping import find_runs
 from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
+from resnet.tracking.wandb_record import own_folders
 
 
 def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str]) -> bool:
@@ -45,9 +47,9 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {where}", markup=False, soft_wrap=True)
-    mirrored = {summary.get("wandb_run") for summary in known.values()}
-    if any(path.name.rpartition("-")[2] in mirrored for path in Path("wandb").glob("offline-run-*")):
-        screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
+    for folder in sorted({own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path)}):
+        shown = shlex.quote(shortest(folder))
+        screen.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count
 
 

@@ -48,10 +48,10 @@ def mark(folder: Path, directory: Path) -> None:
     (folder / MARKER).write_text(f"{directory.resolve()}\n", encoding="utf-8")
 
 
-def own_folders(summary: dict[str, Any], directory: Path, folder: Path) -> Iterator[Path]:
-    """The offline records of a run that are provably its own: in W&B's folder of now, and where its summary says that one is."""
+def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = None) -> Iterator[Path]:
+    """The offline records of a run that are provably its own: where its summary says that one is, and in W&B's folder of now."""
     told = summary.get("wandb_folder")
-    near = folder.iterdir() if folder.is_dir() else ()
+    near = folder.iterdir() if folder is not None and folder.is_dir() else ()
     for path in {*near, *([Path(told)] if isinstance(told, str) and "\0" not in told else [])}:
         if _is_own(path, summary.get("wandb_run"), directory):
             yield path
