@@ -78,7 +78,10 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     directory = Path(hydra.runtime.output_dir)
     made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
     try:
-        config = load_config(OmegaConf.merge(cfg, {"wandb": wandb_settings(hydra.overrides.task)}))
+        given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may refer to what does not exist
+        for key, value in wandb_settings(given).items():
+            OmegaConf.update(cfg, f"wandb.{key}", value, merge=False, force_add=True)
+        config = load_config(cfg)
         in_sweep = hydra.mode == RunMode.MULTIRUN
         if in_sweep:
             check_processes(config)
