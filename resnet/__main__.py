@@ -10,12 +10,14 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from resnet import show
-from resnet.config import RunFailed, RunInterrupted, UserError
+from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, replace_what_cannot_be_shown, say
+from resnet.config.environment import wandb_settings
 from resnet.config.launched import is_first_process
 from resnet.plain import plain
 from resnet.runs.directory import DirectoryError
@@ -30,6 +32,7 @@ EXAMPLES = """examples:
   python -m resnet predict outputs/NAME photo.jpg scans/
   python -m resnet export outputs/NAME
   python -m resnet compare multirun/NAME
+  python -m resnet draw outputs/NAME
 Each has --help, and --json for programs."""
 
 
@@ -130,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--html", type=Path, metavar="FILE", help="write the page too: one file, with all runs, their curves and settings")
     compare.add_argument("--format", choices=("table", "csv", "markdown", "latex"), default="table")
+    draw = add("draw", _draw, show.files, "Make the pictures and the page of runs again, and the page of sweeps, from their directories.")
+    draw.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="run directories or folders of sweeps")
     return parser
 
 
@@ -147,6 +152,12 @@ def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**result, "format": arguments.format, "page": arguments.html and str(arguments.html)}
 
 
+def _draw(arguments: argparse.Namespace) -> list[str]:
+    from resnet.runs.drawing import draw
+
+    return [file for path in arguments.paths for file in draw(path)]
+
+
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.describe import describe
 
@@ -157,14 +168,32 @@ def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.run import run
     from resnet.runs.hints import kept_overrides
     from resnet.runs.saved import open_run
+    from resnet.tracking.wandb_record import is_at_home
 
-    # Where a stranger's config would write is not its to say: W&B's folder is the one here.
-    saved = open_run(arguments.run, ["wandb.dir=.", "data.download=false", *arguments.overrides], arguments.allow)
+    saved = open_run(arguments.run, ["data.download=false", *arguments.overrides], arguments.allow)
     kept, left_out = kept_overrides(saved.summary["overrides"], saved.summary.get("directory"), arguments.run)
     if left_out:
         print(plain(f"{arguments.run}: its overrides are told without {left_out}, which may be a stranger's; its config stands"))
-    run(saved.config, arguments.run.resolve(), [*kept, *arguments.overrides])
+    config = _with_own_wandb(saved.config, is_at_home(saved.summary, arguments.run), arguments)
+    run(config, arguments.run.resolve(), [*kept, *arguments.overrides])
     return saved.directory.summary
+
+
+def _with_own_wandb(config: Config, is_at_home: bool, arguments: argparse.Namespace) -> Config:
+    """A run that was written here goes on in its W&B project. Another's is recorded as if it were started here, online only if asked."""
+    overrides, settings = arguments.overrides, wandb_settings(arguments.overrides)
+    wandb = config.wandb
+    if not is_at_home:
+        wandb = compose_config([text for text in overrides if text.startswith("wandb")]).wandb
+        is_asked = any(text.partition("=")[0] in ("wandb", "wandb.mode") for text in overrides)
+        if not is_asked and settings.get("mode", config.wandb.mode) != "offline":
+            settings["mode"] = "disabled" if "disabled" in (settings.get("mode"), config.wandb.mode) else "offline"
+        if config.wandb.mode == "online" and not is_asked:
+            target = f"{config.wandb.entity or ''}/{config.wandb.project}"
+            print(
+                f"{arguments.run}: it was not written here: not sent to {target!r}, as its config says; wandb.mode=online sends it to you"
+            )
+    return load_config(asdict(replace(config, wandb=replace(wandb, **settings))))
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:

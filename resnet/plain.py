@@ -1,10 +1,11 @@
-"""Text that may come from elsewhere, made harmless for where it goes: a terminal, a spreadsheet, Markdown, LaTeX."""
+"""Text that may come from elsewhere, made harmless for where it goes: a terminal, a picture, a spreadsheet, Markdown, LaTeX."""
 
 import re
 from typing import Any
 
 # What moves a terminal's cursor, sends it commands or turns the reading direction; half characters, which no terminal can be sent.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+LONGEST = 150  # characters of a text in a picture
 # Of any width.
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -33,6 +34,12 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, list):
         return [plain_values(item) for item in value]
     return plain(value) if isinstance(value, str) else value
+
+
+def for_picture(text: str) -> str:
+    """As long as fits into one. Between two dollar signs matplotlib would look for mathematics, in a path for instance."""
+    text = plain(text).replace("$", "\\$")
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def for_spreadsheet(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import secrets
 import shlex
 import signal
 import sys
@@ -18,12 +17,11 @@ from lightning_fabric import Fabric
 
 from resnet import record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
+from resnet.closing import Closing
 from resnet.code import Code, read_code
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
-from resnet.config.hashing import flatten
 from resnet.plain import plain
 from resnet.runs.content import as_digest, data_digest, short
-from resnet.runs.curves import draw_curves, draw_probes
 from resnet.runs.death import crashes_told_in
 from resnet.runs.directory import (
     BEST,
@@ -40,17 +38,18 @@ from resnet.runs.directory import (
     RunDirectory,
     shortest,
 )
-from resnet.runs.grouping import Run as Finished
 from resnet.runs.hints import without
 from resnet.runs.identity import OTHER_CODE, Standing, examine
-from resnet.tracking import Console, LocalRecord, RunFacts, Tracker, Trackers
-from resnet.tracking.base import COLUMNS, Recorded, TrackerError
+from resnet.tracking import Console, LocalRecord, RunFacts, TestReport, Tracker, Trackers, wandb_record
+from resnet.tracking.base import COLUMNS, Recorded, TrackerError, reason
+from resnet.tracking.local import warn
+from resnet.tracking.wandb import Mirrored, WandbTracker
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.hang import Insistence
 from resnet.training.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
-from resnet.training.probes import RECORDED, Probes
+from resnet.training.probes import Probes
 from resnet.training.processes import Failure, Watch, adopt, end_with_parent, ended, leave, on_first, tell_failure, together
 
 
@@ -72,6 +71,8 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
             summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
+            if in_sweep and signals.received is not None:  # while a finished run was drawn: the sweep's other jobs wait
+                raise Interrupted(signals.received)
             return summary["best"] and summary["best"][config.sweep.objective]
         except Interrupted as error:
             tell_failure(error)
@@ -102,6 +103,7 @@ class Run:
         self.config, self.directory, self.overrides = config, directory, overrides
         self.fabric, self.signals, self.children, self.in_sweep = fabric, signals, children, in_sweep
         self.path = shortest(directory.path)
+        self.mirror: WandbTracker | None = None
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
@@ -127,6 +129,8 @@ class Run:
                 self.directory.remove()
             raise UserError(str(error)) from None
         finally:
+            if self.mirror is not None:
+                self.mirror.leave()
             self.directory.release()
 
     def _say_failed(self, failure: Failure) -> None:
@@ -163,6 +167,7 @@ class Run:
         if self.fabric.is_global_zero:
             accuracy = 100 * standing.summary["test"]["accuracy"]
             print(plain(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %{self._since(standing)}"))
+            Closing(self.directory, self.in_sweep).complete(self.config, standing.summary)
         return standing.summary
 
     def _since(self, standing: Standing) -> str:
@@ -217,7 +222,8 @@ class Run:
             together(self.fabric, lambda: self._resume(training, state), UserError)
         code = read_code()
         session = record.session(parts, training.progress.step, standing.extended, code)
-        notes = [*filter(None, [note]), *standing.notes, *record.changes(before.get("sessions", []), session)]
+        moved = wandb_record.told_of(before, self.directory.path) if self.config.wandb.mode != "disabled" else None
+        notes = [*filter(None, [note, moved]), *standing.notes, *record.changes(before.get("sessions", []), session)]
         facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
         summary = {
             "status": RUNNING,
@@ -225,12 +231,12 @@ class Run:
             **record.description(self.config, parts, facts, code),
             "weights": before.get("weights") if before else record.weights_digest(self.config),
             "config_hash": config_hash(self.config),
-            "wandb_run": before.get("wandb_run") or _wandb_run(),
+            **wandb_record.identity(before, self.directory.path, self.config.wandb.mode),
             "sessions": [*record.ended(before), session],
         }
         self.data_digest = summary["data"]["digest"]
         self.signals.begin()
-        tracker, links = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
+        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -243,9 +249,10 @@ class Run:
                 training.fit()
                 if self.fabric.world_size == 1:
                     self.signals.stop_waiting()  # the test is no step, after which to save
-                summary |= self._test(parts, training, recorded.last)
-            if self.fabric.is_global_zero:
-                self._finish(summary, tracker, links)
+                results, report = self._test(parts, training, recorded.last)
+                summary |= results
+            if isinstance(tracker, Trackers):
+                self._finish(summary, tracker, report)
         except (Exception, Interrupted) as error:
             self._end_badly(summary, tracker, training, error)
             raise
@@ -258,28 +265,28 @@ class Run:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
-    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> tuple[Tracker, dict[str, str]]:
-        """The trackers, and how to look at the W&B run; from here on the directory says that the run is running."""
+    def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> Tracker:
+        """The trackers; from here on the directory says that the run is running. W&B comes first: where it cannot start, nothing does."""
         if not self.fabric.is_global_zero:
-            return Tracker(), {}
+            return Tracker()
+        mirrors: list[Tracker] = []
+        if self.config.wandb.mode != "disabled":
+            self.mirror = WandbTracker(asdict(self.config.wandb), Mirrored.of(facts), summary)
+            summary["wandb_folder"] = str(self.mirror.folder)
+            mirrors.append(self.mirror)
         columns = self.directory.begin(facts.config, columns, facts.start_step)
         record.keep_patch(self.directory, code.patch, facts.start_step)
         self.directory.write_summary(summary)
-        trackers: list[Tracker] = [LocalRecord(self.directory, columns)]
-        links: dict[str, str] = {}
-        if self.config.wandb.mode != "disabled":
-            from resnet.tracking.wandb import WandbTracker
-
-            mirror = WandbTracker(asdict(self.config.wandb), facts, summary["wandb_run"], self.directory.metrics)
-            links = mirror.links
-            trackers.append(mirror)
+        if self.mirror is not None:
+            self.mirror.replay(self.directory.metrics)
         if self.config.profile:
             from resnet.tracking.profile import Profile
 
-            trackers.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
-        tracker = Trackers([*trackers, Console(self.in_sweep)])
+            mirrors.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
+        mirrors.append(Console(self.in_sweep))
+        tracker = Trackers(LocalRecord(self.directory, columns), mirrors, lambda text: warn(self.directory, text))
         tracker.start(facts)
-        return tracker, links
+        return tracker
 
     def _save(self, name: str, content: State) -> None:
         if self.fabric.is_global_zero:
@@ -290,35 +297,31 @@ class Run:
             self.directory.write(file, lambda target: checkpoint.save({**content, "data_digest": self.data_digest}, target), keep)
         self.fabric.barrier()
 
-    def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> dict[str, Any]:
+    def _test(self, parts: Parts, training: Training, last: dict[str, float]) -> tuple[dict[str, Any], TestReport]:
         if training.best is not None:
             parts.learner.weights.load_state_dict(training.best["model"])
         scores = parts.learner.scores(parts.test.epoch(), keep_logits=True)
-        return {
+        results = {
             "status": FINISHED,
             "best": record.best(training.progress),
             "last": last,
             "test": {"loss": scores.loss, "accuracy": scores.accuracy, "images": parts.test.num_images},
             **record.speed(training.progress),
-            "report": record.test_report(parts, scores.logits),
         }
+        return results, record.test_report(parts, scores.logits)
 
-    def _finish(self, summary: dict[str, Any], tracker: Tracker, links: dict[str, str]) -> None:
-        """The summary comes last: a run that is stopped before it is tested and drawn again."""
-        report = summary.pop("report")
-        title = " ".join(self.overrides) or self.config.name
-        draw_curves(self.directory, f"{title}: test accuracy {100 * summary['test']['accuracy']:.2f} %")
-        draw_probes(self.directory, title, [metric for metrics in RECORDED.values() for metric in metrics])
-        if not self.in_sweep:  # whose own page has all its runs
-            self._write_page(summary)
-        tracker.finish({**summary, "links": links}, report)
+    def _finish(self, summary: dict[str, Any], tracker: Trackers, report: TestReport) -> None:
+        """The run is finished once its summary says so. What follows can only warn, and a signal only cuts it short."""
         self.directory.write_summary(summary)
-
-    def _write_page(self, summary: dict[str, Any]) -> None:
-        from resnet.runs.report import REPORT, report_on
-
-        run = Finished(self.path, flatten(self.directory.config), summary)
-        report_on([Path(self.path)], [run], "val/accuracy", self.directory / REPORT)
+        try:
+            closing = Closing(self.directory, self.in_sweep)
+            closing.draw(summary)
+            tracker.finish({**summary, "links": self.mirror.links if self.mirror in tracker.mirrors else {}}, report)
+            if self.mirror is not None:
+                closing.note_record(summary, self.mirror, is_whole=self.mirror in tracker.mirrors)
+        except (Exception, Interrupted) as error:
+            again = f"python -m resnet resume {shlex.quote(self.path)} does the rest"
+            warn(self.directory, f"not all of it was drawn and mirrored: {reason(error)}; {again}")
 
     def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
         """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
@@ -387,10 +390,4 @@ class Run:
             with self.directory.append(LOG) as log:
                 log.write(details)
             self.directory.write_summary(summary)
-        with suppress(OSError, DirectoryError):
-            tracker.fail(summary)
-
-
-def _wandb_run() -> str:
-    """The id of a new W&B run; in a sweep of W&B's own, its agent has one already and takes no other."""
-    return os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else secrets.token_hex(4)
+        tracker.fail(summary)

@@ -19,6 +19,10 @@ def nothing(result: Any) -> None:
     """The command has shown what it did."""
 
 
+def files(result: list[str]) -> None:
+    print("\n".join(result))
+
+
 def description(result: dict[str, Any]) -> None:
     table = _table("stage", "output", "parameters", "operations", "receptive field")
     for row in result["stages"]:

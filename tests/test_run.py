@@ -145,7 +145,7 @@ def test_what_wandb_is_told_of_a_run(train, tmp_path) -> None:
     train(*QUICK, "name=a", "wandb.mode=offline", "log_every=5", *chosen)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     record = inspect(file)
-    assert record["name"] == "data=digits epochs=2 model.layers=[1,1] log_every=5" and record["notes"] == "hello"
+    assert record["name"] == "data=digits epochs=2 layers=[1,1] log_every=5" and record["notes"] == "hello"
     assert set(record["tags"]) == {"pilot", *QUICK, "log_every=5"}
     assert (record["config"]["wandb"]["group"], record["config"]["wandb"]["job_type"]) == ("blocks", "trial")
     assert record["config"]["optimizer"]["momentum"] == 0.9 and record["config"]["model"]["layers"] == [1, 1]

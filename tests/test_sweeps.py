@@ -155,7 +155,9 @@ def assert_mirrored(folder, ended) -> None:
         run = jobs.pop(record["run_id"])
         is_finished = run["status"] == "finished"
         assert record["exit_code"] == (0 if is_finished else 1) and record["summary"]["status"] == run["status"]
-        assert record["name"] == " ".join(run["overrides"]) and record["tags"] == run["overrides"]
+        chosen = dict(text.split("=", 1) for text in run["overrides"])
+        assert record["name"] == f"layers={chosen['model.layers']} optimizer={chosen['optimizer']} seed={chosen['seed']}"
+        assert record["tags"] == run["overrides"]
         assert record["config"]["wandb"]["group"] == "s"
         swept = {text.partition("=")[0] for text in run["overrides"]}
         assert {"model.layers", "optimizer", "seed"} <= swept and record["config"]["seed"] == run["seed"]

@@ -100,6 +100,9 @@ def _contradictions(config: Config) -> Iterator[str]:
     for tag in config.wandb.tags:
         if not 1 <= len(tag) <= 64:
             yield f"wandb.tags=[{tag}]: W&B takes tags of 1 to 64 characters"
+    project = config.wandb.project
+    if not 1 <= len(project.strip()) <= 128 or set(project) & set("/\\#?%:"):
+        yield f"wandb.project={project}: W&B takes names of 1 to 128 characters, without / \\ # ? % and :"
     yield from _secrets(config)
 
 

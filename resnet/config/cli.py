@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
 import resnet.config.parser  # noqa: F401 - before Hydra makes one
+from resnet.config.environment import wandb_settings
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
 from resnet.config.hashing import config_hash, flatten
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -66,6 +67,7 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
         _check_not_a_sweep()
+        wandb_settings(sys.argv[1:])
         with undoing(_remove_made), around():
             main()
     except UserError as error:
@@ -91,6 +93,9 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     directory = Path(hydra.runtime.output_dir)
     made = _made(hydra)
     try:
+        given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may refer to what does not exist
+        for key, value in wandb_settings(given).items():
+            OmegaConf.update(cfg, f"wandb.{key}", value, merge=False, force_add=True)
         config = load_config(cfg)
         in_sweep = hydra.mode == RunMode.MULTIRUN
         if in_sweep:

@@ -14,6 +14,7 @@ DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PROBES = ("grad_norm", "activation_stats", "update_ratio")
 OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
+WANDB_MODES = ("offline", "online", "disabled")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
@@ -86,7 +87,7 @@ class FabricConfig:
 
 @dataclass(kw_only=True)
 class WandbConfig:
-    mode: str = one_of("offline", "online", "disabled")
+    mode: str = one_of(*WANDB_MODES)
     project: str
     entity: str | None
     group: str | None
@@ -112,6 +113,7 @@ class SweepConfig:
     on_code_change: str = limited(default="refuse", choices=("keep", "rerun", "refuse"))
     objective: str = limited(default="val/accuracy", choices=tuple(OBJECTIVES))
     jobs_per_gpu: int = limited(default=1, at_least=1)
+    varied: list[str] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)

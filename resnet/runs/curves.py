@@ -2,9 +2,11 @@
 
 import io
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from resnet.plain import for_picture
 from resnet.runs.directory import CURVES, PROBES, PROFILE, Row, RunDirectory
 
 if TYPE_CHECKING:  # importing it takes a second
@@ -30,13 +32,16 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
     _save(directory, CURVES, figure)
 
 
-def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> None:
+def draw_probes(directory: RunDirectory, title: str) -> None:
     """probes.png: each metric over depth, a line per watched step from dark to light; nothing where nothing was watched."""
     from matplotlib import colormaps
 
     rows = directory.metrics
-    layers = {metric: [key for key in rows[0] if key.startswith(f"{metric}/")] if rows else [] for metric in metrics}
-    layers = {metric: columns for metric, columns in layers.items() if columns}
+    layers: dict[str, list[str]] = {}
+    for column in rows[0] if rows else ():
+        metric, slash, _ = column.partition("/")
+        if slash and metric not in ("train", "val"):
+            layers.setdefault(metric, []).append(column)
     if not layers:
         return
     figure = _figure(1 + 3.2 * len(layers), title)
@@ -48,10 +53,10 @@ def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> 
             axes.plot(range(len(columns)), [row[column] for column in columns], color=shade, marker=".", label=label)
         if metric != "activation_mean":  # which may be negative
             axes.set_yscale("log")
-        names = [column.removeprefix(f"{metric}/") for column in columns]
+        names = [for_picture(column.removeprefix(f"{metric}/")) for column in columns]
         shown = range(0, len(names), max(len(names) // 25, 1))
         axes.set_xticks(list(shown), [names[index] for index in shown], rotation=60, ha="right", fontsize=7)
-        axes.set_ylabel(metric)
+        axes.set_ylabel(for_picture(metric))
         axes.grid(alpha=0.3)
         if watched:
             axes.legend()
@@ -59,18 +64,26 @@ def draw_probes(directory: RunDirectory, title: str, metrics: Sequence[str]) -> 
 
 
 def _figure(height: float, title: str) -> "Figure":
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # its first import on a machine tells of its fonts
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its first import tells of its fonts, and of a home that is read-only
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(for_picture(title), fontsize=11)
     return figure
 
 
 def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
+    content = png(figure, 120)
+    directory.write(name, lambda file: file.write(content))
+
+
+def png(figure: "Figure", dpi: int) -> bytes:
+    """A character that the font lacks is drawn as a box, which need not be told."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    directory.write(name, lambda file: file.write(buffer.getvalue()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str, float]) -> None:

@@ -1,6 +1,5 @@
 """Scores of a finished run, with their uncertainty: on its own splits or on the user's images."""
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from resnet.config import UserError
 from resnet.data import DataError, Split, images_to_evaluate
+from resnet.plain import for_picture
+from resnet.runs.curves import png
 from resnet.runs.directory import DirectoryError, RunDirectory
 from resnet.runs.saved import SavedRun, answer, changed_data, load_data
 
@@ -144,7 +145,7 @@ def draw_confusion(report: dict[str, Any]) -> bytes:
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
-    names = [row["class"] for row in report["classes"]]
+    names = [for_picture(row["class"]) for row in report["classes"]]
     counts = np.array(report["confusion"])
     side = max(5.0, 1.5 + 0.45 * min(len(names), 40))
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -166,6 +167,4 @@ def draw_confusion(report: dict[str, Any]) -> bytes:
         for row, column in zip(*counts.nonzero(), strict=True):
             is_dark = counts[row, column] > 0.25 * counts[row].sum()
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return png(figure, 110)

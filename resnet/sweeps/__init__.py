@@ -1,5 +1,6 @@
 """Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -28,11 +29,12 @@ def sweeping() -> Iterator[None]:
     if given & ONLY_SHOWN or not given & {"-m", "--multirun", "sweep"}:
         yield
         return
-    from resnet.sweeps.grid import read_sweep
+    from resnet.sweeps.grid import read_sweep, varied
     from resnet.sweeps.preflight import preflight
 
     sweep = read_sweep(arguments)
     sys.argv.append(f"sweep.name={sweep.name}")  # a time stamp is taken once
+    sys.argv.append(f"sweep.varied={json.dumps(varied(sweep))}")
     if sweep.is_search:
         from resnet.sweeps.search import Search
 

@@ -18,6 +18,7 @@ from resnet.runs.grouping import look_for_runs
 from resnet.runs.reading import Unreadable
 from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
+from resnet.tracking.wandb_record import own_folders
 
 
 def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str], asked: int) -> bool:
@@ -50,9 +51,9 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     screen.print(f"report: {plain(_report(directory, sweep.settings.objective))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
-    mirrored = {summary.get("wandb_run") for summary in known.values()}
-    if any(path.name.rpartition("-")[2] in mirrored for path in Path("wandb").glob("offline-run-*")):
-        screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
+    for folder in sorted({own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path)}):
+        shown = plain(shlex.quote(shortest(folder)))
+        screen.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count
 
 

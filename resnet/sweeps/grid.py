@@ -121,3 +121,11 @@ def differing(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
     keys = [key for key in dict.fromkeys(key for values in given for key in values) if not key.startswith(UNNAMED)]
     varied = [key for key in keys if len({values.get(key) for values in given}) > 1]
     return [{key: values.get(key, "") for key in varied} for values in given]
+
+
+def varied(sweep: Sweep) -> list[str]:
+    """The keys that the jobs differ by; a search's are those with a range."""
+    if not sweep.is_search:
+        return list(differing(sweep.overrides)[0]) if sweep.overrides else []
+    items = OverridesParser.create().parse_overrides(sweep.space)
+    return [item.key_or_group for item in items if item.is_sweep_override()]

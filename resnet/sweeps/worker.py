@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from resnet.config.cli import say
 from resnet.runs.directory import RunDirectory, run_ids
+from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
 from resnet.training.interrupt import TRY_AGAIN, install, leave, restore
 
@@ -40,7 +41,7 @@ def own_output() -> Iterator[None]:
     marker = _marker(log.parent, parent.pid)
     _watch_parent(parent.pid, marker)
     stay_on_a_gpu(log.parent)
-    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(lasting(file)), redirect_stderr(lasting(file)):
         if gpu := os.environ.get("CUDA_VISIBLE_DEVICES"):
             print(f"CUDA_VISIBLE_DEVICES={gpu}")
         try:

@@ -1,6 +1,7 @@
 """The interface of a tracker, and what it is told at the start and at the end of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet.runs.directory import DirectoryError
 from resnet.runs.rows import Row, RowSum
 
 # Every column of metrics.csv; blank where a record lacks it.
@@ -60,6 +62,9 @@ class TestReport:
 class Tracker:
     """Hears what a run does; each method may be left out."""
 
+    failed = ""  # what is to be said of the run where the tracker fails
+    again = ""  # and how to make up for it
+
     def start(self, facts: RunFacts) -> None: ...
 
     def advance(self, step: int) -> None: ...
@@ -71,32 +76,53 @@ class Tracker:
     def fail(self, summary: dict[str, Any]) -> None:
         """The run failed or was interrupted, as the summary says."""
 
+    def leave(self) -> None:
+        """It has failed, and hears no more: it lets go of what it holds."""
+
 
 class Trackers(Tracker):
-    """Several as one, told in order."""
+    """The record and its mirrors, told in order. Only the record can fail the run: a mirror that fails is told of once, and left out."""
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self.trackers = trackers
+    def __init__(self, local: Tracker, mirrors: Sequence[Tracker], warn: Callable[[str], None]) -> None:
+        self.local, self.mirrors, self.warn = local, list(mirrors), warn
 
     def start(self, facts: RunFacts) -> None:
-        for tracker in self.trackers:
-            tracker.start(facts)
+        self._tell(lambda tracker: tracker.start(facts))
 
     def advance(self, step: int) -> None:
-        for tracker in self.trackers:
-            tracker.advance(step)
+        self._tell(lambda tracker: tracker.advance(step))
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
-        for tracker in self.trackers:
-            tracker.record(step, epoch, metrics)
+        self._tell(lambda tracker: tracker.record(step, epoch, metrics))
 
     def finish(self, summary: dict[str, Any], report: TestReport) -> None:
-        for tracker in self.trackers:
-            tracker.finish(summary, report)
+        for tracker in (self.local, *self.mirrors):  # the summary is written: the log too can only warn
+            self._guard(tracker, lambda tracker: tracker.finish(summary, report))
 
     def fail(self, summary: dict[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.fail(summary)
+        for tracker in (self.local, *self.mirrors):
+            self._guard(tracker, lambda tracker: tracker.fail(summary))
+
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        call(self.local)
+        for mirror in tuple(self.mirrors):
+            self._guard(mirror, call)
+
+    def _guard(self, tracker: Tracker, call: Callable[[Tracker], None]) -> None:
+        try:
+            call(tracker)
+        except Exception as error:  # of W&B, matplotlib, the screen: whatever it is, it is not the run's
+            with suppress(ValueError):
+                self.mirrors.remove(tracker)
+            with suppress(Exception):
+                tracker.leave()
+            self.warn("; ".join(filter(None, [f"{tracker.failed}: {reason(error)}", tracker.again])))
+
+
+def reason(error: BaseException) -> str:
+    """One line; an error that is not ours says its kind too."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, TrackerError | DirectoryError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 class Recorded(Tracker):

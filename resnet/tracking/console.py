@@ -15,6 +15,8 @@ from resnet.tracking.base import RunFacts, TestReport, Tracker
 class Console(Tracker):
     """`is_brief`: one job of many, whose sweep tells the rest; only its epochs and a closing line."""
 
+    failed = "the screen shows no more of it"
+
     def __init__(self, is_brief: bool = False) -> None:
         self.screen, self.is_brief = Screen(highlight=False), is_brief
         self.bar = Progress(
@@ -62,6 +64,9 @@ class Console(Tracker):
         self._table(lines.next_steps(self.facts, summary))
 
     def fail(self, summary: dict[str, Any]) -> None:
+        self.bar.stop()
+
+    def leave(self) -> None:
         self.bar.stop()
 
     def _say(self, text: str) -> None:

@@ -54,7 +54,7 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
     alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [
         ("run directory", directory),
-        ("page", f"{directory}/report.html"),
+        *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
         *summary.get("links", {}).items(),
         ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
         ("try next", shlex.join(["python", "train.py", *own, deeper, f"lr={lr / 2:.6g}"])),

@@ -1,17 +1,21 @@
 """The record in the run directory: metrics.csv and train.log, written as they come, so that a kill loses nothing."""
 
 import csv
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from resnet.plain import plain
-from resnet.runs.directory import LOG, METRICS, RunDirectory
+from resnet.runs.directory import LOG, METRICS, DirectoryError, RunDirectory, shortest
 from resnet.tracking import lines
 from resnet.tracking.base import RunFacts, TestReport, Tracker
 
 
 class LocalRecord(Tracker):
+    failed = "train.log lacks its last lines"
+
     def __init__(self, directory: RunDirectory, columns: Sequence[str]) -> None:
         self.directory, self.columns = directory, columns
 
@@ -34,5 +38,17 @@ class LocalRecord(Tracker):
         self._log(f"{summary['status']}: {summary['error']}")
 
     def _log(self, text: str) -> None:
-        with self.directory.append(LOG) as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(text)}\n")
+        log(self.directory, text)
+
+
+def log(directory: RunDirectory, text: str) -> None:
+    with directory.append(LOG) as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(text)}\n")
+
+
+def warn(directory: RunDirectory, text: str) -> None:
+    """On the screen and in train.log: a mirror or a picture failed, the run did not."""
+    line = plain(f"warning: {shortest(directory.path)}: {text}")
+    print(line, file=sys.stderr, flush=True)
+    with suppress(DirectoryError):
+        log(directory, line)

@@ -29,6 +29,8 @@ REST, BETWEEN = "other operations", "between operations (Python, waiting)"
 class Profile(Tracker):
     """Of the steps after the first few; the operations' own times, on a GPU those of its kernels."""
 
+    failed, again = "there is no profile", "the same command with another name=... makes one"
+
     def __init__(self, directory: RunDirectory, on_gpu: bool) -> None:
         self.directory, self.on_gpu = directory, on_gpu
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
@@ -53,6 +55,9 @@ class Profile(Tracker):
         self.profiler.stop()
 
     def fail(self, summary: dict[str, Any]) -> None:
+        self.profiler.stop()
+
+    def leave(self) -> None:
         self.profiler.stop()
 
     def _write(self, profiler: profile) -> None:

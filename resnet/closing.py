@@ -1,0 +1,84 @@
+"""What follows a finished run: pictures, page, W&B. Each may fail, which is one line; none of it changes what the run is."""
+
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from resnet.config import Config
+from resnet.runs.directory import DirectoryError, RunDirectory, shortest
+from resnet.runs.drawing import drawings, missing
+from resnet.runs.report import REPORT
+from resnet.tracking import wandb_record
+from resnet.tracking.base import TrackerError, reason
+from resnet.tracking.local import warn
+from resnet.tracking.wandb import Mirrored, WandbTracker
+
+
+class Closing:
+    def __init__(self, directory: RunDirectory, in_sweep: bool) -> None:
+        self.directory, self.left_out = directory, {REPORT} if in_sweep else set()  # the sweep's own page has all its runs
+        self.path = shortest(directory.path)
+
+    def draw(self, summary: dict[str, Any], only: Iterable[str] | None = None) -> None:
+        for name, make in drawings(self.directory, summary).items():
+            if name in self.left_out or (only is not None and name not in only):
+                continue
+            try:
+                make()
+            except Exception as error:  # of matplotlib, of the page, of the disk
+                again = f"python -m resnet draw {shlex.quote(self.path)} makes it again"
+                warn(self.directory, f"there is no {name}: {reason(error)}; {again}")
+
+    def complete(self, config: Config, summary: dict[str, Any]) -> None:
+        """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""
+        lacking = [name for name in missing(self.directory, drawings(self.directory, summary)) if name not in self.left_out]
+        is_mirrored = config.wandb.mode == "disabled" or summary.get("mirrored", True)  # of an older run nothing is known
+        if (lacking or not is_mirrored) and not self.directory.is_held_elsewhere:
+            try:
+                self.directory.acquire()
+            except DirectoryError as error:
+                warn(self.directory, f"not all of it is drawn and mirrored: {reason(error)}")
+                return
+            try:
+                self._complete(config, summary, lacking, bool(is_mirrored))
+            finally:
+                self.directory.release()
+
+    def _complete(self, config: Config, summary: dict[str, Any], lacking: list[str], is_mirrored: bool) -> None:
+        self.draw(summary, lacking)
+        made = [name for name in lacking if (self.directory / name).exists()]
+        if not is_mirrored and self._mirror(config, summary):
+            made.append("the W&B record")
+        if made:
+            print(f"{self.path}: made what was missing: {', '.join(made)}")
+
+    def _mirror(self, config: Config, summary: dict[str, Any]) -> bool:
+        """Without the pictures of its answers, which only the process that tested it knew."""
+        summary |= wandb_record.identity(summary, self.directory.path, config.wandb.mode)
+        run = Mirrored(
+            self.directory.path, summary["name"], summary["overrides"], asdict(config), summary["parameters"], summary["flops"]["forward"]
+        )
+        try:
+            mirror = WandbTracker(asdict(config.wandb), run, summary)
+        except TrackerError as error:
+            warn(self.directory, f"{WandbTracker.failed}: {error}")
+            return False
+        try:
+            mirror.replay(self.directory.metrics)
+            mirror.finish(summary, None)
+        except Exception as error:
+            warn(self.directory, f"{mirror.failed}: {reason(error)}; {mirror.again}")
+            return False
+        finally:
+            mirror.leave()
+            self.note_record(summary, mirror, is_whole=False)
+        self.note_record(summary, mirror, is_whole=True)
+        return True
+
+    def note_record(self, summary: dict[str, Any], mirror: WandbTracker, is_whole: bool) -> None:
+        """Where W&B's record lies, and whether all of the run is in it."""
+        summary |= {"wandb_folder": str(mirror.folder), "mirrored": is_whole}
+        with suppress(DirectoryError):  # the next start then writes it again
+            self.directory.write_summary(summary)

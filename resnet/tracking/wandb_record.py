@@ -1,0 +1,73 @@
+"""Which W&B record belongs to a run directory. Nothing that a summary.json says is believed unchecked: anybody may have written it."""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FOLDER = re.compile(rf"offline-run-\d+_\d+-({ID.pattern})")
+MARKER = "run_directory.txt"  # in W&B's folder of a run: the path of the directory that it mirrors
+
+
+def is_at_home(summary: dict[str, Any], directory: Path) -> bool:
+    """Whether the run lies where it was written: it was not copied, moved or handed over since."""
+    return bool(summary.get("directory") == str(directory.resolve()))
+
+
+def identity(before: dict[str, Any], directory: Path, mode: str) -> dict[str, Any]:
+    """What a summary says of the run's record: its own of before, or a new one where there is none yet, or where the run is a copy."""
+    known = before if is_at_home(before, directory) else {}
+    return {
+        "wandb_run": _run_id(known.get("wandb_run")),
+        "wandb_folder": known.get("wandb_folder"),
+        "mirrored": None if mode == "disabled" else False,
+        "directory": str(directory.resolve()),
+    }
+
+
+def told_of(before: dict[str, Any], directory: Path) -> str | None:
+    """What is to be said where a run that goes on is not where it was written."""
+    if not before or is_at_home(before, directory):
+        return None
+    origin = f"it was written to {before['directory']!r}" if before.get("directory") else "nothing says where it was written"
+    return f"{origin}: this run gets a W&B record of its own, and the one of before is left as it is"
+
+
+def _run_id(kept: Any) -> str:
+    """W&B's agent has one already and takes no other."""
+    given = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    return next((text for text in (given, kept) if isinstance(text, str) and ID.fullmatch(text)), secrets.token_hex(4))
+
+
+def mark(folder: Path, directory: Path) -> None:
+    (folder / MARKER).write_text(f"{directory.resolve()}\n", encoding="utf-8")
+
+
+def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = None) -> Iterator[Path]:
+    """The offline records of a run that are provably its own: where its summary says that one is, and in W&B's folder of now."""
+    told = summary.get("wandb_folder")
+    near = folder.iterdir() if folder is not None and folder.is_dir() else ()
+    for path in {*near, *([Path(told)] if isinstance(told, str) and "\0" not in told else [])}:
+        if _is_own(path, summary.get("wandb_run"), directory):
+            yield path
+
+
+def remove_own(summary: dict[str, Any], directory: Path, folder: Path) -> None:
+    for path in own_folders(summary, directory, folder):
+        shutil.rmtree(path)
+
+
+def _is_own(path: Path, wandb_run: Any, directory: Path) -> bool:
+    match = FOLDER.fullmatch(path.name)
+    if not match or match[1] != wandb_run or path.parent.name not in ("wandb", ".wandb") or path.is_symlink():
+        return False
+    with suppress(OSError, UnicodeDecodeError):
+        marker = path / MARKER
+        if not marker.is_symlink() and marker.is_file() and marker.stat().st_size < 10_000:
+            return marker.read_text(encoding="utf-8") == f"{directory.resolve()}\n"
+    return False
