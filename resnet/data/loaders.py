@@ -1,7 +1,7 @@
 """Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
 
-import sys
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any, NamedTuple
