@@ -16,7 +16,7 @@ from typing import Any
 
 from resnet import show
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
-from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, replace_what_cannot_be_shown, say
+from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.environment import wandb_settings
 from resnet.config.launched import is_first_process
 from resnet.plain import plain
@@ -38,7 +38,6 @@ Each has --help, and --json for programs."""
 
 def main() -> None:
     keep_going()
-    replace_what_cannot_be_shown()
     arguments = _parser().parse_args()
     try:
         with redirect_stdout(sys.stderr if arguments.json else sys.stdout):

@@ -1,5 +1,6 @@
 """Standard output and error that may go away (`| head -1`, a closed terminal, a full disk): what is written then goes nowhere."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -57,6 +58,8 @@ def keep_going() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, lasting(open(os.devnull, "w")))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, lasting(open(os.devnull, "w", encoding="utf-8")))  # noqa: SIM115 - as long as the process
         elif not isinstance(stream, Lasting):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal or a pipe that lacks a character, as on Windows
             setattr(sys, name, lasting(stream))

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, call
 from PIL import Image
 
-from resnet.runs.curves import LONGEST, plain
+from resnet.plain import LONGEST, for_picture
 from resnet.tracking.base import Tracker, Trackers
 
 QUICK = ("data=digits", "epochs=3", "model.layers=[1]", "model.width=4")
@@ -89,8 +89,8 @@ def test_drawing_imports_no_torch() -> None:
 
 
 def test_a_title_is_taken_as_it_stands() -> None:
-    assert plain("a $x$ b") == r"a \$x\$ b" and plain("a\x1b[31m\nb") == "a?[31m?b"
-    assert len(plain("x" * 1000)) == LONGEST + 1
+    assert for_picture("a $x$ b") == r"a \$x\$ b" and for_picture("a\x1b[31m\nb") == r"a\x1b[31m\nb"
+    assert len(for_picture("x" * 1000)) == LONGEST + 1
 
 
 class Raising(Tracker):

@@ -1,6 +1,5 @@
 """Between Hydra and a run: what `train.py` was asked for, and one line instead of a traceback where that was a mistake."""
 
-import io
 import math
 import os
 import re
@@ -62,7 +61,6 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
         return
     if not is_first_process():  # the first one's directory is the run's: no other makes one
         sys.argv.append("hydra.run.dir=.")
-    replace_what_cannot_be_shown()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     try:
@@ -78,12 +76,6 @@ def command_line(main: Callable[[], None], around: Callable[[], AbstractContextM
             raise
         say(explain(error, sys.argv[1:]))
         raise SystemExit(MISTAKE) from None
-
-
-def replace_what_cannot_be_shown() -> None:
-    """A terminal or a pipe that lacks a character, as on Windows, gets a question mark, and no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 @contextmanager
