@@ -26,7 +26,7 @@ class Unreadable(UserError):
         return UserError, self.args
 
 
-def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
+def bounded_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
     """Raises Unreadable where it is no regular file, too large, or no UTF-8."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
@@ -45,7 +45,7 @@ def read_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(bounded_text(path))
     except json.JSONDecodeError as error:
         raise Unreadable(path, f"it is cut short or no JSON from line {error.lineno}, column {error.colno}") from None
     except RecursionError:
@@ -57,7 +57,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """A config.yaml. An older one may lack keys that were added later, which have a default; without another key it is cut short."""
-    text = read_text(path)
+    text = bounded_text(path)
     try:
         _check_events(path, text)
         values = yaml.load(text, Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet.runs.reading import Unreadable, read_text
+from resnet.runs.reading import Unreadable, bounded_text
 
 MOST_BYTES = 256 * 2**20
 
@@ -39,7 +39,7 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         Unreadable: at the first line that is no row of the table.
     """
-    text = read_text(path, MOST_BYTES, errors="surrogateescape")
+    text = bounded_text(path, MOST_BYTES, errors="surrogateescape")
     lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     try:
         header = next(lines, [])

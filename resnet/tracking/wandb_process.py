@@ -113,7 +113,7 @@ def _is_writable(folder: str) -> bool:
     while not os.path.exists(folder):
         folder = os.path.dirname(os.path.abspath(folder))
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile("w+b", dir=folder):
             return True
     except OSError:
         return False
