@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from resnet.runs.directory import Row, RunDirectory
@@ -33,13 +34,19 @@ class Ended:
         return [(int(step), float(at)) for step, at in STEP.findall(self.output)]
 
 
-def run(arguments: Sequence[object], folder: Path, status: int = 0, packages: Sequence[Path] = ()) -> Ended:
+def run(
+    arguments: Sequence[object],
+    folder: Path,
+    status: int = 0,
+    packages: Sequence[Path] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Ended:
     """`python ARGUMENTS` in a folder, which sees the packages in more folders too.
 
     Raises:
         RuntimeError: it ended with another status; with its output.
     """
-    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *packages])), "WANDB_MODE": "offline"}
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *packages])), "WANDB_MODE": "offline", **environment}
     log = folder / "output.txt"
     started = time.time()
     with log.open("w", encoding="utf-8") as file:

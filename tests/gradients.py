@@ -1,0 +1,59 @@
+"""Gradients of small networks of every kind in channels_last, as training has them, against float64: `python gradients.py THREADS...`
+
+Prints each network before it is computed, so that the last line names the one that the process died of, and WRONG for a wrong gradient.
+"""
+
+import copy
+import itertools
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet.config.schema import BLOCKS, SHORTCUTS
+from resnet.models import ResNet
+
+# Channels, normalisation (without it the convolutions have biases) and pixels a side: even ones and odd ones take other ways below.
+STEMS = ((1, "batch", 8), (3, "none", 8), (3, "group", 7))
+WIDTHS = (1, 2, 3, 4, 6, 8, 16)
+IMAGES = 16
+
+
+def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    return [parameter.grad.double() for parameter in model.parameters()]
+
+
+def tolerance(model: nn.Module, pixels: int) -> float:
+    """Of a gradient's error, in the norm of all: in each layer the roundings of the numbers that it sums add up as a random walk does.
+
+    A gradient that is wrong is off by about its own norm.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    summed = max(IMAGES * pixels**2, *(layer.weight[0].numel() for layer in layers))
+    return torch.finfo(torch.float32).eps * len(layers) * summed**0.5
+
+
+def check(threads: list[int], block: str, shortcut: str, stem: tuple[int, str, int], width: int) -> None:
+    """The activation has no kink, which rounding could cross."""
+    in_channels, norm, pixels = stem
+    torch.manual_seed(0)
+    model = ResNet(in_channels, 10, layers=[1, 1], width=width, block=block, shortcut=shortcut, norm=norm, activation="silu")
+    images, labels = torch.randn(IMAGES, in_channels, pixels, pixels), torch.arange(IMAGES) % 10
+    exact = gradients(copy.deepcopy(model).double(), images.double(), labels)
+    allowed = tolerance(model, pixels) * torch.cat([gradient.flatten() for gradient in exact]).norm()
+    model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    for number in threads:
+        torch.set_num_threads(number)
+        for (name, _), ours, theirs in zip(model.named_parameters(), gradients(model, images, labels), exact, strict=True):
+            if not (error := (ours - theirs).norm()) <= allowed:
+                print(f"WRONG with {number} threads: {name} is off by {error:.1e}, its norm {theirs.norm():.1e}, allowed {allowed:.1e}")
+
+
+if __name__ == "__main__":
+    for kind in itertools.product(BLOCKS, SHORTCUTS, STEMS, WIDTHS):
+        print(*kind, flush=True)
+        check([*map(int, sys.argv[1:])], *kind)
+    print("all computed")
