@@ -5,33 +5,28 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
+from resnet.config.compose import Request
 from resnet.sweeps.worker import LOGS, parallel_jobs
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
 
-ONLY_SHOWN = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}  # flags that run nothing
-
 
 @contextmanager
-def sweeping() -> Iterator[None]:
-    """Does nothing where the command line asks for a single run.
+def sweeping(request: Request) -> Iterator[None]:
+    """Around Hydra's main, which runs the jobs.
 
     Raises:
         UserError: a job has a mistake; nothing was started.
         SystemExit: not all jobs are finished.
     """
-    arguments = sys.argv[1:]
-    given = {text.split("=")[0] for text in arguments}
-    if given & ONLY_SHOWN or not given & {"-m", "--multirun", "sweep"}:
-        yield
-        return
-    from resnet.sweeps.grid import read_sweep
+    from resnet.sweeps.grid import sweep_of
     from resnet.sweeps.preflight import preflight
 
-    sweep = read_sweep(arguments)
-    sys.argv.append(f"sweep.name={sweep.name}")  # a time stamp is taken once
+    sweep = sweep_of(request)
+    sys.argv.append(f"sweep.name={quoted(sweep.name)}")  # a time stamp is taken once
     if sweep.is_search:
         from resnet.sweeps.search import Search
 
