@@ -67,7 +67,7 @@ def readable(override: str) -> str:
     if not equals or key not in text_keys() or typographic(value):
         return override
     try:
-        OverridesParser.create().parse_override(override)
+        OverridesParser.create().parse_overrides([override])
     except OverrideParseException:
         return f"{key}={quoted(value)}"
     return override

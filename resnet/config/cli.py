@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from resnet.config import refused
 from resnet.config.arguments import CommandLine, read_arguments, readable
 from resnet.config.compose import Composer, Request, read_request, set_by_sweep, with_settings, without_hydra
 from resnet.config.errors import RunFailed, RunInterrupted, UserError
@@ -98,6 +99,8 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]
         yield config, directory, overrides, in_sweep
     except (UserError, RunFailed) as error:
+        if isinstance(error, UserError) and hydra.mode == RunMode.MULTIRUN:
+            refused.note(directory, hydra.overrides.task, str(error))
         _remove_if_empty(made)
         say(str(error))
         _end(MISTAKE if isinstance(error, UserError) else FAILED, hydra, cfg.sweep.on_failure == "stop")
@@ -106,7 +109,9 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
     except KeyboardInterrupt:
         _remove_if_empty(made)
         raise SystemExit(CTRL_C) from None
-    except Exception:  # ours to mend: the traceback is wanted
+    except Exception as error:  # ours to mend: the traceback is wanted
+        if hydra.mode == RunMode.MULTIRUN:
+            refused.note(directory, hydra.overrides.task, f"{type(error).__name__}: {error}")
         _remove_if_empty(made)
         traceback.print_exc()
         _end(FAILED, hydra, cfg.sweep.on_failure == "stop")

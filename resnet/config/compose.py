@@ -135,7 +135,7 @@ def _search_path(command: CommandLine) -> ConfigSearchPath:
     added = [("--config-dir", f"file://{os.path.abspath(command.config_dir)}")] if command.config_dir else []
     for text in command.overrides:
         if text.startswith("hydra.searchpath="):
-            value = OverridesParser.create().parse_override(text).value()
+            value = OverridesParser.create().parse_overrides([text])[0].value()
             added += [("hydra.searchpath", str(entry)) for entry in (value if isinstance(value, list) else ())]
     for provider, entry in added:  # between the primary config's own folder and Hydra's, where Hydra puts them
         path.prepend(provider, entry, SearchPathQuery(provider="schema"))

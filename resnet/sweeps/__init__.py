@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from resnet.config import refused
 from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
 from resnet.config.compose import Request
@@ -34,13 +35,14 @@ def sweeping(request: Request) -> Iterator[None]:
         with search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
+        refused.clear(sweep.directory)
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
-        with _shown(sweep, list(jobs), lambda: (jobs, [])):
+        with _shown(sweep, list(jobs), lambda: (jobs, refused.told(sweep.directory))):
             yield
 
 
 @contextmanager
-def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], list[str]]]) -> Iterator[None]:
+def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], refused.Refused]]) -> Iterator[None]:
     """A board while jobs run at once, the table of all of them at the end."""
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import UserError
+from resnet.config.refused import Refused
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory, run_ids, shortest
 from resnet.runs.grouping import find_runs
@@ -17,10 +18,10 @@ from resnet.sweeps.grid import Sweep, differing
 from resnet.tracking.lines import duration, percent
 
 
-def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str]) -> bool:
+def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused) -> bool:
     """Shows the jobs, overrides by id (of a sweep that was not checked first: all that are there); True where all are finished.
 
-    `refused`: jobs that could not start, each with its mistake.
+    `refused`: jobs that could not start.
     """
     directory = sweep.directory
     runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
@@ -34,12 +35,19 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
         screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, sweep.settings.objective))
         screen.print()
     for name in runs:
-        if name not in finished:
+        if name not in finished and name not in refused:
             screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
-    for line in refused:
-        screen.print(f"{FAILED}: {line}", markup=False, soft_wrap=True)
-    where, count = shortest(directory.resolve()), len(runs) + len(refused)
-    left = [name for name in runs if name not in finished and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)]
+    for name, mistakes in refused.items():
+        for given, mistake in mistakes:
+            shown = " ".join(f"{key}={value}" for key, value in rows[name].items()) if rows.get(name) else given
+            screen.print(f"could not start: {name} {shown}: {mistake}", markup=False, soft_wrap=True)
+    where = shortest(directory.resolve())
+    count = len(runs) + sum(len(mistakes) for name, mistakes in refused.items() if name not in runs)
+    left = [
+        name
+        for name in runs
+        if name not in finished and name not in refused and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)
+    ]
     rest = f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others" if left else ""
     screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
@@ -48,7 +56,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     mirrored = {summary.get("wandb_run") for summary in known.values()}
     if any(path.name.rpartition("-")[2] in mirrored for path in Path("wandb").glob("offline-run-*")):
         screen.print("W&B, all runs: wandb leet wandb; upload: wandb sync wandb/offline-run-*", markup=False, soft_wrap=True)
-    return len(finished) == count
+    return len(finished) == count and not refused
 
 
 def _report(directory: Path, objective: str) -> str:

@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 
 from resnet.config import Config, UserError
 from resnet.config.hashing import identity
+from resnet.config.refused import Refused
+from resnet.config.refused import told as refused_jobs
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep, compose_jobs
@@ -114,14 +116,18 @@ class Search:
             raise UserError(f"{where}: it holds another search ({'; '.join(told)}); choose another sweep.name=..., nothing was touched")
         self.study.set_user_attr(MADE_WITH, now)
 
-    def jobs(self) -> tuple[dict[str, list[str]], list[str]]:
+    def jobs(self) -> tuple[dict[str, list[str]], Refused]:
         """The trials that have a run or wait for it, by id with their overrides, and those that could not start, with their mistakes."""
         trials = self.study.trials
         choices = [[f"{name}={value}" for name, value in trial.params.items()] for trial in trials]
         jobs = self._compose(choices)
         refused = [number for number, job in enumerate(jobs) if trials[number].state.name == "FAIL" and not self._has_run(job)]
         _, errors = check_models(self.sweep, [jobs[number] for number in refused])
-        told = [f"{' '.join(choices[number])}: {error}" for number, error in zip(refused, errors, strict=True)]
+        notes, told = refused_jobs(self.sweep.directory), Refused()
+        for number, error in zip(refused, errors, strict=True):
+            name = jobs[number].id
+            mistake = error or notes.get(name, [("", "it could not start")])[-1][1]
+            told.setdefault(name, []).append((" ".join(choices[number]), mistake))
         return {job.id: job.overrides for number, job in enumerate(jobs) if number not in refused}, told
 
     def _has_run(self, job: Job) -> bool:
