@@ -41,6 +41,8 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         raise UserError(_no_flag(unknown[0], given.overrides))
+    if given.run and given.multirun:
+        raise UserError("--run --multirun: one of the two")
     flags = tuple((action.option_strings[0], vars(given).get(action.dest, False)) for action in parser._actions if action.option_strings)
     shows = any(vars(given)[name] for name in SHOWS)
     overrides = given.overrides if shows else map(readable, given.overrides)

@@ -106,8 +106,7 @@ def read_request(command: CommandLine) -> Request:
             # A key that only some choices of a swept group have. Hydra composes a sweep without what it sweeps over: so it sweeps over one.
             of_choices |= {text: "{}=choice({})".format(*text.split("=", 1)) for text in found}
     request = Request(composer, tuple(of_choices.get(text, text) for text in overrides), config)
-    if not request.is_sweep:
-        composer.loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
+    composer.loader.validate_sweep_overrides_legal(parsed, RunMode.MULTIRUN if request.is_sweep else RunMode.RUN, from_shell=True)
     return request
 
 

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
-from resnet.config.compose import Composer, without_hydra
-from resnet.config.errors import UserError
+from resnet.config.compose import Composer
 from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, explain_value
 from resnet.config.suggest import a_word, nearest, typographic, unknown_key
@@ -29,6 +28,9 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
         return _missing(error, composer, first_line)
     if isinstance(error.__cause__, OmegaConfBaseException) and not first_line:  # Hydra wraps them without a word
         return explain_value(error.__cause__)
+    if isinstance(error, InstantiationException):
+        key = re.search("^full_key: (.*)", str(error), re.MULTILINE)
+        return f"{key[1] + ': ' if key else ''}{first_line.partition(', set env var')[0]}"
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires|$)", first_line):
         return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
     if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", first_line):
@@ -39,7 +41,7 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
         return _unfit(match[1], error)
     if match := re.match(r"Multiple values for ([^. ]+)", first_line):
         return f"{match[1]}: given twice, or added to what is there; write {match[1]}=OPTION once, without a +"
-    if match := re.match(r"Config group override value type cannot be an? (\w+)", first_line):
+    if first_line.startswith("Config group override"):
         group = next((text for text in overrides if composer.is_group(text.lstrip("+~").partition("=")[0].partition("@")[0])), first_line)
         return f"{group}: a group takes one of its options, as in model=resnet20 (--help lists them)"
     if isinstance(error, ConfigAttributeError):
@@ -73,25 +75,24 @@ def _missing(error: MissingConfigException, composer: Composer, first_line: str)
         return f"{group}={option}: no such option; {note}"
     choices = composer.options(group)
     given = re.match(r"In '(.*?)'", first_line)
-    where = f" (in {given[1]})" if given and given[1] != composer.primary else ""
+    where = f" (in {given[1]})" if given and given[1] not in (composer.primary, "hydra/config") else ""
     return f"{group}={option}{where}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
 
 
 def _no_such_key(given: str, first_line: str, composer: Composer, overrides: Sequence[str]) -> str:
     key = given.partition("=")[0].strip("+~").partition("@")[0]
     if "append" in first_line and "already" in first_line:
-        return f"{given}: {key} is there already; write it without the +"
-    known = known_keys(composer, overrides)
+        return f"+{key}: it is there already; write it without the +"
+    known = known_keys(composer, overrides, key.startswith("hydra"))
     return f"{given}: {first_line}" if key in known else unknown(key, known, composer)
 
 
 def unknown(key: str, known: Collection[str], composer: Composer) -> str:
     """One line for a key that does not exist, or belongs to another option."""
     owners = list(_owners(key, composer))
-    if owners:
-        group, _, name = key.rpartition(".")
-        group = group or next(iter(owners)).partition("=")[0]
-        return f"{key}: unknown key here; {group}.{name} belongs to {' and '.join(owners)}"
+    if owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
+        group = owners[0].partition("=")[0]
+        return f"{key}: unknown key here; {group}.{key.rpartition('.')[2]} belongs to {', '.join(owners)}"
     return f"{key}: {unknown_key(key, known)}"
 
 
@@ -114,12 +115,13 @@ def _unfit(override: str, error: Exception) -> str:
     return f"{override}: {reason}"
 
 
-def known_keys(composer: Composer, overrides: Sequence[str]) -> set[str]:
+def known_keys(composer: Composer, overrides: Sequence[str], with_hydras: bool = False) -> set[str]:
     """The keys of the schema and of the groups that were chosen."""
     groups = composer.groups()
     chosen = [text for text in overrides if text.partition("=")[0] in groups]
     try:
         composed = composer.compose(chosen)
-    except (HydraException, UserError, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException):
         composed = composer.compose(())
-    return {*groups, *all_keys(), *flatten(OmegaConf.to_container(without_hydra(composed), resolve=False))}  # type: ignore[arg-type]
+    keys = flatten(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
+    return {*groups, *all_keys(), *(key for key in keys if with_hydras or not key.startswith("hydra."))}

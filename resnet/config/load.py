@@ -42,7 +42,12 @@ def _explain(error: OmegaConfBaseException) -> str:
     if isinstance(error, ConfigKeyError):
         return f"{key}: {unknown_key(key, all_keys())}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{key}: no value; set {key}=..."
+        chosen = {"lr": "it comes with the optimizer: choose optimizer=NAME"}.get(key, f"set {key}=...")
+        return f"{key}: no value; {chosen}"
+    if merged := re.match(r"Merge error: .* is not a subclass of (\w+)Config. value: (.*)", str(error)):
+        group = merged[1].lower()
+        keys = ", ".join(name for name in all_keys() if name.startswith(f"{group}."))
+        return f"{group}={merged[2]}: it is a group of keys; set one of them: {keys}"
     if isinstance(error, ValidationError) and (wanted := _type_name(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
     return explain_value(error)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from resnet.config.words import ADVICE, IMAGENET, OURS
+from resnet.config.words import ADVICE, IMAGENET, OPTIONS, OURS
 
 # Quotes, dashes and spaces as web pages print them, and what the keyboard has for them.
 TYPOGRAPHIC = {**dict.fromkeys("\u201c\u201d\u201e", '"'), **dict.fromkeys("\u2018\u2019", "'")}
@@ -22,6 +22,7 @@ def near_choice(word: str, choices: Iterable[str]) -> str | None:
     """Whatever its case and hyphens, and where it goes on (CosineAnnealingLR is cosine)."""
     plain = {_plain(choice): choice for choice in choices}
     wanted = _plain(word)
+    wanted = _plain(OPTIONS.get(wanted, wanted))
     near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=1, cutoff=0.7)
     near = near or [choice for choice in plain if len(choice) >= 4 and wanted.startswith(choice)]
     return plain[near[0]] if near else None
@@ -33,6 +34,11 @@ def unknown_key(word: str, keys: Iterable[str]) -> str:
     near = _near_key(word, known)
     if not near and (advice := ADVICE.get(_last(word))):
         return f"unknown key; {advice}"
+    group = word.rpartition(".")[0]
+    if not near and (of_group := {_last(key): key for key in known if group and key.startswith(f"{group}.")}):
+        near = _alike(_last(word), of_group, 0.6)
+        if not near:
+            return f"unknown key; {group} has {', '.join(of_group)}"
     near = near or _alike(word, {key: key for key in known}, 0.7) or _alike(_last(word), {_last(key): key for key in known}, 0.8)
     return f"unknown key (did you mean {near}?)" if near else "unknown key; python train.py --help lists those that there are"
 

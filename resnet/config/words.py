@@ -63,6 +63,8 @@ _OURS = {
 }
 OURS: Mapping[str, str] = {word: key for key, words in _OURS.items() for word in words.split()}
 
+OPTIONS: Mapping[str, str] = {"cuda": "gpu", "mps": "auto", "reducelronplateau": "step", "warmupcosine": "cosine"}  # of groups
+
 _ADVICE = {
     "python -m resnet resume RUN goes on with a run, and model.weights=RUN starts a new one from its weights": (
         "resume resume_from resume_path resume_from_checkpoint ckpt ckpt_path checkpoint_path load_checkpoint"

@@ -9,6 +9,7 @@ from resnet.config import refused
 from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
 from resnet.config.compose import Request
+from resnet.runs.directory import run_ids
 from resnet.sweeps.worker import LOGS, parallel_jobs
 
 if TYPE_CHECKING:
@@ -47,13 +48,17 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close
 
+    is_worth_a_table = True
     try:
         with board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
+    except Exception:  # of Hydra: where no job was started, that is all there is to say
+        is_worth_a_table = bool(run_ids(sweep.directory))
+        raise
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
         raise SystemExit(CTRL_C) from None
     finally:
-        is_done = close(sweep, *jobs())
+        is_done = is_worth_a_table and close(sweep, *jobs())
     if not is_done:
         raise SystemExit(1)
 
