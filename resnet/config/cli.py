@@ -93,7 +93,9 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         if in_sweep:
             check_processes(config)
             config.wandb.group = config.wandb.group or config.sweep.name
-        overrides = [text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep"))]
+        overrides = [
+            text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep", "optimizer.lr="))
+        ]  # lr says it
         keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
         by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
         overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]

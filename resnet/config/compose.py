@@ -17,7 +17,7 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
@@ -90,9 +90,12 @@ def read_request(command: CommandLine) -> Request:
     composer = Composer(command)
     overrides = [*command.overrides, *(["hydra.mode=MULTIRUN"] if command.is_multirun else [])]
     parsed = composer.parse(overrides)
+    overrides = [_spelled_out(item, composer) for item in parsed]
     swept = {item.key_or_group for item in parsed if item.is_sweep_override()}
     if "sweep" in swept:
         raise UserError("sweep: a ready sweep is one choice; run them one after another, each as sweep=NAME")
+    if alone := sorted(key for key in swept if key.startswith("sweep.")):
+        raise UserError(f"{alone[0]}: one value for the whole sweep; give one")
     of_choices: dict[str, str] = {}
     while True:
         try:
@@ -110,11 +113,25 @@ def read_request(command: CommandLine) -> Request:
     return request
 
 
+def _spelled_out(item: Override, composer: Composer) -> str:
+    """The options in place of glob(*): Hydra's sweeper looks for them without hydra.searchpath."""
+    text = str(item.input_line)
+    if item.value_type != ValueType.GLOB_CHOICE_SWEEP:
+        return text
+    if not (options := list(item.sweep_string_iterator())):
+        names = ", ".join(composer.options(item.key_or_group)) or "none: it is no group"
+        raise UserError(f"{text}: no option is called so; {item.key_or_group} has {names}")
+    return f"{text.partition('=')[0]}={','.join(options)}"
+
+
 def with_settings(command: CommandLine) -> CommandLine:
     """A run's own config.yaml as the primary config (--config-path RUN --config-name config) has no settings of Hydra's: it gets ours."""
     folder = Path(command.config_path or "")
     file = folder / f"{command.config_name or PRIMARY}.yaml"
-    if command.config_path is None or not file.is_file() or {"defaults", "hydra"} & set(OmegaConf.load(file)):
+    if command.config_path is None or not file.is_file():
+        return command
+    saved = OmegaConf.load(file)
+    if {"defaults", "hydra"} & set(saved):
         return command
     ours: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{PRIMARY}.yaml"), resolve=False)  # type: ignore[assignment]
     settings = [f"hydra.{key}={'null' if value is None else value}" for key, value in flatten(ours["hydra"]).items()]
@@ -125,6 +142,8 @@ def with_settings(command: CommandLine) -> CommandLine:
         for key, value in entry.items()
         if key.startswith("override hydra/")
     ]
+    if OmegaConf.select(saved, "optimizer.lr") is not None:
+        settings.append("optimizer.lr=${lr}")  # as the options of the group have it; a saved config has the number
     path, added = str(folder.resolve()), command.config_dir or str(CONF)  # conf/ has our launchers
     return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added)
 

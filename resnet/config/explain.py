@@ -83,6 +83,8 @@ def _no_such_key(given: str, first_line: str, composer: Composer, overrides: Seq
     key = given.partition("=")[0].strip("+~").partition("@")[0]
     if "append" in first_line and "already" in first_line:
         return f"+{key}: it is there already; write it without the +"
+    if "No match in the defaults list" in first_line and composer.is_group(key):
+        return f"{key}: {composer.primary}.yaml leaves no choice of {key}; set its keys, as {key}.NAME=VALUE"
     known = known_keys(composer, overrides, key.startswith("hydra"))
     return f"{given}: {first_line}" if key in known else unknown(key, known, composer)
 

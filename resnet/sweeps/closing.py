@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import UserError
+from resnet.config.arguments import as_typed
 from resnet.config.refused import Refused
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import FAILED, FINISHED, DirectoryError, RunDirectory, run_ids, shortest
@@ -48,7 +49,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused) -> 
         for name in runs
         if name not in finished and name not in refused and not (sweep.is_search and known.get(name, {}).get("status") == FAILED)
     ]
-    rest = f"; the same command, with sweep.name={sweep.name}, skips these and goes on with the others" if left else ""
+    rest = f"; the same command, with {as_typed('sweep.name', sweep.name)}, skips these and goes on with the others" if left else ""
     screen.print(f"{where}: {len(finished)} of {count} jobs finished{rest}", markup=False, soft_wrap=True)
     screen.print(f"report: {_report(directory, sweep.settings.objective)}", markup=False, soft_wrap=True)
     if len(finished) > 1:
