@@ -77,7 +77,7 @@ def readable(override: str) -> str:
 
 def quoted(value: str) -> str:
     """For Hydra's grammar, where it needs quotes."""
-    if re.fullmatch(r"[A-Za-z_][\w./-]*|\d[\w.-]*[A-Za-z_-][\w.-]*", value, re.ASCII) and value.lower() not in (
+    if re.fullmatch(r"[A-Za-z_][\w./-]*|\d+-[\d_-]+", value, re.ASCII) and value.lower() not in (
         "null",
         "true",
         "false",

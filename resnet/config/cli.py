@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from resnet.config.load import load_config
 from resnet.config.schema import Config
 from resnet.config.settings import refused_settings
 
+# The checked config of a job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep.
+Asked = tuple[Config, Path, list[str], bool]
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
 GRACE = 10.0  # seconds in which the first process of several comes to say what all of them met
 
@@ -82,24 +85,13 @@ def _checked(command: CommandLine, around: Callable[[Request], AbstractContextMa
 
 
 @contextmanager
-def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
-    """The checked config of a Hydra job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep."""
+def job(cfg: DictConfig) -> Iterator[Callable[[], Asked]]:
+    """Around a Hydra job, which is handed what it was asked for by a call inside, where a mistake ends that job alone."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     made = directory if hydra.mode == RunMode.MULTIRUN else Path.cwd() / hydra.run.dir  # as it was written, with its `..`
     try:
-        config = load_config(cfg)
-        in_sweep = hydra.mode == RunMode.MULTIRUN
-        if in_sweep:
-            check_processes(config)
-            config.wandb.group = config.wandb.group or config.sweep.name
-        overrides = [
-            text for text in hydra.overrides.task if not text.startswith(("wandb", "name=", "sweep", "optimizer.lr="))
-        ]  # lr says it
-        keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
-        by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
-        overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]
-        yield config, directory, overrides, in_sweep
+        yield partial(_asked, cfg, hydra, directory)
     except (UserError, RunFailed) as error:
         if isinstance(error, UserError) and hydra.mode == RunMode.MULTIRUN:
             refused.note(directory, hydra.overrides.task, str(error))
@@ -117,6 +109,20 @@ def job(cfg: DictConfig) -> Iterator[tuple[Config, Path, list[str], bool]]:
         _remove_if_empty(made)
         traceback.print_exc()
         _end(FAILED, hydra, cfg.sweep.on_failure == "stop")
+
+
+def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
+    config = load_config(cfg)
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    if in_sweep:
+        check_processes(config)
+        config.wandb.group = config.wandb.group or config.sweep.name
+    elsewhere = ("wandb", "name=", "sweep", "optimizer.lr=")  # the last is what lr says
+    overrides = [text for text in hydra.overrides.task if not text.startswith(elsewhere)]
+    keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
+    overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]
+    return config, directory, overrides, in_sweep
 
 
 def _check_not_a_sweep() -> None:

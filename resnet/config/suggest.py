@@ -75,7 +75,7 @@ def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> s
         return f"it has no value; write {key}=VALUE, without spaces around the ="
     if re.fullmatch(r"[-+\d.,e\]]+|=", word):
         return "it has no key; write key=value, without spaces around the = and after a comma"
-    return "it is no key=value; write one, and quote what your shell would change, like 'model.layers=[3,3,3]'"
+    return "cannot be read; write key=value, and quote what your shell would change, like 'model.layers=[3,3,3]'"
 
 
 def typographic(text: str) -> str | None:
