@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, compose
+from test_resume import finish, start
 from test_run import summary
 
 from resnet.config import UserError, config_hash
@@ -58,7 +59,7 @@ def test_a_sweep_finds_the_users_own_configs(own, given) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_of_the_users_own_runs(train, own) -> None:
-    output = train("hydra.searchpath=[mine]", "sweep=mine", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2").stdout
+    output = finish(start(own, "hydra.searchpath=[mine]", "sweep=mine", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2"))
     assert "multirun/s: 2 of 2 jobs finished" in output and "[HYDRA]" not in output
     told = [summary(path.parent)["overrides"] for path in (own / "multirun" / "s").glob("*/summary.json")]
     assert sorted(told) == [["seed=1", "experiment=mine"], ["seed=2", "experiment=mine"]]
@@ -122,9 +123,9 @@ def test_every_part_is_tried_before_the_first_job(tmp_path, monkeypatch, swept, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
-def test_a_job_that_could_not_start_is_told_with_its_mistake(train, tmp_path, launcher) -> None:
+def test_a_job_that_could_not_start_is_told_with_its_mistake(tmp_path, launcher) -> None:
     grid = ("-m", *QUICK, "augment.crop=null,90", "lr=0.1,-1", "sweep.preflight=false", "sweep.name=s", f"hydra/launcher={launcher}")
-    output = train(*grid, status=1).stdout
+    output = finish(start(tmp_path, *grid), 1)
     told = [line for line in output.splitlines() if line.startswith("could not start: ")]
     assert len(told) == 3 and "waiting" not in output and "the same command" not in output
     assert sum("lr=-1.0: out of range" in line for line in told) == 2 and sum("augment.crop=90: larger" in line for line in told) == 1

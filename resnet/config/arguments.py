@@ -39,8 +39,9 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     parser = utils.get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
-    if unknown:
-        raise UserError(_no_flag(unknown[0], given.overrides))
+    given.overrides += [text for text in unknown if not text.startswith("-")]  # those behind a `--`
+    if wrong := [text for text in unknown if text.startswith("-")]:
+        raise UserError(_no_flag(wrong[0], given.overrides))
     if given.run and given.multirun:
         raise UserError("--run --multirun: one of the two")
     flags = tuple((action.option_strings[0], vars(given).get(action.dest, False)) for action in parser._actions if action.option_strings)
