@@ -14,7 +14,8 @@ from resnet.sweeps.worker import own_output
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> float | None:
-    with own_output(), job(cfg) as (config, directory, overrides, in_sweep):
+    with own_output(), job(cfg) as asked:
+        config, directory, overrides, in_sweep = asked()
         from resnet.run import run  # torch takes seconds to import: mistakes and --help need none of it
 
         return run(config, directory, overrides, in_sweep)

@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     describe = add("describe", _describe, show.description, "Stages, sizes, operations, data and seconds an epoch, without training.")
     describe.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    describe.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of configs of your own, as for train.py")
 
     resume = add_for_run(
         "resume", _resume, show.nothing, "Continue an interrupted or failed run; key=value changes what does not decide its result."
@@ -160,7 +161,7 @@ def _draw(arguments: argparse.Namespace) -> list[str]:
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.describe import describe
 
-    return describe(compose_config(arguments.overrides))
+    return describe(compose_config(arguments.overrides, arguments.config_dir))
 
 
 def _resume(arguments: argparse.Namespace) -> dict[str, Any]:

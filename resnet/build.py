@@ -71,14 +71,25 @@ def build(config: Config, fabric: Fabric) -> Parts:
 
 def build_fabric(config: Config) -> Fabric:
     """One process, or those that the config, torchrun or srun ask for."""
-    settings = config.fabric
     keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
+    fabric = make_fabric(config)
+    try:
+        fabric.launch()
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise _no_device(config, error) from None
+    return fabric
+
+
+def make_fabric(config: Config) -> Fabric:
+    """Not launched yet. Raises UserError where this machine has no such device."""
+    settings = config.fabric
     devices, num_nodes = started_processes() or (settings.devices, settings.num_nodes)
     # Each process keeps the running statistics of its own share: their mean over all, taken where they are used, is that of all images.
     ddp = DDPStrategy(forward_sync_buffers=False)
     strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,
@@ -88,10 +99,8 @@ def build_fabric(config: Config) -> Fabric:
             precision=settings.precision,  # type: ignore[arg-type]
             plugins=[_cluster()],
         )
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
-        fabric.launch()
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise _no_device(settings.accelerator, devices, error) from None
+        raise _no_device(config, error) from None
     if settings.sync_batch_norm and fabric.device.type != "cuda":
         raise UserError(f"fabric.sync_batch_norm=true: torch has it for GPUs only, and this is a {fabric.device.type}; set it to false")
     return fabric
@@ -102,10 +111,12 @@ def _cluster() -> ClusterEnvironment:
     return TorchElasticEnvironment() if is_torchrun() else SLURMEnvironment() if is_srun() else LightningEnvironment()
 
 
-def _no_device(accelerator: str, devices: Any, error: Exception) -> UserError:
+def _no_device(config: Config, error: Exception) -> UserError:
+    devices, _ = started_processes() or (config.fabric.devices, 1)
     reason = " ".join(str(error).split())
     return UserError(
-        f"fabric.accelerator={accelerator} fabric.devices={devices}: no such device here ({reason}); use fabric.accelerator=auto or cpu"
+        f"fabric.accelerator={config.fabric.accelerator} fabric.devices={devices}: no such device here ({reason}); "
+        "use fabric.accelerator=auto or cpu"
     )
 
 

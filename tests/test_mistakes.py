@@ -14,7 +14,7 @@ CONFIG_ALONE = [
     ("model=resnt20", "model=resnt20: no such option (did you mean resnet20?); choose one of"),
     ("data=mnst", "did you mean mnist?"),
     ("experiment=he2015/resnet21", "he2015/resnet20"),
-    ("scheduler=none", "choose one of constant, cosine, multistep, one_cycle, step"),
+    ("scheduler=none", "choose one of constant, cosine, multistep, multistep_warmup, one_cycle, step"),
     ("model=5", "takes one of its options"),
     ("optimizer=sgd,adam", "several values; add -m"),
     ("model.layers=[3,3", "cannot be read"),
@@ -85,17 +85,118 @@ WITH_DATA = [
 ]
 
 
+WORDS = {  # of other programs, and ours
+    "learning_rate": "lr",
+    "trainer.max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "batchsize": "batch_size",
+    "dataset": "data",
+    "arch": "model",
+    "depth": "model.layers",
+    "dropout": "model.dropout",
+    "device": "fabric.accelerator",
+    "gpus": "fabric.devices",
+    "fp16": "fabric.precision",
+    "weight_decay": "optimizer.weight_decay",
+    "wd": "optimizer.weight_decay",
+    "num_workers": "data.workers",
+    "val_split": "data.val_size",
+    "patience": "early_stop",
+    "output_dir": "name",
+    "scheduler.name": "scheduler=NAME",
+    "LR": "lr",
+    "data.batch_size": "batch_size",
+    "hydra.run.dirr": "hydra.run.dir",
+}
+IN_OTHER_WORDS = [
+    *((f"{word}=1", f"{word}: unknown key (did you mean {ours}?)") for word, ours in WORDS.items()),
+    ("betas=[0.9,0.99]", "optimizer.betas belongs to optimizer=adam, optimizer=adamw"),
+    ("scheduler.milestones=[5]", "scheduler.milestones belongs to scheduler=multistep"),
+    ("resume=true", "python -m resnet resume RUN"),
+    ("num_classes=10", "it follows from the data"),
+    ("model.foo=1", "model.foo: unknown key; model has activation, block, dropout"),
+    ("checkpoint=x.pt", "it is a group of keys; set one of them: checkpoint.every_steps"),
+    ("--lr=0.1", "--lr=0.1: no such flag; keys are written without dashes: lr=0.1"),
+    ("--batch-size 32", "keys are written without dashes: batch_size=32"),
+    ("--learning-rate=0.1", "(did you mean lr?)"),
+    ("--config-dir", "--config-dir/-cd: expected one argument"),
+    ("--run -m", "--run --multirun: one of the two"),
+    ("optimizer=SGD", "(did you mean sgd?)"),
+    ("data=cifar-10", "(did you mean cifar10?)"),
+    ("scheduler=CosineAnnealingLR", "(did you mean cosine?)"),
+    ("fabric=cuda", "(did you mean gpu?)"),
+    ("model=resnet18", "model=resnet 'model.layers=[2,2,2,2]' model.width=64"),
+    ("resnet50", "model.block=bottleneck"),
+    ("mnist", "mnist: did you mean data=mnist?"),
+    ("train", "python train.py alone trains"),
+    ("lr = 0.1", "lr: it has no value; write lr=VALUE, without spaces"),
+    ("lr=0.1, 0.2", "several values have no space after the comma"),
+    ("model.layers=[2, 2]", "quote what your shell would change"),
+    ("\u2013m seed=1,2", "as web pages print it; type - instead"),
+    ("\u2018lr=0.1\u2019", "as web pages print it; type ' instead"),
+    ("seed=range(3)", "several values; add -m"),
+    ("lr=${oc.env:NOWHERE}", "lr=${oc.env:NOWHERE}: the environment variable NOWHERE is not set"),
+    ("name=${oc.env:NOWHERE}", "name=${oc.env:NOWHERE}: the environment variable NOWHERE is not set"),
+    ("+lr=1", "+lr: it is there already; write it without the +"),
+    ("+optimizer=adam", "write optimizer=OPTION once, without a +"),
+    ("~optimizer", "it comes with the optimizer: choose optimizer=NAME"),
+    ("optimizer=null", "a group takes one of its options"),
+]
+REFUSED = [
+    ("name=a\\b", "backslashes"),
+    ("name=~/a", "a run needs a name"),
+    (f"name={'a' * 256}", "too long for a folder"),
+    ("-m sweep.name=../up seed=1,2", "sweep.name=../up: a sweep needs a name"),
+    ("-m sweep.name= seed=1,2", "sweep.name=: a sweep needs a name"),
+    ("-m sweep.name=null seed=1,2", "sweep.name=null: a sweep needs a name"),
+    ("sweep=seeds sweep.name=/tmp/a", "sweep.name=/tmp/a: a sweep needs a name"),
+    ("-m sweep=seeds,optimizer", "a ready sweep is one choice"),
+    ("-m sweep.objective=val/loss,val/accuracy", "one value for the whole sweep"),
+    ("-m hydra/launcher=basic,parallel seed=1", "one value for the whole sweep"),
+    ("-m optimizer=glob(x*)", "no option is called so; optimizer has adam"),
+    ("hydra.output_subdir=.hydra", "hydra.output_subdir=.hydra: "),
+    ("hydra/job_logging=default", "hydra/job_logging=default: it writes a log"),
+    ("-m hydra.sweep.subdir=x seed=1,2", "hydra.sweep.subdir=x: "),
+    ("hydra.job.chdir=true", "hydra.job.chdir=true: "),
+    ("hydra.run.dir=", "hydra.run.dir=: a folder is needed"),
+    ("hydra.mode=foo", "expected one of [RUN, MULTIRUN]"),
+    ("-m hydra/launcher=parallel hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: "),
+    ("--config-dir nowhere", "there is no such folder of configs"),
+    ("hydra.searchpath=[nowhere]", "hydra.searchpath=nowhere: there is no such folder of configs"),
+    ("--config-name nope", "there is no nope.yaml"),
+]
+
+
+def is_one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1 and text.startswith("error: ")
+
+
 def check(train, tmp_path, arguments, message) -> None:
     before = sorted(tmp_path.iterdir())
     done = train(*arguments.replace("'", "").split(" "), status=2)
     assert message in done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert is_one_line(done.stderr), done.stderr
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(("arguments", "message"), CONFIG_ALONE)
-def test_in_the_config(train, tmp_path, arguments, message) -> None:
+@pytest.mark.parametrize(("arguments", "message"), [*CONFIG_ALONE, *IN_OTHER_WORDS, *REFUSED])
+def test_in_the_config(tmp_path, monkeypatch, capsys, arguments, message) -> None:
+    """As `python train.py` does, in this process."""
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets, for itself
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments.split(" ")])
+    with pytest.raises(SystemExit) as ended:
+        train.command_line(train.main, train.sweeping)
+    told = capsys.readouterr()
+    assert ended.value.code == 2 and message in told.err and not told.out
+    assert is_one_line(told.err), told.err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [CONFIG_ALONE[0], CONFIG_ALONE[-1], ("--lr=0.1", "without dashes: lr=0.1"), REFUSED[3]])
+def test_by_the_command(train, tmp_path, arguments, message) -> None:
     check(train, tmp_path, arguments, message)
 
 

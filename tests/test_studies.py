@@ -20,7 +20,7 @@ from experiments.gradients import ranges
 from experiments.gradients.rates import slope
 from experiments.search import __main__ as search
 from resnet.config import config_hash
-from resnet.config.cli import set_by_sweep
+from resnet.config.compose import set_by_sweep
 from resnet.config.hashing import flatten
 from resnet.runs.grouping import Run, text_of
 from resnet.sweeps.grid import compose_jobs, read_sweep

@@ -13,6 +13,7 @@ from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of an environment variable
+LONGEST = 255  # bytes in the name of a file, on all common systems
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
     "above": (lambda value, limit: value > limit, "above {}"),
@@ -95,8 +96,9 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
     if config.data.name in ("arrays", "folder") and config.data.path is None:
         yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
-    if not config.name or config.name == "." or ".." in Path(config.name).parts or Path(config.name).is_absolute():
-        yield f"name={config.name}: a run needs a name, which is also its folder under outputs/"
+    for key, name in (("name", config.name), ("sweep.name", config.sweep.name)):
+        if wrong := bad_name(key, name):
+            yield wrong
     for tag in config.wandb.tags:
         if not 1 <= len(tag) <= 64:
             yield f"wandb.tags=[{tag}]: W&B takes tags of 1 to 64 characters"
@@ -104,6 +106,25 @@ def _contradictions(config: Config) -> Iterator[str]:
     if not 1 <= len(project.strip()) <= 128 or set(project) & set("/\\#?%:"):
         yield f"wandb.project={project}: W&B takes names of 1 to 128 characters, without / \\ # ? % and :"
     yield from _secrets(config)
+
+
+def bad_name(key: str, name: str | None) -> str | None:
+    """Of a run or a sweep, which is also its folder; letters of all alphabets, spaces, quotes and folders in folders are allowed."""
+    parts = Path(name or "").parts
+    what, root = ("sweep", "multirun") if key == "sweep.name" else ("run", "outputs")
+    if not parts or Path(name or "").is_absolute() or {"..", "~"} & set(parts):
+        return (
+            f"{key}={'null' if name is None else name}: a {what} needs a name, which is also its folder under {root}/, and stays inside it"
+        )
+    if any(not character.isprintable() or character == "\\" for character in name or ""):
+        return (
+            f"{key}={ascii(name)[1:-1]}: a name is also a folder, and has no line breaks, backslashes or other characters that do not print"
+        )
+    if any(part != part.strip() for part in parts):
+        return f"{key}={name}: a folder's name neither begins nor ends with a space"
+    if any(len(os.fsencode(part)) > LONGEST for part in parts):
+        return f"{key}={(name or '')[:40]}...: too long for a folder; it may have {LONGEST} bytes"
+    return None
 
 
 def _secrets(config: Config) -> Iterator[str]:

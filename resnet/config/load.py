@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -14,7 +16,7 @@ from resnet.config.checks import mistakes
 from resnet.config.errors import UserError
 from resnet.config.hashing import set_files
 from resnet.config.schema import Config
-from resnet.config.suggest import nearest
+from resnet.config.suggest import unknown_key
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
 
@@ -41,12 +43,33 @@ def load_config(values: Any) -> Config:
 def _explain(error: OmegaConfBaseException) -> str:
     key, value = str(error.full_key), error.value
     if isinstance(error, ConfigKeyError):
-        return f"{key}: unknown key{nearest(key, all_keys())}"
+        return f"{key}: {unknown_key(key, all_keys())}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{key}: no value; set {key}=..."
+        chosen = {"lr": "it comes with the optimizer: choose optimizer=NAME"}.get(key, f"set {key}=...")
+        return f"{key}: no value; {chosen}"
+    if merged := re.match(r"Merge error: .* is not a subclass of (\w+)Config. value: (.*)", str(error)):
+        group = merged[1].lower()
+        keys = ", ".join(name for name in all_keys() if name.startswith(f"{group}."))
+        return f"{group}={merged[2]}: it is a group of keys; set one of them: {keys}"
     if isinstance(error, ValidationError) and (wanted := _type_name(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
-    return str(error).splitlines()[0]
+    return explain_value(error)
+
+
+def explain_value(error: OmegaConfBaseException) -> str:
+    """What is wrong with a value that could not be had, with its key."""
+    key, first_line = str(error.full_key or ""), str(error).splitlines()[0]
+    if variable := re.search("Environment variable '(.*)' not found", first_line):
+        return f"{key}=${{oc.env:{variable[1]}}}: the environment variable {variable[1]} is not set; export it, or set {key}=..."
+    if missing := re.search("Interpolation key '(.*)' not found", first_line):
+        return f"{key}=${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
+    return f"{key}: {first_line}" if key else first_line
+
+
+@cache
+def text_keys() -> frozenset[str]:
+    """The keys whose value is text of the user's own: a name, a path, a note."""
+    return frozenset(key for key in all_keys() if _type_name(key) in ("text", "text, or null,"))
 
 
 def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:

@@ -1,14 +1,92 @@
 """The nearest right word for a wrong one."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from typing import Any
+
+from resnet.config.words import ADVICE, IMAGENET, OPTIONS, OURS
+
+# Quotes, dashes and spaces as web pages print them, and what the keyboard has for them.
+TYPOGRAPHIC = {**dict.fromkeys("\u201c\u201d\u201e", '"'), **dict.fromkeys("\u2018\u2019", "'")}
+TYPOGRAPHIC |= {"\u2013": "-", "\u2212": "-", "\u2014": "--", "\u00a0": "a plain space"}
 
 
 def nearest(word: Any, choices: Iterable[Any]) -> str:
     """` (did you mean X?)` where one of the choices is near the word, else nothing."""
-    choices = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.7)
-    if not near:  # a key given without its group: layers for model.layers
-        near = [choice for choice in choices if choice.rsplit(".", 1)[-1] == str(word).rsplit(".", 1)[-1]][:1]
-    return f" (did you mean {near[0]}?)" if near else ""
+    near = near_choice(str(word), map(str, choices))
+    return f" (did you mean {near}?)" if near else ""
+
+
+def near_choice(word: str, choices: Iterable[str]) -> str | None:
+    """Whatever its case and hyphens, and where it goes on (CosineAnnealingLR is cosine)."""
+    plain = {_plain(choice): choice for choice in choices}
+    wanted = _plain(word)
+    wanted = _plain(OPTIONS.get(wanted, wanted))
+    near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=1, cutoff=0.7)
+    near = near or [choice for choice in plain if len(choice) >= 4 and wanted.startswith(choice)]
+    return plain[near[0]] if near else None
+
+
+def unknown_key(word: str, keys: Iterable[str]) -> str:
+    """What follows the name of a key that does not exist: the key that was meant, or what to do instead."""
+    known = sorted(keys)
+    near = _near_key(word, known)
+    if not near and (advice := ADVICE.get(_last(word))):
+        return f"unknown key; {advice}"
+    group = word.rpartition(".")[0]
+    if not near and (of_group := {_last(key): key for key in known if group and key.startswith(f"{group}.")}):
+        near = _alike(_last(word), of_group, 0.6)
+        if not near:
+            return f"unknown key; {group} has {', '.join(of_group)}"
+    near = near or _alike(word, {key: key for key in known}, 0.7) or _alike(_last(word), {_last(key): key for key in known}, 0.8)
+    return f"unknown key (did you mean {near}?)" if near else "unknown key; python train.py --help lists those that there are"
+
+
+def _alike(word: str, keys: dict[str, str], share: float) -> str | None:
+    near = difflib.get_close_matches(word, keys, n=1, cutoff=share)
+    return keys[near[0]] if near else None
+
+
+def _near_key(word: str, known: list[str]) -> str | None:
+    """By a rule, not by chance: case, another program's word, a key without its group, a group's name or type."""
+    group, _, last = word.lower().rpartition(".")
+    if same := [key for key in known if key.lower() == word.lower() and key != word]:
+        return same[0]
+    if group in known and last in ("name", "type", "class", "target", "_name_"):
+        return f"{group}=NAME"
+    ours = OURS.get(_last(word))
+    if ours and (ours in known or ours.startswith("hydra")):
+        return ours
+    shared = [key for key in known if key != word and _last(key) == _last(word)]
+    return shared[0] if shared else None
+
+
+def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> str:
+    """What follows a word that is no key=value. `options`: of each group."""
+    if advice := ADVICE.get(word.lower()) or IMAGENET.get(_plain(word)):
+        return advice
+    for group, names in options.items():
+        for name in names:
+            if _plain(name) == _plain(word) and group != "hydra":
+                return f"did you mean {group}={name}?"
+    key = OURS.get(word.lower(), word)
+    if key in keys:
+        return f"it has no value; write {key}=VALUE, without spaces around the ="
+    if re.fullmatch(r"[-+\d.,e\]]+|=", word):
+        return "it has no key; write key=value, without spaces around the = and after a comma"
+    return "cannot be read; write key=value, and quote what your shell would change, like 'model.layers=[3,3,3]'"
+
+
+def typographic(text: str) -> str | None:
+    """What to type instead of the marks that come with text that was copied from a page."""
+    found = [mark for mark in TYPOGRAPHIC if mark in text]
+    return f"it has a {found[0]} as web pages print it; type {TYPOGRAPHIC[found[0]]} instead" if found else None
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-_ ]", "", word.lower())
+
+
+def _last(word: str) -> str:
+    return word.rpartition(".")[2].lower().replace("-", "_")

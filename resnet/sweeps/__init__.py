@@ -6,34 +6,31 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from resnet.config import refused
+from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
+from resnet.config.compose import Request
+from resnet.runs.directory import run_ids
 from resnet.sweeps.worker import LOGS, parallel_jobs
 from resnet.training.interrupt import handled_by, leave, left_by, status_of, undoing
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep
 
-ONLY_SHOWN = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}  # flags that run nothing
-
 
 @contextmanager
-def sweeping() -> Iterator[None]:
-    """Does nothing where the command line asks for a single run.
+def sweeping(request: Request) -> Iterator[None]:
+    """Around Hydra's main, which runs the jobs.
 
     Raises:
         UserError: a job has a mistake; nothing was started.
         SystemExit: not all jobs are finished.
     """
-    arguments = sys.argv[1:]
-    given = {text.split("=")[0] for text in arguments}
-    if given & ONLY_SHOWN or not given & {"-m", "--multirun", "sweep"}:
-        yield
-        return
-    from resnet.sweeps.grid import read_sweep, varied
+    from resnet.sweeps.grid import sweep_of, varied
     from resnet.sweeps.preflight import preflight
 
-    sweep = read_sweep(arguments)
-    sys.argv.append(f"sweep.name={sweep.name}")  # a time stamp is taken once
+    sweep = sweep_of(request)
+    sys.argv.append(f"sweep.name={quoted(sweep.name)}")  # a time stamp is taken once
     sys.argv.append(f"sweep.varied={json.dumps(varied(sweep))}")
     if sweep.is_search:
         from resnet.sweeps.search import Search
@@ -42,28 +39,31 @@ def sweeping() -> Iterator[None]:
         with undoing(lambda: _remove_if_empty(sweep)), search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
+        refused.clear(sweep.directory)
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
-        with _shown(sweep, list(jobs), lambda: (jobs, [], len(jobs))):
+        with _shown(sweep, list(jobs), lambda: (jobs, refused.told(sweep.directory), len(jobs))):
             yield
 
 
 @contextmanager
-def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], list[str], int]]) -> Iterator[None]:
+def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], refused.Refused, int]]) -> Iterator[None]:
     """A board while jobs run at once, the table of all of them at the end."""
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close
 
+    is_worth_a_table = True
     try:
         with handled_by(leave), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
-    except Exception:
-        if not left_by:
-            raise
-        raise SystemExit(status_of(left_by[0])) from None
+    except Exception:  # of Hydra: where no job was started, that is all there is to say
+        if left_by:
+            raise SystemExit(status_of(left_by[0])) from None
+        is_worth_a_table = bool(run_ids(sweep.directory))
+        raise
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
         raise SystemExit(CTRL_C) from None
     finally:
-        is_done = close(sweep, *jobs())
+        is_done = is_worth_a_table and close(sweep, *jobs())
         _remove_if_empty(sweep)
     if not is_done:
         raise SystemExit(1)

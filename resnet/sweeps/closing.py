@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import UserError
+from resnet.config.arguments import as_typed
+from resnet.config.refused import Refused
 from resnet.config.schema import OBJECTIVES
 from resnet.plain import plain
 from resnet.runs.directory import FAILED, FINISHED, UNREADABLE, DirectoryError, RunDirectory, run_ids, shortest
@@ -21,10 +23,10 @@ from resnet.tracking.lines import duration, percent
 from resnet.tracking.wandb_record import own_folders
 
 
-def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str], asked: int) -> bool:
+def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, asked: int) -> bool:
     """Shows the jobs, overrides by id (of a sweep that was not checked first: all that are there); True where all are finished.
 
-    `refused`: jobs that could not start, each with its mistake. `asked`: how many there will be; a search proposes them bit by bit.
+    `refused`: jobs that could not start. `asked`: how many there will be; a search proposes them bit by bit.
     """
     directory = sweep.directory
     runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
@@ -38,15 +40,19 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
         screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, sweep.settings.objective))
         screen.print()
     for name in runs:
-        if name not in finished:
+        if name not in finished and name not in refused:
             screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
-    for line in refused:
-        screen.print(f"{FAILED}: {plain(line)}", markup=False, soft_wrap=True)
-    where, count = shortest(directory.resolve()), max(asked, len(runs) + len(refused))
+    for name, mistakes in refused.items():
+        for given, mistake in mistakes:
+            shown = " ".join(f"{key}={value}" for key, value in rows[name].items()) if rows.get(name) else given
+            screen.print(plain(f"could not start: {name} {shown}: {mistake}"), markup=False, soft_wrap=True)
+    where = shortest(directory.resolve())
+    known_jobs = len(runs) + sum(len(mistakes) for name, mistakes in refused.items() if name not in runs)
+    count = max(asked, known_jobs)
     ended = {UNREADABLE, FAILED} if sweep.is_search else {UNREADABLE}
-    left = [name for name in runs if name not in finished and known.get(name, {}).get("status") not in ended]
-    again = f"; the same command, with {shlex.quote(f'sweep.name={sweep.name}')}, skips these and goes on with the others"
-    rest = again if left or count > len(runs) + len(refused) else ""
+    left = [name for name in runs if not (name in finished or name in refused or known.get(name, {}).get("status") in ended)]
+    again = f"; the same command, with {as_typed('sweep.name', sweep.name)}, skips these and goes on with the others"
+    rest = again if left or count > known_jobs else ""
     screen.print(f"{plain(where)}: {len(finished)} of {count} jobs finished{plain(rest)}", markup=False, soft_wrap=True)
     screen.print(f"report: {plain(_report(directory, sweep.settings.objective))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
@@ -54,7 +60,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Sequence[str
     for folder in sorted({own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path)}):
         shown = plain(shlex.quote(shortest(folder)))
         screen.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
-    return len(finished) == count
+    return len(finished) == count and not refused
 
 
 def _summary(run: RunDirectory) -> dict[str, Any]:

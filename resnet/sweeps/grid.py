@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from resnet.config import Config, UserError, config_hash, load_config
-from resnet.config.cli import CONF, check_processes, explain
+from resnet.config.arguments import quoted, read_arguments
+from resnet.config.cli import check_processes
+from resnet.config.compose import Composer, Request, read_request, without_hydra
+from resnet.config.explain import explain, unknown
 from resnet.config.hashing import flatten
-from resnet.config.suggest import nearest
 
 UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
 
@@ -45,6 +45,8 @@ class Sweep:
     launcher: str  # the name of its class
     sweeper: dict[str, Any]  # conf's hydra.sweeper
     space: list[str]  # a search's: the overrides of every trial, with ranges in some of them
+    composer: Composer
+    of_hydra: list[str]  # the overrides of Hydra's own settings, which all jobs share
 
     @property
     def is_search(self) -> bool:
@@ -56,62 +58,66 @@ class Sweep:
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
-    """Raises UserError where the command cannot be read."""
-    given = [text for text in arguments if not text.startswith("-")]
+    """Of a command line. Raises UserError where it cannot be read."""
+    command = read_arguments(arguments)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            parsed = OverridesParser.create().parse_overrides(given)
-            fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
-            config = compose("train", fixed, return_hydra_config=True)
-            sweeper: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
-            params = [f"{key}={value}" for key, value in (sweeper["params"] or {}).items()]
-            space = [*params, *(str(item.input_line) for item in parsed if not item.key_or_group.startswith("hydra"))]
-            overrides: list[list[str]] = []
-            if sweeper["_target_"].endswith("BasicSweeper"):
-                (overrides,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(space), None)
-            launcher = config.hydra.launcher._target_.rpartition(".")[2]
-            if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
-                launcher = "BasicLauncher"
-            return Sweep(str(config.sweep.name), Path(config.hydra.sweep.dir), config.sweep, overrides, launcher, sweeper, space)
+        return sweep_of(read_request(command))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, arguments)) from None
+        raise UserError(explain(error, Composer(command), command.overrides)) from None
+
+
+def sweep_of(request: Request) -> Sweep:
+    composer, config = request.composer, request.config
+    sweeper: dict[str, Any] = OmegaConf.to_container(config.hydra.sweeper, resolve=True)  # type: ignore[assignment]
+    params = [f"{key}={value}" for key, value in (sweeper["params"] or {}).items()]
+    parsed = composer.parse(request.overrides)
+    space = [*params, *(str(item.input_line) for item in parsed if not item.is_hydra_override())]
+    overrides: list[list[str]] = []
+    if sweeper["_target_"].endswith("BasicSweeper"):
+        (overrides,) = BasicSweeper.split_arguments(composer.parse(space), None)
+    launcher = config.hydra.launcher._target_.rpartition(".")[2]
+    if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
+        launcher = "BasicLauncher"
+    of_hydra = [str(item.input_line) for item in parsed if item.is_hydra_override()]
+    name, directory = str(config.sweep.name), Path(config.hydra.sweep.dir)
+    return Sweep(name, directory, config.sweep, overrides, launcher, sweeper, space, composer, of_hydra)
 
 
 def compose_jobs(sweep: Sweep) -> Iterator[Job]:
     """Hydra composes once for each choice of groups; plain values, which are most of a grid, are set on a copy."""
+    composer = sweep.composer
     composed: dict[tuple[str, ...], DictConfig] = {}
-    name = f"sweep.name={sweep.name}"
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for texts in sweep.overrides:
-            try:
-                items = OverridesParser.create().parse_overrides([*texts, name])
-                choices = tuple(str(item.input_line) for item in items if not _is_plain_value(item))
-                if choices not in composed:
-                    composed[choices] = compose("train", list(choices))
-                config = composed[choices].copy()
-                for item in items:
-                    if _is_plain_value(item):
-                        _set(config, item)
-                checked = load_config(config)
-                check_processes(checked)
-                yield Job(texts, checked)
-            except UserError as error:
-                yield Job(texts, None, str(error))
-            except (HydraException, OmegaConfBaseException) as error:
-                yield Job(texts, None, explain(error, texts))
+    name = f"sweep.name={quoted(sweep.name)}"
+    for texts in sweep.overrides:
+        try:
+            items = composer.parse([*texts, name])
+            choices = tuple(str(item.input_line) for item in items if not _is_plain_value(item, composer))
+            if choices not in composed:
+                composed[choices] = without_hydra(composer.compose([*sweep.of_hydra, *choices]))
+            config = composed[choices].copy()
+            for item in items:
+                if _is_plain_value(item, composer):
+                    _set(config, item, composer)
+            checked = load_config(config)
+            check_processes(checked)
+            yield Job(texts, checked)
+        except UserError as error:
+            yield Job(texts, None, str(error))
+        except (HydraException, OmegaConfBaseException) as error:
+            yield Job(texts, None, explain(error, composer, texts))
 
 
-def _set(config: DictConfig, item: Override) -> None:
+def _set(config: DictConfig, item: Override, composer: Composer) -> None:
     try:
         OmegaConf.update(config, item.key_or_group, item.value(), merge=False)
     except (ConfigKeyError, ConfigAttributeError):
         known = flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
-        raise UserError(f"{item.key_or_group}: unknown key{nearest(item.key_or_group, known)}") from None
+        raise UserError(unknown(item.key_or_group, known, composer)) from None
 
 
-def _is_plain_value(item: Override) -> bool:
+def _is_plain_value(item: Override, composer: Composer) -> bool:
     """`key=value`: not a choice of a group, an addition or a deletion, whose rules are Hydra's."""
-    is_group = (CONF / item.key_or_group.split("@")[0]).is_dir()
+    is_group = composer.is_group(item.key_or_group.split("@")[0])
     return item.type is not None and item.type.name == "CHANGE" and not is_group and not isinstance(item.value(), dict)
 
 
@@ -127,5 +133,4 @@ def varied(sweep: Sweep) -> list[str]:
     """The keys that the jobs differ by; a search's are those with a range."""
     if not sweep.is_search:
         return list(differing(sweep.overrides)[0]) if sweep.overrides else []
-    items = OverridesParser.create().parse_overrides(sweep.space)
-    return [item.key_or_group for item in items if item.is_sweep_override()]
+    return [item.key_or_group for item in sweep.composer.parse(sweep.space) if item.is_sweep_override()]

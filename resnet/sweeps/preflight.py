@@ -1,10 +1,12 @@
 """Before the first job of a grid: all of them checked, shown, and their time estimated; any mistake and none starts."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +20,10 @@ from resnet.runs.reading import Unreadable
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 from resnet.tracking.lines import count, duration
+
+if TYPE_CHECKING:
+    from resnet.data import DataSet
+    from resnet.models import ResNet
 
 MOST_ROWS = 40  # of the table
 BETWEEN = 1.0  # seconds of a job before its first step and after its last
@@ -37,10 +43,10 @@ def preflight(sweep: Sweep) -> dict[str, list[str]]:
     """The overrides of the jobs by id, each once. Raises UserError with all the mistakes of all jobs."""
     jobs = list(compose_jobs(sweep))
     _raise_mistakes(jobs, [job.error for job in jobs])
+    checked, errors = check_models(sweep, jobs)  # those that are one run too: their devices may differ
+    _raise_mistakes(jobs, errors)
     distinct = {job.id: job for job in reversed(jobs)}
-    once = [job for job in jobs if distinct[job.id] is job]
-    checked, errors = check_models(sweep, once)
-    _raise_mistakes(once, errors)
+    checked = [one for one in checked if distinct[one.job.id] is one.job]
     _show(checked, [job for job in jobs if distinct[job.id] is not job], _seconds(sweep, checked))
     return {one.job.id: one.job.overrides for one in checked}
 
@@ -62,40 +68,20 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list[str]]:
-    """Every distinct model and optimizer is built, on the meta device; every distinct data set is read.
+    """Every distinct model, optimizer with its schedule, file of weights and device is tried; every distinct data set is read.
 
     Returns the jobs that can run, and of each job its mistake, which is empty where there is none.
     """
-    from resnet.build import build_data, build_optimizer, build_plan, check_image_size, steps_per_epoch
-    from resnet.record import count_flops, meta_model
-
-    sizes: dict[str, tuple[int, int]] = {}
-    optimizers: set[str] = set()
+    parts = Parts(has_its_devices=sweep.launcher != "SlurmLauncher")
     checked, errors = [], []
     for job in jobs:
-        if job.config is None:
-            errors.append(job.error)
-            continue
-        error = ""
-        try:
-            config: Config = job.config
-            data = build_data(config)
-            size = check_image_size(config, data)
-            key = repr((config.model, size, data.channels, len(data.classes)))
-            if key not in sizes:
-                model = meta_model(config, data)
-                sizes[key] = sum(parameter.numel() for parameter in model.parameters()), count_flops(config, data, size)
-            if repr(config.optimizer) not in optimizers:
-                build_optimizer(config, meta_model(config, data))
-                optimizers.add(repr(config.optimizer))
-            steps = steps_per_epoch(config, data)
-            plan = build_plan(config, steps)
-            evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
-            parameters, flops = sizes[key]
-            operations = flops * (3 * plan.total_steps * config.batch_size + evaluated)
-            checked.append(Checked(job, parameters, operations, _state(RunDirectory(sweep.directory / job.id), config)))
-        except UserError as mistake:
-            error = str(mistake)
+        error = job.error
+        if job.config is not None:
+            try:
+                state = _state(RunDirectory(sweep.directory / job.id), job.config)
+                checked.append(Checked(job, *parts.sizes(job.config), state))
+            except UserError as mistake:
+                error = str(mistake)
         errors.append(error)
     return checked, errors
 
@@ -122,6 +108,48 @@ def _state(run: RunDirectory, config: Config) -> str:
     if config.sweep.on_code_change == "refuse":
         raise UserError(OTHER_CODE.format(", ".join(modules)))
     return f"{status if config.sweep.on_code_change == 'keep' else 'again'}: {', '.join(modules)} changed"
+
+
+class Parts:
+    """Of all jobs, each tried once: models and optimizers on the meta device, without memory for their weights."""
+
+    def __init__(self, has_its_devices: bool) -> None:
+        self.has_its_devices = has_its_devices  # whether the jobs run on this machine
+        self.models: dict[str, tuple[ResNet, int]] = {}  # with the operations of one image
+        self.tried: set[str] = set()
+
+    def sizes(self, config: Config) -> tuple[int, int]:
+        """Parameters, and operations of training and evaluation. Raises UserError where a part has a mistake."""
+        from resnet import build
+
+        data = build.build_data(config)
+        size = build.check_image_size(config, data)
+        model, flops = self._model(config, data, size)
+        steps = build.steps_per_epoch(config, data)
+        plan = build.build_plan(config, steps)
+        schedule = config.optimizer, config.scheduler, plan.total_steps
+        self._once(lambda: build.build_scheduler(config, build.build_optimizer(config, model), plan), *schedule)
+        if self.has_its_devices:
+            self._once(lambda: build.make_fabric(config), config.fabric)
+        if config.model.weights is not None:
+            shape, weights = (data.channels, len(data.classes)), Path(config.model.weights)
+            self._once(lambda: build.load_weights(build.build_model(config, *shape), weights), config.model, shape)
+        evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
+        return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
+
+    def _model(self, config: Config, data: "DataSet", size: int) -> tuple["ResNet", int]:
+        from resnet.record import count_flops, meta_model
+
+        key = repr((config.model, size, data.channels, len(data.classes)))
+        if key not in self.models:
+            self.models[key] = meta_model(config, data), count_flops(config, data, size)
+        return self.models[key]
+
+    def _once(self, part: Callable[[], object], *settings: object) -> None:
+        """A part that has a mistake is tried again for the next job, which has it too."""
+        if (key := repr(settings)) not in self.tried:
+            part()
+            self.tried.add(key)
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:

@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 
 from resnet.config import Config, UserError
 from resnet.config.hashing import identity
+from resnet.config.refused import Refused
+from resnet.config.refused import told as refused_jobs
 from resnet.config.schema import OBJECTIVES
 from resnet.runs.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
@@ -180,9 +182,9 @@ class Search:
             )
         print(f"{told}, and count as they are")
 
-    def jobs(self) -> tuple[dict[str, list[str]], list[str], int]:
-        """The trials that have a run or wait for it, by id with their overrides; the mistakes of those that could not start; how many
-        were asked for.
+    def jobs(self) -> tuple[dict[str, list[str]], Refused, int]:
+        """The trials that have a run or wait for it, by id with their overrides; those that could not start, with their mistakes; how
+        many were asked for.
         """
         trials = sorted(self._trials(), key=lambda trial: not trial.state.is_finished())
         ended = sum(trial.state.is_finished() for trial in trials)
@@ -191,7 +193,11 @@ class Search:
         jobs = self.space.compose(choices)
         refused = [number for number, job in enumerate(jobs) if trials[number].state.name == "FAIL" and not self._has_run(job)]
         _, errors = check_models(self.sweep, [jobs[number] for number in refused])
-        told = [f"{' '.join(choices[number])}: {error}" for number, error in zip(refused, errors, strict=True)]
+        notes, told = refused_jobs(self.sweep.directory), Refused()
+        for number, error in zip(refused, errors, strict=True):
+            name = jobs[number].id
+            mistake = error or notes.get(name, [("", "it could not start")])[-1][1]
+            told.setdefault(name, []).append((" ".join(choices[number]), mistake))
         return {job.id: job.overrides for number, job in enumerate(jobs) if number not in refused}, told, self.asked
 
     def _has_run(self, job: Job) -> bool:

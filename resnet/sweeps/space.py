@@ -1,12 +1,10 @@
 """What a search chooses from: ranges, as Optuna's sweeper reads them, and the runs that values of them make."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -32,8 +30,7 @@ class Space:
 
     def compose(self, choices: Sequence[Sequence[str]]) -> list[Job]:
         """Each of the choices is a list of overrides."""
-        with _apart():
-            return list(compose_jobs(replace(self.sweep, overrides=[[*chosen, *self.fixed] for chosen in choices])))
+        return list(compose_jobs(replace(self.sweep, overrides=[[*chosen, *self.fixed] for chosen in choices])))
 
     def ends(self) -> list[list[str]]:
         """The choices, or both ends, of one range at a time."""
@@ -59,18 +56,6 @@ class Space:
             if len(found) == wanted:
                 break
         return len(found)
-
-
-@contextmanager
-def _apart() -> Iterator[None]:
-    """Hydra composes one thing at a time, and its sweeper asks for values in the middle of that."""
-    world = GlobalHydra.instance()
-    outer = world.hydra
-    world.clear()
-    try:
-        yield
-    finally:
-        world.hydra = outer
 
 
 def as_overrides(values: Values) -> list[str]:

@@ -1,0 +1,193 @@
+"""The one composition: what Hydra makes of a command line, with its flags and its search path."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.default_element import ConfigDefault, GroupDefault
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from resnet.config.arguments import CommandLine
+from resnet.config.errors import UserError
+from resnet.config.hashing import flatten
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+PRIMARY = "train"
+
+
+class Composer:
+    """Composes as `train.py` does with the flags, and the hydra.searchpath, of a command line."""
+
+    def __init__(self, command: CommandLine | None = None) -> None:
+        """Raises UserError where a folder of the search path does not exist."""
+        command = command or CommandLine()
+        version.setbase("1.3")
+        setup_globals()
+        JobRuntime().set("name", PRIMARY)
+        self.primary = command.config_name or PRIMARY
+        self.loader = ConfigLoaderImpl(_search_path(command))
+        self.is_group = cache(self.loader.repository.group_exists)
+
+    def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+        """With the node `hydra`; for a sweep's MULTIRUN without the keys that it sweeps over."""
+        return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
+
+    def groups(self) -> list[str]:
+        return [name for name in self.loader.repository.get_group_options("", ObjectType.GROUP) if name != "hydra"]
+
+    def options(self, group: str) -> list[str]:
+        """Those in folders too: he2015/resnet20."""
+        repository = self.loader.repository
+        below = [
+            f"{name}/{option}"
+            for name in repository.get_group_options(group, ObjectType.GROUP)
+            for option in self.options(f"{group}/{name}")
+        ]
+        return sorted({*repository.get_group_options(group, ObjectType.CONFIG), *below})
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """What a job is given."""
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for, composed once: a run, or a sweep without the keys that it sweeps over."""
+
+    composer: Composer
+    overrides: tuple[str, ...]  # as Hydra takes them
+    config: DictConfig  # with the node hydra
+
+    @property
+    def is_sweep(self) -> bool:
+        return bool(self.config.hydra.mode == RunMode.MULTIRUN)
+
+
+def read_request(command: CommandLine) -> Request:
+    """Raises UserError, and whatever Hydra and OmegaConf raise."""
+    composer = Composer(command)
+    overrides = [*command.overrides, *(["hydra.mode=MULTIRUN"] if command.is_multirun else [])]
+    parsed = composer.parse(overrides)
+    overrides = [_spelled_out(item, composer) for item in parsed]
+    swept = {item.key_or_group for item in parsed if item.is_sweep_override()}
+    if "sweep" in swept:
+        raise UserError("sweep: a ready sweep is one choice; run them one after another, each as sweep=NAME")
+    if alone := sorted(key for key in swept if key.startswith("sweep.")):
+        raise UserError(f"{alone[0]}: one value for the whole sweep; give one")
+    of_choices: dict[str, str] = {}
+    while True:
+        try:
+            config = composer.compose([text for text in overrides if text not in of_choices], RunMode.MULTIRUN)
+            break
+        except ConfigCompositionException as error:
+            key = re.match("Could not override '(.*?)'", str(error))
+            found = [text for text in overrides if key and text.startswith(f"{key[1]}=") and text not in of_choices]
+            if not found or not any(composer.is_group(group) for group in swept):
+                raise
+            # A key that only some choices of a swept group have. Hydra composes a sweep without what it sweeps over: so it sweeps over one.
+            of_choices |= {text: "{}=choice({})".format(*text.split("=", 1)) for text in found}
+    request = Request(composer, tuple(of_choices.get(text, text) for text in overrides), config)
+    composer.loader.validate_sweep_overrides_legal(parsed, RunMode.MULTIRUN if request.is_sweep else RunMode.RUN, from_shell=True)
+    return request
+
+
+def _spelled_out(item: Override, composer: Composer) -> str:
+    """The options in place of glob(*): Hydra's sweeper looks for them without hydra.searchpath."""
+    text = str(item.input_line)
+    if item.value_type != ValueType.GLOB_CHOICE_SWEEP:
+        return text
+    if not (options := list(item.sweep_string_iterator())):
+        names = ", ".join(composer.options(item.key_or_group)) or "none: it is no group"
+        raise UserError(f"{text}: no option is called so; {item.key_or_group} has {names}")
+    return f"{text.partition('=')[0]}={','.join(options)}"
+
+
+def with_settings(command: CommandLine) -> CommandLine:
+    """A run's own config.yaml as the primary config (--config-path RUN --config-name config) has no settings of Hydra's: it gets ours."""
+    folder = Path(command.config_path or "")
+    file = folder / f"{command.config_name or PRIMARY}.yaml"
+    if command.config_path is None or not file.is_file():
+        return command
+    saved = OmegaConf.load(file)
+    if {"defaults", "hydra"} & set(saved):
+        return command
+    ours: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{PRIMARY}.yaml"), resolve=False)  # type: ignore[assignment]
+    settings = [f"hydra.{key}={'null' if value is None else value}" for key, value in flatten(ours["hydra"]).items()]
+    settings += [
+        f"{key.split()[-1]}={value}"
+        for entry in ours["defaults"]
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+        if key.startswith("override hydra/")
+    ]
+    if OmegaConf.select(saved, "optimizer.lr") is not None:
+        settings.append("optimizer.lr=${lr}")  # as the options of the group have it; a saved config has the number
+    path, added = str(folder.resolve()), command.config_dir or str(CONF)  # conf/ has our launchers
+    return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added)
+
+
+def _search_path(command: CommandLine) -> ConfigSearchPath:
+    path = create_config_search_path(command.config_path or str(CONF))
+    added = [("--config-dir", f"file://{os.path.abspath(command.config_dir)}")] if command.config_dir else []
+    for text in command.overrides:
+        if text.startswith("hydra.searchpath="):
+            value = OverridesParser.create().parse_overrides([text])[0].value()
+            added += [("hydra.searchpath", str(entry)) for entry in (value if isinstance(value, list) else ())]
+    for provider, entry in added:  # between the primary config's own folder and Hydra's, where Hydra puts them
+        path.prepend(provider, entry, SearchPathQuery(provider="schema"))
+    for source in ConfigRepository(path).get_sources():
+        if not source.available():
+            given = {"main": "--config-path"}.get(source.provider, source.provider)
+            hint = "; a relative one starts beside train.py" if source.provider == "main" else ""
+            raise UserError(f"{given}={source.path}: there is no such folder of configs{hint}")
+    return path
+
+
+def set_by_sweep(sweep: str | None, sources: Sequence[Any] = ()) -> dict[str, str]:
+    """What an option of the group sweep sets besides its grid, as overrides, which make the same run without it.
+
+    `sources`: hydra.runtime.config_sources of a job; by default conf/ alone.
+    """
+    if sweep is None:
+        return {}
+    path = ConfigSearchPathImpl()
+    for source in sources:
+        if source.path:  # that of Hydra's own schema has none
+            path.append(source.provider, f"{source.schema}://{source.path}")
+    return dict(_set_by(f"sweep/{sweep}", ConfigRepository(path if sources else create_config_search_path(str(CONF)))))
+
+
+def _set_by(config: str, repository: ConfigRepository) -> Iterator[tuple[str, str]]:
+    loaded = repository.load_config(config)
+    assert loaded is not None and loaded.defaults_list is not None  # Hydra has composed it
+    for entry in loaded.defaults_list:
+        if isinstance(entry, ConfigDefault) and entry.path != "_self_":
+            yield from _set_by(f"sweep/{entry.path}", repository)
+        elif isinstance(entry, GroupDefault) and "hydra" not in str(entry.group):
+            yield str(entry.group).removeprefix("/"), str(entry.value)
+    values: dict[str, Any] = OmegaConf.to_container(loaded.config)  # type: ignore[assignment]
+    kept = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
+    for key, value in flatten(kept).items():
+        yield key, "null" if value is None else str(value).replace(" ", "")

@@ -1,0 +1,36 @@
+"""Hydra's own settings that a run directory, or a sweep, cannot live with: refused by name before a folder is made."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from resnet.config.checks import bad_name
+
+SUBDIR = "${run_id:}"  # of conf/train.yaml
+
+
+def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
+    """One line per mistake."""
+    hydra = config.hydra
+    if hydra.output_subdir is not None:
+        yield f"hydra.output_subdir={hydra.output_subdir}: Hydra's copies would change at each start; a run's config.yaml has it all"
+    if hydra.job.chdir:
+        yield "hydra.job.chdir=true: data.root and other paths start where the command is given; leave it false"
+    for kind in ("job_logging", "hydra_logging"):
+        handlers = (hydra[kind] or {}).get("handlers") or {}
+        if any("filename" in handler for handler in handlers.values()):
+            chosen = hydra.runtime.choices.get(f"hydra/{kind}")
+            yield f"hydra/{kind}={chosen}: it writes a log into the run, which has its own, train.log; take none or stdout"
+    raw: dict[str, Any] = OmegaConf.to_container(hydra, resolve=False)  # type: ignore[assignment]
+    for key in ("sweep", "run"):
+        if not raw[key]["dir"]:
+            yield f"hydra.{key}.dir={'null' if raw[key]['dir'] is None else ''}: a folder is needed"
+    if raw["sweep"]["subdir"] != SUBDIR:
+        yield f"hydra.sweep.subdir={raw['sweep']['subdir']}: a job's folder is the hash of its config; sweep.name=... chooses the sweep's"
+    if is_sweep:
+        if wrong := bad_name("sweep.name", config.sweep.name):
+            yield wrong
+        jobs = hydra.launcher.get("n_jobs", 1)
+        if type(jobs) is not int or jobs == 0:
+            yield f"hydra.launcher.n_jobs={jobs}: a number of jobs at once is needed, or -1 for one a core"
