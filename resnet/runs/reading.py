@@ -62,6 +62,8 @@ def read_config(path: Path) -> dict[str, Any]:
         _check_events(path, text)
         values = yaml.load(text, Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
     except yaml.MarkedYAMLError as error:
+        if "nesting" in str(error.problem):  # libyaml's own limit
+            raise Unreadable(path, "it is nested too deeply") from None
         line = f" from line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Unreadable(path, f"it is cut short or no plain YAML{line}: {error.problem}") from None
     except (yaml.YAMLError, ValueError):  # a character that YAML has not; a date or a number that cannot be

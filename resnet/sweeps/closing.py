@@ -39,11 +39,12 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     if finished:
         screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, sweep.settings.objective))
         screen.print()
+    unreadable = {name for name, summary in known.items() if summary["status"] == UNREADABLE}
     for name in runs:
-        if name not in finished and name not in refused:
+        if name not in finished and (name not in refused or name in unreadable):
             screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
     for name, mistakes in refused.items():
-        for given, mistake in mistakes:
+        for given, mistake in mistakes if name not in unreadable else ():
             shown = " ".join(f"{key}={value}" for key, value in rows[name].items()) if rows.get(name) else given
             screen.print(plain(f"could not start: {name} {shown}: {mistake}"), markup=False, soft_wrap=True)
     where = shortest(directory.resolve())
