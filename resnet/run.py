@@ -25,6 +25,7 @@ from resnet.runs.directory import (
     LAST,
     LOG,
     METRICS,
+    MIRRORED,
     PREVIOUS,
     RUNNING,
     DirectoryError,
@@ -181,7 +182,7 @@ class Run:
             "error": None,
             **record.description(self.config, parts, facts),
             "config_hash": config_hash(self.config),
-            **wandb_record.identity(before, self.directory.path, self.config.wandb.mode),
+            **wandb_record.identity(before, self.directory.path),
             "sessions": [*before.get("sessions", []), session],
         }
         tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns]), TrackerError)
@@ -218,6 +219,7 @@ class Run:
             summary["wandb_folder"] = str(self.mirror.folder)
             mirrors.append(self.mirror)
         columns = self.directory.begin(facts.config, columns, facts.start_step)
+        (self.directory / MIRRORED).unlink(missing_ok=True)  # of a shorter run, which now goes on
         self.directory.write_summary(summary)
         if self.mirror is not None:
             self.mirror.replay(self.directory.metrics)
@@ -257,8 +259,8 @@ class Run:
             closing = Closing(self.directory, self.in_sweep)
             closing.draw(summary)
             tracker.finish({**summary, "links": self.mirror.links if self.mirror in tracker.mirrors else {}}, report)
-            if self.mirror is not None:
-                closing.note_record(summary, self.mirror, is_whole=self.mirror in tracker.mirrors)
+            if self.mirror is not None and self.mirror in tracker.mirrors:
+                closing.note_mirrored(self.mirror)
         except (Exception, Interrupted) as error:
             again = f"python -m resnet resume {shlex.quote(self.path)} does the rest"
             warn(self.directory, f"not all of it was drawn and mirrored: {reason(error)}; {again}")
