@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from resnet.config import Config
-from resnet.runs.directory import DirectoryError, RunDirectory, shortest
+from resnet.runs.directory import MIRRORED, DirectoryError, RunDirectory, shortest
 from resnet.runs.drawing import drawings, missing
 from resnet.runs.report import REPORT
 from resnet.tracking import wandb_record
@@ -34,7 +34,8 @@ class Closing:
     def complete(self, config: Config, summary: dict[str, Any]) -> None:
         """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""
         lacking = [name for name in missing(self.directory, drawings(self.directory, summary)) if name not in self.left_out]
-        is_mirrored = config.wandb.mode == "disabled" or summary.get("mirrored", True)  # of an older run nothing is known
+        is_old = "directory" not in summary  # and says nothing of its record
+        is_mirrored = config.wandb.mode == "disabled" or is_old or (self.directory / MIRRORED).exists()
         if (lacking or not is_mirrored) and not self.directory.is_held_elsewhere:
             try:
                 self.directory.acquire()
@@ -42,7 +43,7 @@ class Closing:
                 warn(self.directory, f"not all of it is drawn and mirrored: {reason(error)}")
                 return
             try:
-                self._complete(config, summary, lacking, bool(is_mirrored))
+                self._complete(config, summary, lacking, is_mirrored)
             finally:
                 self.directory.release()
 
@@ -55,13 +56,12 @@ class Closing:
             print(f"{self.path}: made what was missing: {', '.join(made)}")
 
     def _mirror(self, config: Config, summary: dict[str, Any]) -> bool:
-        """Without the pictures of its answers, which only the process that tested it knew."""
-        summary |= wandb_record.identity(summary, self.directory.path, config.wandb.mode)
-        run = Mirrored(
-            self.directory.path, summary["name"], summary["overrides"], asdict(config), summary["parameters"], summary["flops"]["forward"]
-        )
+        """Without the pictures of its answers, which only the process that tested it knew. Its summary stays as it is."""
+        known = {**summary, **wandb_record.identity(summary, self.directory.path)}
+        parameters, flops = summary["parameters"], summary["flops"]["forward"]
+        run = Mirrored(self.directory.path, summary["name"], summary["overrides"], asdict(config), parameters, flops)
         try:
-            mirror = WandbTracker(asdict(config.wandb), run, summary)
+            mirror = WandbTracker(asdict(config.wandb), run, known)
         except TrackerError as error:
             warn(self.directory, f"{WandbTracker.failed}: {error}")
             return False
@@ -73,12 +73,10 @@ class Closing:
             return False
         finally:
             mirror.leave()
-            self.note_record(summary, mirror, is_whole=False)
-        self.note_record(summary, mirror, is_whole=True)
+        self.note_mirrored(mirror)
         return True
 
-    def note_record(self, summary: dict[str, Any], mirror: WandbTracker, is_whole: bool) -> None:
-        """Where W&B's record lies, and whether all of the run is in it."""
-        summary |= {"wandb_folder": str(mirror.folder), "mirrored": is_whole}
-        with suppress(DirectoryError):  # the next start then writes it again
-            self.directory.write_summary(summary)
+    def note_mirrored(self, mirror: WandbTracker) -> None:
+        """That all of the run is in W&B's record. Not in the summary: that of a finished run is never touched again."""
+        with suppress(DirectoryError):  # the next start then writes the record again
+            self.directory.write(MIRRORED, lambda file: file.write(f"{mirror.folder}\n".encode()))

@@ -31,6 +31,7 @@ from resnet.runs.directory import (
     LAST,
     LOG,
     METRICS,
+    MIRRORED,
     PREVIOUS,
     RUNNING,
     DirectoryError,
@@ -231,7 +232,7 @@ class Run:
             **record.description(self.config, parts, facts, code),
             "weights": before.get("weights") if before else record.weights_digest(self.config),
             "config_hash": config_hash(self.config),
-            **wandb_record.identity(before, self.directory.path, self.config.wandb.mode),
+            **wandb_record.identity(before, self.directory.path),
             "sessions": [*record.ended(before), session],
         }
         self.data_digest = summary["data"]["digest"]
@@ -276,6 +277,7 @@ class Run:
             mirrors.append(self.mirror)
         columns = self.directory.begin(facts.config, columns, facts.start_step)
         record.keep_patch(self.directory, code.patch, facts.start_step)
+        (self.directory / MIRRORED).unlink(missing_ok=True)  # of a shorter run, which now goes on
         self.directory.write_summary(summary)
         if self.mirror is not None:
             self.mirror.replay(self.directory.metrics)
@@ -317,8 +319,8 @@ class Run:
             closing = Closing(self.directory, self.in_sweep)
             closing.draw(summary)
             tracker.finish({**summary, "links": self.mirror.links if self.mirror in tracker.mirrors else {}}, report)
-            if self.mirror is not None:
-                closing.note_record(summary, self.mirror, is_whole=self.mirror in tracker.mirrors)
+            if self.mirror is not None and self.mirror in tracker.mirrors:
+                closing.note_mirrored(self.mirror)
         except (Exception, Interrupted) as error:
             again = f"python -m resnet resume {shlex.quote(self.path)} does the rest"
             warn(self.directory, f"not all of it was drawn and mirrored: {reason(error)}; {again}")

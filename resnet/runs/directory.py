@@ -32,6 +32,7 @@ WAITING = "waiting"  # no run directory yet
 UNREADABLE = "unreadable"  # what it holds is damaged, or no run
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
+MIRRORED = ".mirrored"  # there once all of a finished run is in its W&B record
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 PATCH = "code.patch"
 CURVES, PROBES = "curves.png", "probes.png"

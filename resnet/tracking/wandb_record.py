@@ -19,13 +19,12 @@ def is_at_home(summary: dict[str, Any], directory: Path) -> bool:
     return bool(summary.get("directory") == str(directory.resolve()))
 
 
-def identity(before: dict[str, Any], directory: Path, mode: str) -> dict[str, Any]:
+def identity(before: dict[str, Any], directory: Path) -> dict[str, Any]:
     """What a summary says of the run's record: its own of before, or a new one where there is none yet, or where the run is a copy."""
     known = before if is_at_home(before, directory) else {}
     return {
         "wandb_run": _run_id(known.get("wandb_run")),
         "wandb_folder": known.get("wandb_folder"),
-        "mirrored": None if mode == "disabled" else False,
         "directory": str(directory.resolve()),
     }
 
