@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 ARGS ?= experiment=quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-full bench studies figures lint check format lock
+.PHONY: help setup train test test-numeric test-full bench studies figures lint check format lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -30,6 +30,9 @@ train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides
 
 test: setup ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-numeric: setup ## those that compare computed numbers, as an older processor rounds
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "numeric and not full" --older-processor
 
 test-full: setup ## those too that take minutes each
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""

@@ -19,9 +19,17 @@ Train = Callable[..., Done]
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # where nothing listens
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(forked.HEAVY)
+# PyTorch's own loops, its convolutions and its matrix products compute, and round, as they would on a processor without AVX.
+OLDER_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--older-processor", action="store_true", help="compute as a processor without AVX does (x86)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("older_processor"):
+        os.environ.update(OLDER_PROCESSOR)  # before anything imports torch
     os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel: one thread each
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # and the same everywhere
 

@@ -9,6 +9,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from rounding import tolerance
 from torch import Tensor, nn
 
 from resnet.config.schema import BLOCKS, SHORTCUTS
@@ -26,24 +27,14 @@ def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
     return [parameter.grad.double() for parameter in model.parameters()]
 
 
-def tolerance(model: nn.Module, pixels: int) -> float:
-    """Of a gradient's error, in the norm of all: in each layer the roundings of the numbers that it sums add up as a random walk does.
-
-    A gradient that is wrong is off by about its own norm.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    summed = max(IMAGES * pixels**2, *(layer.weight[0].numel() for layer in layers))
-    return torch.finfo(torch.float32).eps * len(layers) * summed**0.5
-
-
 def check(threads: list[int], block: str, shortcut: str, stem: tuple[int, str, int], width: int) -> None:
-    """The activation has no kink, which rounding could cross."""
+    """Without ReLU, which a rounding could turn on or off. A gradient that is wrong is off by about its own norm."""
     in_channels, norm, pixels = stem
     torch.manual_seed(0)
     model = ResNet(in_channels, 10, layers=[1, 1], width=width, block=block, shortcut=shortcut, norm=norm, activation="silu")
     images, labels = torch.randn(IMAGES, in_channels, pixels, pixels), torch.arange(IMAGES) % 10
     exact = gradients(copy.deepcopy(model).double(), images.double(), labels)
-    allowed = tolerance(model, pixels) * torch.cat([gradient.flatten() for gradient in exact]).norm()
+    allowed = tolerance(model, summed=IMAGES * pixels**2) * torch.cat([gradient.flatten() for gradient in exact]).norm()
     model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     for number in threads:
         torch.set_num_threads(number)

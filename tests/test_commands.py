@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT, compose, real_data
 from conftest import call as run_python
 from PIL import Image
+from rounding import near_ties, scores_of, tolerance
 from test_run import rows, summary
 
 from resnet.build import build_data
@@ -20,7 +21,7 @@ from resnet.models import ResNet
 from resnet.runs import export
 from resnet.runs.evaluate import calibration_error, share
 from resnet.runs.predict import as_trained
-from resnet.runs.saved import open_run
+from resnet.runs.saved import load_model, open_run
 
 
 def call(folder, *arguments, status=0):
@@ -36,12 +37,19 @@ def folder(tmp_path_factory):
     return folder
 
 
+def answers_of(folder):
+    """The scores for the test images, and by which share of the largest one another computation may be off."""
+    run = folder / "outputs" / "a"
+    return scores_of(run)[0], tolerance(load_model(open_run(run))[0])
+
+
 @pytest.fixture(scope="module")
 def digits():
     return build_data(compose("data=digits"))
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_evaluate_gives_what_the_run_reported(folder, split) -> None:
     report = json.loads(call(folder, "evaluate", "outputs/a", "--split", split, "--json").stdout)
@@ -70,6 +78,7 @@ def test_the_test_set_is_for_the_weights_that_were_best_held_out(tmp_path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_evaluate_ones_own_images(folder, digits, tmp_path) -> None:
     images, labels = digits.test.images[:, 0].numpy(), digits.test.labels.numpy()
     np.savez(tmp_path / "own.npz", x_test=images, y_test=labels)
@@ -78,9 +87,10 @@ def test_evaluate_ones_own_images(folder, digits, tmp_path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     told = summary(folder / "outputs" / "a")["test"]
-    for own in ("own.npz", "own"):
+    scores, allowed = answers_of(folder)
+    for own, turned in (("own.npz", 0), ("own", near_ties(scores, allowed))):  # the folder's images come in another order
         report = json.loads(call(folder, "evaluate", "outputs/a", "--images", tmp_path / own, "--json").stdout)
-        assert report["accuracy"]["value"] == told["accuracy"]
+        assert abs(report["accuracy"]["value"] - told["accuracy"]) * len(labels) < turned + 0.5
     np.savez(tmp_path / "big.npz", x_test=np.zeros((4, 9, 9), np.uint8), y_test=np.zeros(4, np.int64))
     assert "the model takes (1, 8, 8)" in call(folder, "evaluate", "outputs/a", "--images", tmp_path / "big.npz", status=2).stderr
 
@@ -107,6 +117,7 @@ def test_intervals_and_calibration_by_their_definitions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_predict_any_image(folder, digits, tmp_path) -> None:
     """Real digits as they come: dark on light paper, off centre, large, in colour; the answers are those for the data set's own images."""
     chosen = digits.test.images[:60, 0].numpy()
@@ -152,6 +163,7 @@ def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_export_gives_the_models_answers(folder, digits) -> None:
     onnxruntime, safetensors = pytest.importorskip("onnxruntime"), pytest.importorskip("safetensors")
     done = json.loads(call(folder, "export", "outputs/a", "--json").stdout)
@@ -159,7 +171,8 @@ def test_export_gives_the_models_answers(folder, digits) -> None:
     images = digits.test.images
     session = onnxruntime.InferenceSession(str(folder / done["written"]["onnx"]["file"]), providers=["CPUExecutionProvider"])
     answers = session.run(["probabilities"], {"images": images.numpy()})[0].argmax(1)
-    assert (answers == digits.test.labels.numpy()).mean() == pytest.approx(summary(folder / "outputs" / "a")["test"]["accuracy"], abs=1e-6)
+    scores, allowed = answers_of(folder)
+    assert (answers != scores.argmax(1).numpy()).sum() <= near_ties(scores, allowed)
     with safetensors.safe_open(str(folder / done["written"]["safetensors"]["file"]), "pt") as file:
         assert json.loads(file.metadata()["classes"]) == digits.classes
     run_python(folder, ROOT / "train.py", "data=digits", "epochs=0", "name=b", "model.weights=outputs/a/export/model.safetensors")

@@ -9,6 +9,8 @@ from resnet.config.schema import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
 from resnet.models import ResNet
 from resnet.models.shortcuts import ZeroPad
 
+pytestmark = pytest.mark.numeric
+
 
 def size(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())

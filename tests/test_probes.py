@@ -14,6 +14,7 @@ from resnet.training.probes import RECORDED, Probes
 ALL = list(RECORDED)
 
 
+@pytest.mark.numeric
 def test_values_are_those_of_the_definitions() -> None:
     built = parts("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0", "scheduler=constant")
     probes = Probes(built.learner, ALL, every=2)
@@ -34,6 +35,7 @@ def test_values_are_those_of_the_definitions() -> None:
     assert seen["activation_var/stages.0.0"] == pytest.approx(float(outputs[0].var(correction=0)), rel=1e-4)
 
 
+@pytest.mark.numeric
 def test_norms_of_gradients_whose_squares_are_zero_in_float32() -> None:
     built = parts("model.layers=[7,7,7]", "model.width=4", "model.shortcut=none", "model.activation=sigmoid", "model.norm=none")
     with Probes(built.learner, ["grad_norm"], every=1).watch(1) as seen:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, call
+from rounding import assert_same_weights, near_ties, scores_of, tolerance
 from test_resume import assert_same_run, finish, start, timeless, wait_for
 from test_run import rows, summary
 
+from resnet.runs.saved import load_model, open_run
+
 # 1,298 images in batches of 127: the last one, of 28, and the odd ones before it are dealt unevenly.
 SMALL = ("data=digits", "model.layers=[1,1]", "log_every=4", "batch_size=127", "fabric.accelerator=cpu", "augment.flip=0.5")
+SMOOTH = (*SMALL, "model.norm=group", "model.activation=silu")  # without ReLU, which a rounding could turn on or off
 TWO = ("fabric=ddp", "fabric.accelerator=cpu", "fabric.devices=2")
 
 
@@ -27,9 +31,32 @@ def numbers(run):
     return [{key: float(value) for key, value in timeless(row).items() if value} for row in rows(run)]
 
 
+def assert_same_curve(one, other) -> None:
+    """But for rounding: of the answers of a record one may be so near a tie that it turns; two are not."""
+    model, *_ = load_model(open_run(one))
+    images, epoch = summary(one)["data"], 0.0
+    for mine, theirs in zip(numbers(one), numbers(other), strict=True):
+        counts = {"train/accuracy": round((mine["epoch"] - epoch) * images["train"]), "val/accuracy": images["val"]}
+        epoch = mine["epoch"]
+        for key, count in counts.items():
+            assert abs(mine.pop(key, 0.0) - theirs.pop(key, 0.0)) * count < 1.5, f"{key} at step {mine['step']}"
+        assert mine == pytest.approx(theirs, rel=tolerance(model, steps=int(mine["step"])))
+    allowed = tolerance(model, steps=int(mine["step"]))
+    assert_same_weights(*(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"] for run in (one, other)), allowed)
+    assert_same_test(one, other, allowed)
+
+
+def assert_same_test(one, other, allowed) -> None:
+    told, again = (summary(run)["test"] for run in (one, other))
+    scores, _ = scores_of(one)
+    assert abs(told["accuracy"] - again["accuracy"]) * len(scores) < near_ties(scores, allowed) + 0.5
+    assert again["loss"] == pytest.approx(told["loss"], rel=allowed)
+
+
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
-    arguments = (*SMALL, "batch_size=81", "model.norm=group", "epochs=2", "optimizer=adam", "ema=0.9")  # the last batch is of 2 images
+    arguments = (*SMOOTH, "batch_size=81", "epochs=2", "optimizer=adam", "ema=0.9")  # the last batch is of 2 images
     call(tmp_path, ROOT / "train.py", *arguments, "name=one")
     finish(start(tmp_path, *arguments, "name=two", *TWO))
     output = finish(torchrun(tmp_path, *arguments))
@@ -40,19 +67,18 @@ def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
     for name in names - {"one"}:
         other = tmp_path / "outputs" / name
         assert summary(other)["sessions"][0]["processes"] == 2
-        for mine, theirs in zip(numbers(one), numbers(other), strict=True):
-            assert mine == pytest.approx(theirs, rel=1e-5)
-        assert summary(other)["test"] == pytest.approx(summary(one)["test"], rel=1e-5)
+        assert_same_curve(one, other)
         assert summary(other)["config_hash"] == summary(one)["config_hash"]
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_batch_normalisation_has_one_set_of_statistics(train, tmp_path) -> None:
     """What was saved gives, in one process, the scores that two processes reported."""
     finish(start(tmp_path, *SMALL, "epochs=3", "name=two", *TWO))
     train(*SMALL, "epochs=0", "name=one", "model.weights=outputs/two")
-    told, again = (summary(tmp_path / "outputs" / name)["test"] for name in ("two", "one"))
-    assert again["accuracy"] == told["accuracy"] and again["loss"] == pytest.approx(told["loss"], rel=1e-5)
+    one, two = (tmp_path / "outputs" / name for name in ("one", "two"))
+    assert_same_test(one, two, tolerance(load_model(open_run(one))[0]))
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def test_a_run_leaves_a_whole_record(train, tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.numeric
 def test_same_seed_same_numbers_and_weights(train, tmp_path) -> None:
     for name in "ab":
         train(*QUICK, f"name={name}", "model.dropout=0.2", "augment.flip=0.5")

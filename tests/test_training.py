@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from conftest import compose
+from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,6 +19,8 @@ from resnet.training import schedules
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress, Window
 from resnet.training.muon import Muon, orthogonal
+
+pytestmark = pytest.mark.numeric
 
 
 def rates(make, steps=40):
@@ -68,13 +71,15 @@ def parts(*overrides):
 
 def after_one_step(*overrides):
     built = parts(*overrides)
-    built.learner.step(*next(built.train.epoch()))
-    return [parameter.detach() for parameter in built.learner.weights.parameters()]
+    batch = next(built.train.epoch())
+    built.learner.step(*batch)
+    return built.learner.bare_model, tolerance(built.learner.bare_model, summed=batch.images[:, 0].numel())
 
 
 def test_accumulation_is_the_whole_batch() -> None:
-    for whole, in_parts in zip(after_one_step(), after_one_step("accumulate=3"), strict=True):
-        torch.testing.assert_close(whole, in_parts)
+    smooth = "model.activation=silu"  # ReLU could be turned on or off by a rounding
+    (whole, allowed), (in_parts, _) = after_one_step(smooth), after_one_step(smooth, "accumulate=3")
+    assert_same_weights(in_parts.state_dict(), whole.state_dict(), allowed)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3, 5, 7])
@@ -121,7 +126,8 @@ def test_the_loss_is_smoothed_cross_entropy_and_the_means_are_over_images() -> N
     losses, right, count = map(sum, zip(*expected, strict=True))
     told = seen.close()
     assert len(expected) == 2 and expected[0][2] != expected[1][2]
-    assert (told["train/loss"], told["train/accuracy"]) == pytest.approx((losses / count, right / count))
+    rounded = torch.finfo(torch.float32).eps * count**0.5  # a sum of losses, and a mean: their roundings are a random walk
+    assert told["train/loss"] == pytest.approx(losses / count, rel=rounded) and told["train/accuracy"] == right / count
 
 
 def test_another_seed_is_another_order_augmentation_and_start() -> None:
