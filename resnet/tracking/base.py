@@ -100,8 +100,10 @@ class Trackers(Tracker):
             self._guard(tracker, lambda tracker: tracker.finish(summary, report))
 
     def fail(self, summary: dict[str, Any]) -> None:
-        for tracker in (self.local, *self.mirrors):
-            self._guard(tracker, lambda tracker: tracker.fail(summary))
+        with suppress(OSError, DirectoryError):  # which may be what the run failed of
+            self.local.fail(summary)
+        for mirror in tuple(self.mirrors):
+            self._guard(mirror, lambda mirror: mirror.fail(summary))
 
     def _tell(self, call: Callable[[Tracker], None]) -> None:
         call(self.local)
