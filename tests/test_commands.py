@@ -130,9 +130,9 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
     table = list(csv.DictReader(io.StringIO(call(folder, "predict", "outputs/a", tmp_path).stdout)))
     answers = {row["file"][-6:]: row["class"] for row in table}
     right = [answers[f"{index:02}.png"] == str(int(label)) for index, label in enumerate(digits.test.labels[:60])]
-    assert sum(right) >= 54
+    assert sum(right) >= 48  # 55 or 56 by processor, as each trains another model; chance is 6
     agreed = [answers[f"{index:02}.jpg"[-6:]] == answers[f"{index:02}.png"[-6:]] for index in range(len(chosen))]
-    assert len(table) == 120 and sum(agreed) >= 54
+    assert len(table) == 120 and sum(agreed) >= 48
     assert all(float(row["probability"]) == max(float(row[str(digit)]) for digit in range(10)) for row in table)
     told = json.loads(call(folder, "predict", "outputs/a", tmp_path / "00.png", "--json").stdout)
     assert sum(told[0]["probabilities"].values()) == pytest.approx(1)

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from resnet.config.schema import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
 from resnet.models import ResNet
+from resnet.models.layers import make_conv
 from resnet.models.shortcuts import ZeroPad
 
 pytestmark = pytest.mark.numeric
@@ -120,3 +122,21 @@ def test_stochastic_depth_falls_linearly_from_the_last_block() -> None:
     model = ResNet(1, 3, layers=[2, 3], width=4, stochastic_depth=0.5)
     rates = [getattr(block.drop, "p", 0.0) for stage in model.stages for block in stage]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 5, 8])
+def test_a_strided_1x1_convolution_is_torch_s(pixels: int) -> None:
+    """Computed another way: its values, gradients, parameters and operations are those of the strided one."""
+    torch.manual_seed(0)
+    ours, theirs = make_conv(4, 6, 1, 2, "none").double(), torch.nn.Conv2d(4, 6, 1, 2).double()
+    theirs.load_state_dict(ours.state_dict())
+    images, operations, gradients = torch.randn(3, 4, pixels, pixels, dtype=torch.float64), [], []
+    for conv in (ours, theirs):
+        x = images.clone().requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            out = conv(x)
+        out.square().sum().backward()
+        operations.append(counter.get_total_flops())
+        gradients.append([out, x.grad, conv.weight.grad, conv.bias.grad])
+    torch.testing.assert_close(*gradients)
+    assert operations[0] == operations[1] and ours.stride == theirs.stride
