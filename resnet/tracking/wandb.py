@@ -68,9 +68,12 @@ class WandbTracker(Tracker):
         folder = top / (".wandb" if (top / ".wandb").exists() else "wandb")  # as W&B chooses
         made = _make(folder, settings["dir"])
         before = set(os.listdir(folder))
-        wandb_record.remove_own(summary, run.directory, folder)
-        while not wandb_record.claim(folder, summary["wandb_run"], run.directory):
-            summary["wandb_run"] = secrets.token_hex(4)
+        try:
+            wandb_record.remove_own(summary, run.directory, folder)
+            while not wandb_record.claim(folder, summary["wandb_run"], run.directory):
+                summary["wandb_run"] = secrets.token_hex(4)
+        except OSError as error:
+            raise TrackerError(f"wandb.dir={settings['dir']}: {error.filename}: {error.strerror}; {_hint('offline', '')}") from None
         known = {"RUN_ID": summary["wandb_run"], "PROJECT": settings["project"], "ENTITY": settings["entity"]}
         self.client = Client({f"WANDB_{name}": value for name, value in known.items() if value})
         try:

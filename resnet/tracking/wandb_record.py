@@ -72,7 +72,9 @@ def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = 
 
 def remove_own(summary: dict[str, Any], directory: Path, folder: Path) -> None:
     for path in own_folders(summary, directory, folder):
-        shutil.rmtree(path)
+        aside = path.with_name(f".removed-{path.name}")  # in one step: W&B's service, just killed, may still write into it
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_own(path: Path, wandb_run: Any, directory: Path) -> bool:
