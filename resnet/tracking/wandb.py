@@ -80,10 +80,12 @@ class WandbTracker(Tracker):
             self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
-        except TrackerError as error:
+        except BaseException as error:  # a signal too
             self.leave()
             _take_back(folder, before, summary["wandb_run"], made)
-            raise TrackerError(f"wandb.mode={self.mode}: {error}; {_hint(self.mode, str(error))}") from None
+            if isinstance(error, TrackerError):
+                raise TrackerError(f"wandb.mode={self.mode}: {error}; {_hint(self.mode, str(error))}") from None
+            raise
         self.client.send("summary", values={"parameters": run.parameters, "flops": run.flops})
 
     @property

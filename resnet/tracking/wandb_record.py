@@ -79,6 +79,6 @@ def remove_own(summary: dict[str, Any], directory: Path, folder: Path) -> None:
 
 def _is_own(path: Path, wandb_run: Any, directory: Path) -> bool:
     match = FOLDER.fullmatch(path.name)
-    if not match or match[1] != wandb_run or path.parent.name not in ("wandb", ".wandb") or path.is_symlink():
+    if not match or match[1] != wandb_run or path.parent.name not in ("wandb", ".wandb") or path.is_symlink() or not path.is_dir():
         return False
     return _owner(path.parent, match[1]) == f"{directory.resolve()}\n"
