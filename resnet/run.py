@@ -126,8 +126,8 @@ class Run:
         except DirectoryError as error:
             raise RunFailed(str(error)) from None
         except TrackerError as error:  # before the first step
-            if standing.summary is None and self.fabric.is_global_zero:
-                self.directory.remove()
+            if self.fabric.is_global_zero:
+                self.directory.write_summary(standing.summary) if standing.summary else self.directory.remove()
             raise UserError(str(error)) from None
         finally:
             if self.mirror is not None:
@@ -267,20 +267,20 @@ class Run:
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
 
     def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> Tracker:
-        """The trackers; from here on the directory says that the run is running. W&B comes first: where it cannot start, nothing does."""
+        """The trackers; from here on the directory says that the run is running."""
         if not self.fabric.is_global_zero:
             return Tracker()
         mirrors: list[Tracker] = []
-        if self.config.wandb.mode != "disabled":
-            self.mirror = WandbTracker(asdict(self.config.wandb), Mirrored.of(facts), summary)
-            summary["wandb_folder"] = str(self.mirror.folder)
-            mirrors.append(self.mirror)
         columns = self.directory.begin(facts.config, columns, facts.start_step)
         record.keep_patch(self.directory, code.patch, facts.start_step)
         (self.directory / MIRRORED).unlink(missing_ok=True)  # of a shorter run, which now goes on
-        self.directory.write_summary(summary)
-        if self.mirror is not None:
+        self.directory.write_summary(summary)  # with the id of the W&B run: killed meanwhile, it is found again
+        if self.config.wandb.mode != "disabled":
+            self.mirror = WandbTracker(asdict(self.config.wandb), Mirrored.of(facts), summary)
+            summary["wandb_folder"] = str(self.mirror.folder)
+            self.directory.write_summary(summary)
             self.mirror.replay(self.directory.metrics)
+            mirrors.append(self.mirror)
         if self.config.profile:
             from resnet.tracking.profile import Profile
 

@@ -242,6 +242,17 @@ def test_a_home_that_is_no_folder(tmp_path) -> None:
 # whose record it is
 
 
+def marker(folder, wandb_run):
+    return folder / wandb_record.MARKERS / wandb_run
+
+
+def test_an_id_that_is_another_s_is_not_taken(tmp_path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    (tmp_path / "offline-run-20260101_000000-old").mkdir()  # of an older version, which left no marker
+    assert wandb_record.claim(tmp_path, "abc", mine) and wandb_record.claim(tmp_path, "abc", mine)
+    assert not wandb_record.claim(tmp_path, "abc", theirs) and not wandb_record.claim(tmp_path, "old", theirs)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A run that was interrupted, offline, in a folder of its own."""
@@ -259,7 +270,7 @@ def project(stopped, tmp_path):
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True, symlinks=True)
     run, kept = tmp_path / "outputs" / "a", summary(tmp_path / "outputs" / "a")
     (record,) = offline_records(tmp_path)
-    wandb_record.mark(tmp_path / "wandb" / record, run)
+    marker(tmp_path / "wandb", kept["wandb_run"]).write_text(f"{run}\n")
     kept |= {"directory": str(run), "wandb_folder": str(tmp_path / "wandb" / record)}
     (run / "summary.json").write_text(json.dumps(kept))
     return tmp_path
@@ -312,12 +323,14 @@ def test_only_what_is_provably_its_own_is_deleted(tmp_path, change) -> None:
         tmp_path / ("elsewhere" if change == "parent" else "wandb") / f"{'' if change == 'name' else 'offline-'}run-20260101_000000-abc"
     )
     folder.mkdir(parents=True)
-    wandb_record.mark(folder, run.parent if change == "other directory" else run)
+    own = marker(folder.parent, "abc")
+    own.parent.mkdir()
+    own.write_text(f"{run.parent if change == 'other directory' else run}\n")
     told = {"wandb_run": "abcd" if change == "id" else "abc", "wandb_folder": str(folder)}
     if change == "no marker":
-        (folder / wandb_record.MARKER).unlink()
+        own.unlink()
     if change == "marker":
-        (folder / wandb_record.MARKER).write_bytes(b"\xff\n")
+        own.write_bytes(b"\xff\n")
     if change == "link":
         folder.rename(tmp_path / "real")
         folder.symlink_to(tmp_path / "real")
@@ -331,9 +344,11 @@ def test_its_own_is_deleted_wherever_it_lies(tmp_path) -> None:
     run, there = tmp_path / "outputs" / "a", tmp_path / "there" / "wandb" / "offline-run-20260101_000000-abc"
     run.mkdir(parents=True)
     there.mkdir(parents=True)
-    wandb_record.mark(there, run)
-    wandb_record.remove_own({"wandb_run": "abc", "wandb_folder": str(there)}, run, tmp_path / "wandb")
-    assert not there.exists()
+    marker(there.parent, "abc").parent.mkdir()
+    marker(there.parent, "abc").write_text(f"{run}\n")
+    for _ in range(2):  # as after a kill between the two
+        wandb_record.remove_own({"wandb_run": "abc", "wandb_folder": str(there)}, run, tmp_path / "wandb")
+        assert not there.exists()
 
 
 # the environment and the name

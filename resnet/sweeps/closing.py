@@ -58,7 +58,9 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     screen.print(f"report: {plain(_report(directory, sweep.settings.objective))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
-    for folder in sorted({own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path, Path("wandb"))}):
+    for folder in sorted(
+        {own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path, Path("wandb").absolute())}
+    ):
         shown = plain(shlex.quote(shortest(folder)))
         screen.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count and not refused

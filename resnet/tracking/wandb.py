@@ -4,6 +4,7 @@ import os
 import pickle
 import queue
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -56,25 +57,35 @@ class WandbTracker(Tracker):
     failed = "the W&B record is not complete"
 
     def __init__(self, settings: dict[str, Any], run: Mirrored, summary: dict[str, Any]) -> None:
-        """Starts it under the id that the summary names. Raises TrackerError where W&B can be seen not to work."""
+        """Starts it under the id that the summary names, or gives it another where that one is taken.
+
+        Raises:
+            TrackerError: W&B can be seen not to work.
+        """
         self.mode, self.log_model, self.directory = settings["mode"], settings["log_model"], RunDirectory(run.directory)
         self.again = f"python -m resnet resume {shlex.quote(shortest(run.directory))} writes it again"
         top = Path(settings["dir"]).expanduser().absolute()
         folder = top / (".wandb" if (top / ".wandb").exists() else "wandb")  # as W&B chooses
         made = _make(folder, settings["dir"])
         before = set(os.listdir(folder))
-        wandb_record.remove_own(summary, run.directory, folder)
+        try:
+            wandb_record.remove_own(summary, run.directory, folder)
+            while not wandb_record.claim(folder, summary["wandb_run"], run.directory):
+                summary["wandb_run"] = secrets.token_hex(4)
+        except OSError as error:
+            raise TrackerError(f"wandb.dir={settings['dir']}: {error.filename}: {error.strerror}; {_hint('offline', '')}") from None
         known = {"RUN_ID": summary["wandb_run"], "PROJECT": settings["project"], "ENTITY": settings["entity"]}
         self.client = Client({f"WANDB_{name}": value for name, value in known.items() if value})
         try:
             self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
-            wandb_record.mark(self.folder, run.directory)
-        except (TrackerError, OSError) as error:
+        except BaseException as error:  # a signal too
             self.leave()
             _take_back(folder, before, summary["wandb_run"], made)
-            raise TrackerError(f"wandb.mode={self.mode}: {error}; {_hint(self.mode, str(error))}") from None
+            if isinstance(error, TrackerError):
+                raise TrackerError(f"wandb.mode={self.mode}: {error}; {_hint(self.mode, str(error))}") from None
+            raise
         self.client.send("summary", values={"parameters": run.parameters, "flops": run.flops})
 
     @property
@@ -265,6 +276,7 @@ def _take_back(folder: Path, before: set[str], run_id: str, made: Sequence[Path]
     for path in folder.iterdir():
         if path.name not in before and path.name.endswith(f"-{run_id}") and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+    (folder / wandb_record.MARKERS / run_id).unlink(missing_ok=True)
     left = [path for path in folder.iterdir() if path.name not in before]
     if made and not any("run-" in path.name and path.is_dir() and not path.is_symlink() for path in left):
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER = re.compile(rf"offline-run-\d+_\d+-({ID.pattern})")
-MARKER = "run_directory.txt"  # in W&B's folder of a run: the path of the directory that it mirrors
+MARKERS = ".run_directories"  # in W&B's folder: a file for each id, with the path of the directory whose record it is
 
 
 def is_at_home(summary: dict[str, Any], directory: Path) -> bool:
@@ -43,8 +43,22 @@ def _run_id(kept: Any) -> str:
     return next((text for text in (given, kept) if isinstance(text, str) and ID.fullmatch(text)), secrets.token_hex(4))
 
 
-def mark(folder: Path, directory: Path) -> None:
-    (folder / MARKER).write_text(f"{directory.resolve()}\n", encoding="utf-8")
+def claim(folder: Path, wandb_run: str, directory: Path) -> bool:
+    """Notes in W&B's folder, before there is a record, whose it will be. False where the id is another's there."""
+    if not (owner := _owner(folder, wandb_run)):
+        if any(path.name.endswith(f"-{wandb_run}") for path in folder.iterdir()):
+            return False
+        (folder / MARKERS).mkdir(exist_ok=True)
+        (folder / MARKERS / wandb_run).write_text(f"{directory.resolve()}\n", encoding="utf-8")
+    return owner in ("", f"{directory.resolve()}\n")
+
+
+def _owner(folder: Path, wandb_run: str) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        marker = folder / MARKERS / wandb_run
+        if not marker.is_symlink() and marker.is_file() and marker.stat().st_size < 10_000:
+            return marker.read_text(encoding="utf-8")
+    return ""
 
 
 def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = None) -> Iterator[Path]:
@@ -58,15 +72,13 @@ def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = 
 
 def remove_own(summary: dict[str, Any], directory: Path, folder: Path) -> None:
     for path in own_folders(summary, directory, folder):
-        shutil.rmtree(path)
+        aside = path.with_name(f".removed-{path.name}")  # in one step: W&B's service, just killed, may still write into it
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_own(path: Path, wandb_run: Any, directory: Path) -> bool:
     match = FOLDER.fullmatch(path.name)
-    if not match or match[1] != wandb_run or path.parent.name not in ("wandb", ".wandb") or path.is_symlink():
+    if not match or match[1] != wandb_run or path.parent.name not in ("wandb", ".wandb") or path.is_symlink() or not path.is_dir():
         return False
-    with suppress(OSError, UnicodeDecodeError):
-        marker = path / MARKER
-        if not marker.is_symlink() and marker.is_file() and marker.stat().st_size < 10_000:
-            return marker.read_text(encoding="utf-8") == f"{directory.resolve()}\n"
-    return False
+    return _owner(path.parent, match[1]) == f"{directory.resolve()}\n"
