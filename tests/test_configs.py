@@ -109,3 +109,10 @@ def test_setup_lock_and_environment_agree() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert conda["dependencies"][-1]["pip"] == ["-r requirements.lock"]  # pip takes nothing without a hash beside it
     assert f"python{setup['options']['python_requires']}" in conda["dependencies"]
+
+
+def test_the_table_of_faults_names_tests_that_are_there() -> None:
+    told = set(re.findall(r"\b(test_\w+)(?:::(test_\w+))?", (ROOT / "docs" / "faults.md").read_text("utf-8")))
+    there = {path.stem: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    assert len(told) > 60
+    assert [(file, name) for file, name in told if file not in there or f"def {name}" not in there[file] + "def "] == []
