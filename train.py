@@ -2,7 +2,8 @@
 
 from resnet.training.interrupt import end_at_once
 
-end_at_once(" before training began; the same command starts it")  # before imports that take seconds
+if __name__ in ("__main__", "__mp_main__"):  # the second in a worker of a parallel sweep
+    end_at_once(" before training began; the same command starts it")  # before imports that take seconds
 
 import hydra
 from omegaconf import DictConfig

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -28,6 +28,7 @@ from resnet.config.errors import UserError
 from resnet.config.launched import is_srun, is_torchrun, started_processes
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
+from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
@@ -274,11 +275,7 @@ def import_targets(config: Config) -> None:
 
 
 def _find(group: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    target = settings["_target_"]
-    try:
-        return get_method(target)
-    except Exception as error:  # Hydra's, or whatever the import of the user's module raised
-        raise UserError(f"{group}._target_={target}: cannot be imported ({str(error).splitlines()[0]}); give module.Class") from None
+    return find_target(f"{group}._target_={settings['_target_']}", settings["_target_"])
 
 
 def _call(group: str, settings: Mapping[str, Any], *arguments: Any, **extra: Any) -> Any:

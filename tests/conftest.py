@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -30,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("older_processor"):
         os.environ.update(OLDER_PROCESSOR)  # before anything imports torch
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & has ignored, by whatever the tests start too
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
     os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel: one thread each
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # and the same everywhere
 

@@ -73,7 +73,10 @@ WITH_DATA = [
     ("data=digits data.train_size=1400", "ask for fewer"),
     ("data=digits data.mean=[1,2]", "2 values, where the images have 1 channels"),
     ("data=digits fabric=gpu", "no such device here"),
-    ("data=digits optimizer._target_=torch.optim.Nope", "cannot be imported"),
+    (
+        "data=digits optimizer._target_=torch.optim.Nope",
+        "cannot be imported (ModuleNotFoundError: No module named 'torch.optim.Nope'); give",
+    ),
     ("data=digits wandb=online", "wandb.mode=online: "),
     ("data=digits +optimizer.momntum=1", "SGD takes"),
     ("data=digits optimizer._target_=torch.optim.NAdam", "'~optimizer.momentum' leaves it out"),

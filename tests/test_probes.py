@@ -64,7 +64,7 @@ def test_they_are_recorded_drawn_and_change_nothing(train, tmp_path) -> None:
     assert watched == [1, 7, 14, 21, 28]
     assert summary(plain)["test"] == summary(probed)["test"] and summary(plain)["config_hash"] == summary(probed)["config_hash"]
     weights = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (plain, probed)]
-    assert_same(*(timeless(content) for content in weights))
+    assert_same(*({**timeless(content), "rows": None} for content in weights))
     both = [row for row in rows(probed) if row["train/loss"]]
     assert [row["train/loss"] for row in both] == [row["train/loss"] for row in rows(plain)]
     with Image.open(probed / "probes.png") as picture:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_method
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resnet.build import build_data, build_eval_loader, build_fabric, build_model
 from resnet.config import Config, UserError, load_config
+from resnet.config.targets import find_target
 from resnet.data import DataSet, Split
 from resnet.models import ResNet
 from resnet.record import data_facts
@@ -145,10 +145,7 @@ def _check_target(given: str, target: Any, allowed: Sequence[str]) -> None:
     prefixes = tuple(f"{prefix.rstrip('.')}." for prefix in allowed)
     if not str(target).startswith(prefixes):
         raise UserError(refused)
-    try:
-        found = get_method(str(target))
-    except Exception as error:  # whatever the import raised
-        raise UserError(f"{given}: cannot be imported ({str(error).splitlines()[0]})") from None
+    found = find_target(given, target)
     if not f"{found.__module__}.".startswith(prefixes):
         raise UserError(refused)
 
