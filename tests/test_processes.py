@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import ROOT, call
 from rounding import assert_same_weights, near_ties, scores_of, tolerance
 from test_resume import assert_same_run, finish, start, timeless, wait_for
 from test_run import rows, summary
 
 from resnet.runs.saved import load_model, open_run
+from resnet.training.hang import Insistence
+from resnet.training.processes import Watch
 
 # 1,298 images in batches of 127: the last one, of 28, and the odd ones before it are dealt unevenly.
 SMALL = ("data=digits", "model.layers=[1,1]", "log_every=4", "batch_size=127", "fabric.accelerator=cpu", "augment.flip=0.5")
@@ -69,6 +73,23 @@ def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
         assert summary(other)["sessions"][0]["processes"] == 2
         assert_same_curve(one, other)
         assert summary(other)["config_hash"] == summary(one)["config_hash"]
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A group of one process."""
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_no_thread_outlives_what_it_watches(alone) -> None:
+    """It would hold the model: where it frees it while Python ends, PyTorch aborts the process."""
+    before = threading.enumerate()
+    for _ in range(20):
+        with Watch([], lambda failure: None), Insistence(lambda number: None, lambda number: None):
+            assert len(threading.enumerate()) == len(before) + 2
+        assert threading.enumerate() == before
 
 
 @pytest.mark.slow

@@ -122,7 +122,11 @@ def test_killed_again_and_again_it_ends_like_the_undisturbed(tmp_path, kills, ep
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGTERM, 75), (signal.SIGHUP, 75), pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.full), (signal.SIGINT, 130)],
+    [
+        (signal.SIGTERM, 75),
+        (signal.SIGINT, 130),
+        *(pytest.param(number, 75, marks=pytest.mark.full) for number in (signal.SIGHUP, signal.SIGUSR1)),
+    ],
 )
 def test_a_signal_saves_and_the_run_goes_on(tmp_path, number, status) -> None:
     arguments = (*RECIPE, "epochs=30")

@@ -108,7 +108,7 @@ def are_free(folder) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.full), "parallel"])
 def test_a_sweep_killed_three_times_is_completed_by_the_same_command(tmp_path, launcher) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     arguments = (*TWELVE, f"hydra/launcher={launcher}", "wandb.mode=offline")
@@ -135,7 +135,8 @@ def test_a_sweep_killed_three_times_is_completed_by_the_same_command(tmp_path, l
     if launcher == "parallel":  # each job in its own log, not on the screen
         assert "test accuracy:" not in output
         logs = {name: (tmp_path / "multirun" / "s" / "logs" / f"{name}.log").read_text() for name in ended}
-        assert all(("test accuracy:" in text) == (name != failed) for name, text in logs.items())
+        # One that was killed right after its summary was written says at the next start that it is finished, without the colon.
+        assert all(("test accuracy" in text) == (name != failed) for name, text in logs.items())
 
 
 def assert_compared(text, failed) -> None:

@@ -43,7 +43,7 @@ def server():
 
 
 def train(folder, *arguments, status=0, **environment):
-    return call(folder, ROOT / "train.py", *arguments, status=status, WANDB_MODE="", **environment)
+    return call(folder, ROOT / "train.py", *arguments, status=status, **{"WANDB_MODE": "", **environment})
 
 
 def start(folder, *arguments, **environment):
@@ -215,21 +215,33 @@ def test_the_next_job_of_a_sweep_has_a_client_of_its_own(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_what_can_be_known_before_the_first_step(tmp_path, server) -> None:
+def test_what_can_be_known_before_the_first_step(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    before = sorted(path.name for path in tmp_path.iterdir())
-    server.answer = "500"
     for arguments, environment, message in (
         (["wandb.dir=file"], {}, "wandb.dir=file: file/wandb cannot be written (Not a directory); make room"),
         (["wandb.project=a/b"], {}, "wandb.project=a/b: W&B takes names of 1 to 128 characters"),
         (["wandb.project="], {}, "wandb.project=: W&B takes names"),
         ([], {"WANDB_MODE": "ofline"}, "WANDB_MODE=ofline: no such mode (did you mean offline?)"),
         (["wandb=online"], {}, "wandb.mode=online: No API key configured; run `wandb login`"),
-        (["wandb=online"], server.environment, "check the network and WANDB_BASE_URL, or record offline"),
     ):
-        error = call(tmp_path, ROOT / "train.py", *QUICK, "epochs=1", *arguments, status=2, **{"WANDB_MODE": "", **environment}).stderr
-        assert message in error and error.count("\n") == 1
-        assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".cache") == before  # W&B's, in the home
+        assert_refused(tmp_path, arguments, environment, message)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fault", ["gone", "500"])
+def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault) -> None:
+    environment = server.environment
+    if fault == "gone":
+        server.stop()
+    server.answer = fault
+    assert_refused(tmp_path, ["wandb=online"], environment, "check the network and WANDB_BASE_URL, or record offline")
+
+
+def assert_refused(folder, arguments, environment, message) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    error = train(folder, *QUICK, "epochs=1", *arguments, status=2, **environment).stderr
+    assert message in error and error.count("\n") == 1
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".cache") == before  # W&B's, in the home
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from resnet.config.arguments import as_typed
 from resnet.config.refused import Refused
 from resnet.config.schema import OBJECTIVES
 from resnet.plain import plain
-from resnet.runs.directory import FAILED, FINISHED, UNREADABLE, DirectoryError, RunDirectory, run_ids, shortest
+from resnet.runs.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, run_ids, shortest
 from resnet.runs.grouping import look_for_runs
 from resnet.runs.reading import Unreadable
 from resnet.sweeps.grid import Sweep, differing
+from resnet.tracking.base import reason
 from resnet.tracking.lines import duration, percent
 from resnet.tracking.wandb_record import own_folders
 
@@ -84,8 +85,8 @@ def _report(directory: Path, objective: str) -> str:
         report_on(paths, found.runs, objective, directory / REPORT, found.unreadable)
     except UserError:
         return "none: no run has finished"
-    except DirectoryError as error:
-        return f"none: {error}"
+    except Exception as error:  # of the page, of the disk
+        return f"none: {reason(error)}; python -m resnet draw {shlex.quote(shortest(directory.resolve()))} makes it again"
     return shortest((directory / REPORT).resolve())
 
 

@@ -26,12 +26,14 @@ class Insistence:
         self.told, self.noted = socket.socketpair()
         self.noted.setblocking(False)
         self.before = signal.set_wakeup_fd(self.noted.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._look, daemon=True).start()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.is_over.set()
         signal.set_wakeup_fd(self.before)
         self.noted.close()  # which ends the thread
+        self.thread.join(GRACE)  # it holds the model, which no thread may free while Python ends: that aborts the process
 
     def _look(self) -> None:
         with self.told:

@@ -90,13 +90,17 @@ class Watch:
     def __init__(self, children: Sequence[Popen[bytes]], end: Callable[[Failure], None]) -> None:
         self.children, self.end = children, end
         self.is_over = threading.Event()
+        self.thread: threading.Thread | None = None
 
     def __enter__(self) -> None:
         if dist.is_initialized():
-            threading.Thread(target=self._look, args=(_store().clone(),), daemon=True).start()  # with a connection of its own
+            self.thread = threading.Thread(target=self._look, args=(_store().clone(),), daemon=True)  # with a connection of its own
+            self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.is_over.set()
+        if self.thread is not None:
+            self.thread.join(GRACE)  # no thread may be in PyTorch while Python ends: that aborts the process
 
     def _look(self, store: Any) -> None:
         while not self.is_over.wait(1):
