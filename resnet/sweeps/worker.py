@@ -81,7 +81,7 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
     try:
         yield
     except TerminatedWorkerError as error:  # joblib has killed the others too
-        killed_by = ", ".join(re.findall(r"SIG[A-Z]+", str(error).rpartition("exit codes")[2])) or "the system"
+        killed_by = ", ".join(sorted(set(re.findall(r"SIG[A-Z]+", str(error).rpartition("exit codes")[2])))) or "the system"
         say(f"a job's process was killed ({killed_by}), and joblib ended the others with it; each goes on from its last checkpoint")
     finally:
         restore(before)
