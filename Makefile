@@ -29,13 +29,13 @@ train: setup ## train on real digits; ARGS="data=mnist lr=0.01" passes overrides
 	$(BIN)/python train.py $(ARGS)
 
 test: setup ## the tests, minutes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test-numeric: setup ## those that compare computed numbers, as an older processor rounds
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "numeric and not full" --older-processor
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "numeric and not full" --older-processor
 
 test-full: setup ## those too that take minutes each
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m ""
 
 bench: setup .venv/bench ## speed, side by side with what you would use instead (ten minutes; BENCH=full: twice that)
 	$(BIN)/python -m benchmarks --packages .venv/bench $(if $(filter full,$(BENCH)),--full)
