@@ -222,19 +222,29 @@ def test_what_can_be_known_before_the_first_step(tmp_path) -> None:
         (["wandb.project=a/b"], {}, "wandb.project=a/b: W&B takes names of 1 to 128 characters"),
         (["wandb.project="], {}, "wandb.project=: W&B takes names"),
         ([], {"WANDB_MODE": "ofline"}, "WANDB_MODE=ofline: no such mode (did you mean offline?)"),
+        (["wandb.dir=~nosuch/x"], {}, "wandb.dir=~nosuch/x: nobody of that name has a home here; write out"),
         (["wandb=online"], {}, "wandb.mode=online: No API key configured; run `wandb login`"),
+        ([], {"WANDB_MODE": "offline", "WANDB_BASE_URL": "us"}, "WANDB_BASE_URL=us: Input should be a valid URL"),
     ):
         assert_refused(tmp_path, arguments, environment, message)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("fault", ["gone", "500"])
-def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault) -> None:
-    environment = server.environment
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ("gone", "check the network and WANDB_BASE_URL, or record offline"),
+        ("500", "check the network and WANDB_BASE_URL, or record offline"),
+        ("401", "check your key (`wandb login --relogin`)"),
+        ("short key", "API key must have 40+ characters, has 5; set it right, or unset it"),
+    ],
+)
+def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault, hint) -> None:
+    environment = server.environment | ({"WANDB_API_KEY": "short"} if fault == "short key" else {})
     if fault == "gone":
         server.stop()
     server.answer = fault
-    assert_refused(tmp_path, ["wandb=online"], environment, "check the network and WANDB_BASE_URL, or record offline")
+    assert_refused(tmp_path, ["wandb=online"], environment, hint)
 
 
 def assert_refused(folder, arguments, environment, message) -> None:

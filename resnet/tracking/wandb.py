@@ -64,7 +64,10 @@ class WandbTracker(Tracker):
         """
         self.mode, self.log_model, self.directory = settings["mode"], settings["log_model"], RunDirectory(run.directory)
         self.again = f"python -m resnet resume {shlex.quote(shortest(run.directory))} writes it again"
-        top = Path(settings["dir"]).expanduser().absolute()
+        try:
+            top = Path(settings["dir"]).expanduser().absolute()
+        except RuntimeError:
+            raise TrackerError(f"wandb.dir={settings['dir']}: nobody of that name has a home here; write out the folder's path") from None
         folder = top / (".wandb" if (top / ".wandb").exists() else "wandb")  # as W&B chooses
         made = _make(folder, settings["dir"])
         before = set(os.listdir(folder))
@@ -290,8 +293,12 @@ def _remove(folders: Sequence[Path]) -> None:
 
 
 def _hint(mode: str, reason: str) -> str:
+    if reason.startswith("WANDB_"):
+        return "set it right, or unset it"
     if mode == "offline":
         return "wandb=disabled trains without W&B"
     if "key" in reason.lower() or "login" in reason.lower() or "auth" in reason.lower():
         return "run `wandb login`, or record offline with wandb=offline"
+    if re.search("error 40[13]", reason):
+        return "check your key (`wandb login --relogin`) and wandb.entity, or record offline with wandb=offline"
     return "check the network and WANDB_BASE_URL, or record offline with wandb=offline"
