@@ -21,10 +21,10 @@ def summary(run):
 
 
 def shell(folder, line, **options):
-    """As from a notebook, whose backend is not installed where the command runs."""
+    """As from a notebook whose backend for pictures is not known here."""
     environment = {
         **os.environ,
-        "MPLBACKEND": "module://notebook_of.another",
+        "MPLBACKEND": "of_a_notebook",
         "WANDB_MODE": "disabled",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
