@@ -18,7 +18,8 @@ from wandb_server import Server
 from resnet.config import UserError
 from resnet.config.environment import VARIABLES, wandb_settings
 from resnet.tracking import wandb_record
-from resnet.tracking.wandb import display_name
+from resnet.tracking.base import TrackerError
+from resnet.tracking.wandb import Client, display_name
 
 QUICK = ("data=digits", "model.layers=[1]", "model.width=4")
 LONG = (*QUICK, "epochs=60", "log_every=5", "name=a")
@@ -224,7 +225,6 @@ def test_what_can_be_known_before_the_first_step(tmp_path) -> None:
         ([], {"WANDB_MODE": "ofline"}, "WANDB_MODE=ofline: no such mode (did you mean offline?)"),
         (["wandb.dir=~nosuch/x"], {}, "wandb.dir=~nosuch/x: nobody of that name has a home here; write out"),
         (["wandb=online"], {}, "wandb.mode=online: No API key configured; run `wandb login`"),
-        ([], {"WANDB_MODE": "offline", "WANDB_BASE_URL": "us"}, "WANDB_BASE_URL=us: Input should be a valid URL"),
     ):
         assert_refused(tmp_path, arguments, environment, message)
 
@@ -236,11 +236,12 @@ def test_what_can_be_known_before_the_first_step(tmp_path) -> None:
         ("gone", "check the network and WANDB_BASE_URL, or record offline"),
         ("500", "check the network and WANDB_BASE_URL, or record offline"),
         ("401", "check your key (`wandb login --relogin`)"),
-        ("short key", "API key must have 40+ characters, has 5; set it right, or unset it"),
+        ("WANDB_API_KEY", "API key must have 40+ characters, has 5; set it right, or unset it"),
+        ("WANDB_BASE_URL", "WANDB_BASE_URL=wrong: Input should be a valid URL, relative URL without a base; set it right, or unset it"),
     ],
 )
 def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault, hint) -> None:
-    environment = server.environment | ({"WANDB_API_KEY": "short"} if fault == "short key" else {})
+    environment = server.environment | ({fault: "wrong"} if fault.startswith("WANDB_") else {})
     if fault == "gone":
         server.stop()
     server.answer = fault
@@ -252,6 +253,15 @@ def assert_refused(folder, arguments, environment, message) -> None:
     error = train(folder, *QUICK, "epochs=1", *arguments, status=2, **environment).stderr
     assert message in error and error.count("\n") == 1
     assert sorted(path.name for path in folder.iterdir() if path.name != ".cache") == before  # W&B's, in the home
+
+
+def test_a_damaged_installation_of_wandb_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "wandb.py").write_text("raise ImportError('no protobuf')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    client = Client({})
+    with pytest.raises(TrackerError, match=r"its process ended \(ImportError: no protobuf\)$"):
+        client.answer(60)
+    client.close()
 
 
 @pytest.mark.slow

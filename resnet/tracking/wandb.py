@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -145,11 +146,12 @@ class Client:
     def __init__(self, known: dict[str, str]) -> None:
         """`known`: what W&B takes from the environment alone, where an agent of its sweeps started the run."""
         environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process; Python's, until the program begins
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],  # -P: the folder of the program holds a wandb.py of ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.complaints,
             env=environment,
             start_new_session=True,  # Ctrl-C is for the run
         )
@@ -203,7 +205,14 @@ class Client:
         with self.process.stdout, suppress(EOFError, OSError, pickle.UnpicklingError):
             while True:
                 self.answers.put(pickle.load(self.process.stdout))
-        self.answers.put(("failed", "its process ended"))
+        self.answers.put(("failed", f"its process ended{self._cause()}"))
+
+    def _cause(self) -> str:
+        """The error that stopped the program from beginning, as with a damaged installation of W&B."""
+        self.complaints.seek(0)
+        with self.complaints:
+            lines = self.complaints.read().decode(errors="replace").splitlines()
+        return f" ({lines[-1]})" if any(line.startswith("Traceback ") for line in lines) else ""
 
 
 def display_name(overrides: Sequence[str], config: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ class Client:
 def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):  # W&B's service inherits them, and would keep the pipes open
+    for descriptor in range(3):  # W&B's service inherits them, and would keep the pipes open
         os.dup2(null, descriptor)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):  # which a cluster sends to all processes: the run says when it ends
         if number := getattr(signal, name, None):
