@@ -171,13 +171,18 @@ def assert_finished_in_time(process, run) -> str:
         pytest.param(signal.SIGSTOP, "wandb-core", marks=pytest.mark.full),
         pytest.param(signal.SIGKILL, "wandb_process.py", marks=pytest.mark.full),
         pytest.param(signal.SIGSTOP, "wandb_process.py", marks=pytest.mark.full),
+        pytest.param(None, "its record is moved", marks=pytest.mark.full),
     ],
 )
 def test_a_client_that_dies_or_hangs_costs_the_run_nothing(tmp_path, number, name) -> None:
     process, run = start(tmp_path, *LONG, "wandb=offline"), tmp_path / "outputs" / "a"
     read_until(process, "epoch 2/")
     ours = descendants(process.pid)
-    send(process, number, name)
+    if number is None:
+        (record,) = offline_records(tmp_path)
+        (tmp_path / "wandb" / record).rename(tmp_path / "moved")
+    else:
+        send(process, number, name)
     assert_finished_in_time(process, run)
     time.sleep(1)
     assert not ours.keys() & descendants(os.getpid()).keys()

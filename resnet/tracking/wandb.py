@@ -132,6 +132,8 @@ class WandbTracker(Tracker):
             self.again += f", wandb sync {shlex.quote(shortest(self.folder))} sends what it holds"
         self.client.send("finish", exit_code=exit_code, is_preempted=is_preempted)
         self.client.answer(limit)
+        if self.mode == "offline" and not any(self.folder.glob("*.wandb")):  # W&B makes a folder that was taken away anew, for its pictures
+            raise TrackerError(f"{shortest(self.folder)} was removed or moved meanwhile")
         if shutil.disk_usage(self.folder).free == 0:  # of which W&B says nothing
             raise TrackerError(f"{shortest(self.folder.parent)} is full")
         self.leave()
