@@ -148,7 +148,7 @@ class Client:
     def __init__(self, known: dict[str, str]) -> None:
         """`known`: what W&B takes from the environment alone, where an agent of its sweeps started the run."""
         environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
-        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process; Python's, until the program begins
+        self.complaints = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process; Python's, until the program begins
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],  # -P: the folder of the program holds a wandb.py of ours
             stdin=subprocess.PIPE,
