@@ -20,6 +20,8 @@ INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 LARGEST = 1_000_000  # bytes of a patch
 MOST_READ = 4 * LARGEST  # of what git prints
 OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules", "--src-prefix=a/", "--dst-prefix=b/")
+# What git sets for a hook or for `git rebase --exec`: it would name that repository, wherever the folder lies.
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 STUDIES = ":(top,exclude)experiments"  # which write their results there while they run
 
 
@@ -56,10 +58,11 @@ def own_modules() -> dict[str, Path]:
 @cache
 def _own(file: str) -> Path | None:
     """Where a module lies that is not installed."""
-    if _is_installed(os.path.abspath(file)) or not os.path.isfile(file):
+    if _is_installed(os.path.abspath(file)):
         return None
     path = Path(file).resolve()
-    return None if _is_installed(str(path)) else path
+    path = next((place for place in (path, *path.parents) if place.is_file()), path)  # of what lies in a .zip, that
+    return path if path.is_file() and not _is_installed(str(path)) else None
 
 
 def _sources(path: Path) -> list[Path]:
@@ -85,18 +88,17 @@ def _standard_library() -> tuple[str, ...]:
 def _changes(modules: tuple[tuple[str, Path], ...]) -> tuple[str | None, bytes]:
     """The commit of this package, and a patch from the commits of all that takes part: changes, then modules that are in no commit."""
     own = _repository(PACKAGE)
-    repositories = dict([own]) if own else {}  # commits by root
+    files = {own: list(_imported_sources())} if own else {}
+    found = {folder: _repository(folder) for folder in {path.parent for _, path in modules}}  # each: one may lie in another, as a submodule
     loose = {}  # modules in no repository, by the name that they are imported by
     for name, path in modules:
-        if not any(path.is_relative_to(root) for root in repositories):
-            if found := _repository(path.parent):
-                repositories |= dict([found])
-            else:
-                loose[_imported_as(name, path)] = path
-    files = [*_imported_sources(), *(path for _, path in modules)]
+        if repository := found[path.parent]:
+            files.setdefault(repository, []).append(path)
+        else:
+            loose[_imported_as(name, path)] = path
     parts = list(_new_files(loose))
-    for root, sha in repositories.items():
-        parts += _difference(root, sha, [path for path in files if path.is_relative_to(root)], PACKAGE.is_relative_to(root))
+    for repository, taking_part in files.items():
+        parts += _difference(*repository, taking_part, has_studies=repository == own)
     return own and own[1], _without_secrets(_bounded(parts))
 
 
@@ -117,7 +119,7 @@ def _repository(folder: Path) -> tuple[Path, str] | None:
     if _is_installed(str(folder)):
         return None
     try:
-        root, sha = _git(folder, "rev-parse", "--show-toplevel", "HEAD").decode().splitlines()
+        root, sha = os.fsdecode(_git(folder, "rev-parse", "--show-toplevel", "HEAD")).splitlines()
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
     return Path(root), sha
@@ -125,23 +127,25 @@ def _repository(folder: Path) -> tuple[Path, str] | None:
 
 def _difference(root: Path, sha: str, files: Sequence[Path], has_studies: bool) -> Iterator[bytes]:
     try:
-        untracked = _git(root, "ls-files", "--others", "-z", "--", *map(str, files)).decode().split("\0") if files else []
+        untracked = os.fsdecode(_git(root, "ls-files", "--others", "-z", "--", *map(str, files))).split("\0") if files else []
         changes = _git(root, "diff", "HEAD", *OPTIONS, "--", ":(top)", *([STUDIES] if has_studies else []))
-    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
+    except (OSError, subprocess.CalledProcessError):  # a damaged index, a filter that is not installed: it is not known to be the commit
+        yield os.fsencode(f"# left out: how {root.name} differs from commit {sha}, which git could not tell\n")
         return
     changed = re.split(rb"(?m)^(?=diff --git )", changes)
     if len(changes) == MOST_READ:
         changed[-1] = b"# left out: all further changes, which are too many\n"
     parts = [*_new_files({name: root / name for name in untracked if (root / name).is_file()}), *changed]
     if any(parts):
-        yield f"# from commit {sha} of {root.name}\n".encode()
+        yield os.fsencode(f"# from commit {sha} of {root.name}\n")
         yield from parts
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
     """What git prints, no more of it than MOST_READ."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
         assert process.stdout is not None
         told = process.stdout.read(MOST_READ)
         if len(told) == MOST_READ:
@@ -157,14 +161,14 @@ def _new_files(files: Mapping[str, Path]) -> Iterator[bytes]:
     for name, path in sorted(files.items()):
         content = path.read_bytes()
         if b"\0" in content:
-            yield f"# left out: {name}, which is no text\n".encode()
+            yield os.fsencode(f"# left out: {name}, which is no text\n")
             continue
         lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
         head = f"diff --git a/{name} b/{name}\nnew file mode 100644\n"
         if lines:
             head += f"--- /dev/null\n+++ b/{name}\n@@ -0,0 +1,{len(lines)} @@\n"
         end = b"" if not lines or lines[-1].endswith(b"\n") else b"\n\\ No newline at end of file\n"
-        yield head.encode() + b"".join(b"+" + line for line in lines) + end
+        yield os.fsencode(head) + b"".join(b"+" + line for line in lines) + end
 
 
 def _bounded(parts: Sequence[bytes]) -> bytes:

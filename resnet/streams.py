@@ -46,7 +46,8 @@ def lasting(stream: TextIO) -> TextIO:
 
 
 def keep_going() -> None:
-    """Once, at the start of a command: nobody's having stopped to read ends what it does."""
+    """Once, at the start of a command: nobody's having stopped to read ends what it does, nor a screen for pictures that is not there."""
+    os.environ.pop("MPLBACKEND", None)  # pictures go into files; a notebook sets this for its commands too, where it may not be installed
     for number in range(3):
         try:
             os.fstat(number)

@@ -21,7 +21,14 @@ def summary(run):
 
 
 def shell(folder, line, **options):
-    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    """As from a notebook whose backend for pictures is not known here."""
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "of_a_notebook",
+        "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     command = ["bash", "-c", f"set -o pipefail; {line}", sys.executable, str(ROOT / "train.py"), *QUICK]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **options)
 

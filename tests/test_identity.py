@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -341,6 +342,36 @@ def test_a_patch_rebuilds_the_code_from_its_commit(tmp_path) -> None:
     (repository / "own" / "tracked.py").write_text("a = 3\n" * 400_000)
     large = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True).stdout
     assert len(large) < 1_100_000 and b"left out" in large and b"own/tracked.py" in large and b"own/new.py" in large
+
+
+def test_each_repository_tells_of_its_own_code(tmp_path) -> None:
+    """One inside another, as a submodule is; a module in a .zip; git called by a hook of another; and one that git cannot read."""
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    shutil.copytree(ROOT / "resnet", outer / "resnet")
+    for folder, name in ((inner, "within"), (outer, "around")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text("a = 1\n")
+        for command in (["init", "-q"], ["add", f"{name}.py"], ["commit", "-qm", "first"]):
+            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=folder, check=True, capture_output=True)
+    (inner / "within.py").write_text("a = 2\n")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.writestr("packed.py", "a = 1\n")
+    program = (
+        "import around, within, packed; from resnet.code import read_code as read; told = read(); print(told.modules, told.patch.decode())"
+    )
+    paths = os.pathsep.join(map(str, (outer, inner, tmp_path / "packed.zip")))
+    environment = {**os.environ, "PYTHONPATH": paths, "GIT_DIR": str(inner / ".git"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def told() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, check=True, text=True
+        ).stdout
+
+    first = told()
+    assert "'packed'" in first and " of inner\n" in first and "\n+a = 2\n" in first and "\n-a = 1\n" in first and "b/within.py" in first
+    assert "b/around.py" not in first
+    (outer / ".git" / "index").write_bytes(b"damaged")
+    assert "# left out: how outer differs from commit " in told()
 
 
 @pytest.mark.parametrize("value", [None, [], "\x1b[2J", 3, {"train": 5}, {"train": "\x1b[2J"}, {"\x1b[2J": "1" * 64}])

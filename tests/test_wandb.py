@@ -18,7 +18,8 @@ from wandb_server import Server
 from resnet.config import UserError
 from resnet.config.environment import VARIABLES, wandb_settings
 from resnet.tracking import wandb_record
-from resnet.tracking.wandb import display_name
+from resnet.tracking.base import TrackerError
+from resnet.tracking.wandb import Client, display_name
 
 QUICK = ("data=digits", "model.layers=[1]", "model.width=4")
 LONG = (*QUICK, "epochs=60", "log_every=5", "name=a")
@@ -170,13 +171,18 @@ def assert_finished_in_time(process, run) -> str:
         pytest.param(signal.SIGSTOP, "wandb-core", marks=pytest.mark.full),
         pytest.param(signal.SIGKILL, "wandb_process.py", marks=pytest.mark.full),
         pytest.param(signal.SIGSTOP, "wandb_process.py", marks=pytest.mark.full),
+        pytest.param(None, "its record is moved", marks=pytest.mark.full),
     ],
 )
 def test_a_client_that_dies_or_hangs_costs_the_run_nothing(tmp_path, number, name) -> None:
     process, run = start(tmp_path, *LONG, "wandb=offline"), tmp_path / "outputs" / "a"
     read_until(process, "epoch 2/")
     ours = descendants(process.pid)
-    send(process, number, name)
+    if number is None:
+        (record,) = offline_records(tmp_path)
+        (tmp_path / "wandb" / record).rename(tmp_path / "moved")
+    else:
+        send(process, number, name)
     assert_finished_in_time(process, run)
     time.sleep(1)
     assert not ours.keys() & descendants(os.getpid()).keys()
@@ -222,19 +228,29 @@ def test_what_can_be_known_before_the_first_step(tmp_path) -> None:
         (["wandb.project=a/b"], {}, "wandb.project=a/b: W&B takes names of 1 to 128 characters"),
         (["wandb.project="], {}, "wandb.project=: W&B takes names"),
         ([], {"WANDB_MODE": "ofline"}, "WANDB_MODE=ofline: no such mode (did you mean offline?)"),
+        (["wandb.dir=~nosuch/x"], {}, "wandb.dir=~nosuch/x: nobody of that name has a home here; write out"),
         (["wandb=online"], {}, "wandb.mode=online: No API key configured; run `wandb login`"),
     ):
         assert_refused(tmp_path, arguments, environment, message)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("fault", ["gone", "500"])
-def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault) -> None:
-    environment = server.environment
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ("gone", "check the network and WANDB_BASE_URL, or record offline"),
+        ("500", "check the network and WANDB_BASE_URL, or record offline"),
+        ("401", "check your key (`wandb login --relogin`)"),
+        ("WANDB_API_KEY", "API key must have 40+ characters, has 5; set it right, or unset it"),
+        ("WANDB_BASE_URL", "WANDB_BASE_URL=wrong: Input should be a valid URL, relative URL without a base; set it right, or unset it"),
+    ],
+)
+def test_a_server_that_fails_at_the_start_is_told(tmp_path, server, fault, hint) -> None:
+    environment = server.environment | ({fault: "wrong"} if fault.startswith("WANDB_") else {})
     if fault == "gone":
         server.stop()
     server.answer = fault
-    assert_refused(tmp_path, ["wandb=online"], environment, "check the network and WANDB_BASE_URL, or record offline")
+    assert_refused(tmp_path, ["wandb=online"], environment, hint)
 
 
 def assert_refused(folder, arguments, environment, message) -> None:
@@ -242,6 +258,15 @@ def assert_refused(folder, arguments, environment, message) -> None:
     error = train(folder, *QUICK, "epochs=1", *arguments, status=2, **environment).stderr
     assert message in error and error.count("\n") == 1
     assert sorted(path.name for path in folder.iterdir() if path.name != ".cache") == before  # W&B's, in the home
+
+
+def test_a_damaged_installation_of_wandb_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "wandb.py").write_text("raise ImportError('no protobuf')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    client = Client({})
+    with pytest.raises(TrackerError, match=r"its process ended \(ImportError: no protobuf\)$"):
+        client.answer(60)
+    client.close()
 
 
 @pytest.mark.slow

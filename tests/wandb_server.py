@@ -12,7 +12,7 @@ ENTITY = "me"
 
 
 class Server(ThreadingHTTPServer):
-    """`runs` by id: name, group, tags, config, project, history, summary, exit_code. `answer` may be set to `500` or `silence`."""
+    """`runs` by id: name, group, tags, config, project, history, summary, exit_code. `answer` may be set to `401`, `500` or `silence`."""
 
     daemon_threads = True
 
@@ -63,8 +63,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.answer == "silence":
             self.server.over.wait()
             return
-        if self.server.answer == "500":
-            self._send({"error": "broken"}, 500)
+        if self.server.answer in ("401", "500"):
+            self._send({"error": "broken"}, int(self.server.answer))
         elif self.path == "/graphql":
             with self.server.lock:
                 self._send(self._graphql(json.loads(body)))

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -64,7 +65,10 @@ class WandbTracker(Tracker):
         """
         self.mode, self.log_model, self.directory = settings["mode"], settings["log_model"], RunDirectory(run.directory)
         self.again = f"python -m resnet resume {shlex.quote(shortest(run.directory))} writes it again"
-        top = Path(settings["dir"]).expanduser().absolute()
+        try:
+            top = Path(settings["dir"]).expanduser().absolute()
+        except RuntimeError:
+            raise TrackerError(f"wandb.dir={settings['dir']}: nobody of that name has a home here; write out the folder's path") from None
         folder = top / (".wandb" if (top / ".wandb").exists() else "wandb")  # as W&B chooses
         made = _make(folder, settings["dir"])
         before = set(os.listdir(folder))
@@ -128,6 +132,8 @@ class WandbTracker(Tracker):
             self.again += f", wandb sync {shlex.quote(shortest(self.folder))} sends what it holds"
         self.client.send("finish", exit_code=exit_code, is_preempted=is_preempted)
         self.client.answer(limit)
+        if self.mode == "offline" and not any(self.folder.glob("*.wandb")):  # W&B makes a folder that was taken away anew, for its pictures
+            raise TrackerError(f"{shortest(self.folder)} was removed or moved meanwhile")
         if shutil.disk_usage(self.folder).free == 0:  # of which W&B says nothing
             raise TrackerError(f"{shortest(self.folder.parent)} is full")
         self.leave()
@@ -142,11 +148,12 @@ class Client:
     def __init__(self, known: dict[str, str]) -> None:
         """`known`: what W&B takes from the environment alone, where an agent of its sweeps started the run."""
         environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
+        self.complaints = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process; Python's, until the program begins
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],  # -P: the folder of the program holds a wandb.py of ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.complaints,
             env=environment,
             start_new_session=True,  # Ctrl-C is for the run
         )
@@ -200,7 +207,14 @@ class Client:
         with self.process.stdout, suppress(EOFError, OSError, pickle.UnpicklingError):
             while True:
                 self.answers.put(pickle.load(self.process.stdout))
-        self.answers.put(("failed", "its process ended"))
+        self.answers.put(("failed", f"its process ended{self._cause()}"))
+
+    def _cause(self) -> str:
+        """The error that stopped the program from beginning, as with a damaged installation of W&B."""
+        self.complaints.seek(0)
+        with self.complaints:
+            lines = self.complaints.read().decode(errors="replace").splitlines()
+        return f" ({lines[-1]})" if any(line.startswith("Traceback ") for line in lines) else ""
 
 
 def display_name(overrides: Sequence[str], config: dict[str, Any]) -> str:
@@ -290,8 +304,12 @@ def _remove(folders: Sequence[Path]) -> None:
 
 
 def _hint(mode: str, reason: str) -> str:
+    if reason.startswith("WANDB_"):
+        return "set it right, or unset it"
     if mode == "offline":
         return "wandb=disabled trains without W&B"
     if "key" in reason.lower() or "login" in reason.lower() or "auth" in reason.lower():
         return "run `wandb login`, or record offline with wandb=offline"
+    if re.search("error 40[13]", reason):
+        return "check your key (`wandb login --relogin`) and wandb.entity, or record offline with wandb=offline"
     return "check the network and WANDB_BASE_URL, or record offline with wandb=offline"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import platformdirs
+import pydantic
 import wandb
 
 SUMMARIES = {"train/loss": "min,last", "train/accuracy": "max,last", "val/loss": "min,last", "val/accuracy": "max,last"}
@@ -71,7 +72,7 @@ class Client:
 def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):  # W&B's service inherits them, and would keep the pipes open
+    for descriptor in range(3):  # W&B's service inherits them, and would keep the pipes open
         os.dup2(null, descriptor)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):  # which a cluster sends to all processes: the run says when it ends
         if number := getattr(signal, name, None):
@@ -120,7 +121,10 @@ def _is_writable(folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    first_line = (str(error).splitlines() or [""])[0].split(". ")[0]
+    if isinstance(error, pydantic.ValidationError):  # of W&B's own settings, which the environment gave
+        first = error.errors()[0]
+        return f"WANDB_{'_'.join(map(str, first['loc'])).upper()}={first['input']}: {first['msg']}"
+    first_line = (str(error).splitlines() or [""])[0].split(". ")[0].rstrip(".")
     return first_line if isinstance(error, wandb.errors.Error) and first_line else f"{type(error).__name__}: {first_line}"
 
 
