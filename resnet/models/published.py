@@ -38,7 +38,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights = {
         re.sub(r"^((module|_orig_mod)\.)+", "", name): value
         for name, value in _state_dict(_open(path)).items()
-        if isinstance(name, str) and _is_dense(value) and name != "n_averaged"  # AveragedModel's counter
+        if isinstance(name, str) and is_dense(value) and name != "n_averaged"  # AveragedModel's counter
     }
     if not weights:
         raise WeightsError(f"{path} holds no weights: give a state dict, or a checkpoint with one under 'state_dict' or 'model'")
@@ -89,7 +89,7 @@ def _state_dict(content: Any) -> dict[Any, Any]:
     return held[0] if held else content
 
 
-def _is_dense(value: Any) -> bool:
+def is_dense(value: Any) -> bool:
     """Not a tensor that load_state_dict would pass over (meta) or fail on halfway (sparse, quantised)."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
