@@ -22,6 +22,7 @@ from PIL import Image
 
 from resnet import __main__ as commands
 from resnet import show
+from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
 from resnet.data.files import files_in, list_classes, read_image
@@ -213,6 +214,9 @@ def test_pipes_in_the_place_of_weights(tmp_path) -> None:
         checkpoint.load(tmp_path / "last.pt")
     with pytest.raises(WeightsError, match="no regular file"):
         read_weights(tmp_path / "last.pt")
+    name = "x" * 300
+    with pytest.raises(UserError, match=f"model.weights={name}: {name} cannot be read .File name too long"):
+        load_weights(build_model(compose(), 1, 10), Path(name))
 
 
 def as_nobody(action) -> str:

@@ -4,6 +4,7 @@ Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `short
 `downsample`). Both are also common elsewhere.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _open(path: Path) -> Any:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise WeightsError(f"{path} is no regular file")
     try:
         if path.suffix != ".safetensors":
@@ -77,6 +78,8 @@ def _open(path: Path) -> Any:
         raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
     except FileNotFoundError:
         raise WeightsError(f"there is no file {path}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged file fails in any way
         reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
         raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
