@@ -38,6 +38,8 @@ from resnet.runs.grouping import filter_runs, is_ignored, look_for_runs
 from resnet.runs.hints import kept_overrides
 from resnet.runs.rows import RowSum, as_numbers, read_rows
 from resnet.runs.saved import open_run
+from resnet.sweeps.closing import close
+from resnet.sweeps.grid import read_sweep
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 
@@ -249,6 +251,13 @@ def test_folders_that_loop_or_cannot_be_looked_into(runs) -> None:
     closed.chmod(0o700)
     assert "closed: cannot be read (Permission denied)" in found
     assert len(look_for_runs([runs]).runs) == 2 and not look_for_runs([runs]).unreadable
+
+
+def test_a_run_whose_files_come_and_go_is_opened(runs, monkeypatch) -> None:
+    """As one does that is being written."""
+    files = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: [*files(path, pattern), path / ".last.pt.part"])
+    open_run(runs / "good")
 
 
 def test_a_config_is_written_without_aliases(tmp_path) -> None:
@@ -549,6 +558,16 @@ def test_a_path_that_is_no_text_is_compared_as_it_is(runs, key, value) -> None:
 
 
 # what is shown
+
+
+def test_what_lies_in_a_searchs_folder_is_shown_as_text(runs, capsys) -> None:
+    """As of a search whose folder a stranger sent."""
+    for name, key in (("[b]", "[i]"), ("\x1b[2J", "lr")):
+        shutil.copytree(runs / "good", Path("multirun/s") / name)
+        with_(Path("multirun/s") / name, overrides=[f"{key}=1"], status="finished" if key == "[i]" else "failed")
+    close(read_sweep(["-m", "hydra/sweeper=search", "lr=interval(0.1,1)", "sweep.name=s"]), {}, {}, 2)
+    text = capsys.readouterr().out
+    assert "[b]" in text and "[i]" in text and "failed: \\x1b[2J" in text and "\x1b" not in text
 
 
 def test_brackets_in_a_key_are_no_markup(runs, capsys) -> None:

@@ -154,7 +154,10 @@ class RunDirectory:
         """
         root = os.path.realpath(self.path)
         for file in self.path.rglob("*"):
-            kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
+            try:
+                kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
+            except FileNotFoundError:  # a run that is being written makes and replaces files all the time
+                continue
             if stat.S_ISLNK(kind) and not Path(leads_to).is_relative_to(root):
                 raise DirectoryError(f"{file}: it leads out of the run directory, to {leads_to}; take it away")
             if not (stat.S_ISLNK(kind) or stat.S_ISREG(kind) or stat.S_ISDIR(kind)):

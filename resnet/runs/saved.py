@@ -79,7 +79,9 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, in
         model = build_model(run.config, run.channels, len(run.classes))
     try:
         content = checkpoint.load(run.directory / name)
-        model.load_state_dict(_as_trained(_weights(content), model, run.config.fabric.precision), assign=True)
+        weights = _weights(content)
+        _check_plain(weights, model)
+        model.load_state_dict(weights, assign=True)
         step = int(content["progress"]["step"])
         _check_own(run, content)
     except CheckpointError as error:
@@ -87,7 +89,8 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, in
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.directory / name}: does not fit the run's config ({reason})") from None
-    return model.eval(), name, step
+    # A file of another precision answers alike; only now, as its shapes are known to be the model's.
+    return model.to(torch.float64 if run.config.fabric.precision == "64-true" else torch.float32).eval(), name, step
 
 
 def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
@@ -97,14 +100,12 @@ def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
         raise ValueError(f"it was trained on other data: digest {short(theirs)}, not {short(own)}")
 
 
-def _as_trained(weights: dict[str, Any], model: ResNet, precision: str) -> dict[str, Any]:
-    """In the precision that the run computes in. Raises TypeError at what loading would take and computing would not."""
+def _check_plain(weights: dict[str, Any], model: ResNet) -> None:
+    """Raises TypeError at what loading would take and computing would not."""
     expected = model.state_dict()
     for name, value in weights.items():
         if name in expected and not (is_dense(value) and value.is_floating_point() == expected[name].is_floating_point()):
             raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
-    kind = torch.float64 if precision == "64-true" else torch.float32
-    return {name: value.to(kind) if value.is_floating_point() else value for name, value in weights.items()}
 
 
 def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
