@@ -654,7 +654,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path, monkeypatch, label, kind) -
     labels[3] = np.array(label, kind)
     with pytest.raises(DataError, match=f"y_train has label {label}; labels count the classes from 0"):
         arrays(npz(y_train=labels))
-    with pytest.raises(DataError, match=f"y_test has label {label}"):
+    with pytest.raises(DataError, match=f"--images own.npz: y_test has label {label}"):
         images_to_evaluate(npz(y_test=labels), ["a", "b"], 8, 1)
 
 
@@ -756,6 +756,15 @@ def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
     source = folder(tmp_path, None, 1, True, 0)
     assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 2
     assert len(images_to_evaluate(tmp_path, ["a", "b"], 8, 1)) == 2
+
+
+def test_a_strangers_class_leads_nowhere(tmp_path) -> None:
+    png(tmp_path / "own" / "a" / "0.png")
+    png(tmp_path / "else" / "1.png")
+    split = images_to_evaluate(tmp_path / "own", ["a", "../else", str(tmp_path / "else")], 8, 1)
+    assert split.labels.tolist() == [0]
+    with pytest.raises(DataError, match="it has none of the model's classes as folders"):
+        images_to_evaluate(tmp_path / "own", ["../else"], 8, 1)
 
 
 def test_a_folder_of_images_that_cannot_be_read_is_no_smaller_one(tmp_path, monkeypatch) -> None:

@@ -101,7 +101,7 @@ def _refuse(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
 
 
-def _folders_in(folder: Path) -> list[str]:
+def folders_in(folder: Path) -> list[str]:
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
     except OSError as error:
@@ -112,7 +112,7 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def list_classes(folder: Path) -> list[str]:
-    classes = _folders_in(folder)
+    classes = folders_in(folder)
     if len(classes) < 2:
         raise DataError(f"data.path={folder}: {len(classes)} folders inside; at least two are needed, one for each class")
     return classes
@@ -121,7 +121,7 @@ def list_classes(folder: Path) -> list[str]:
 def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
     """(paths, labels), by class and name. A class without images is an error."""
     paths, labels = [], []
-    if other := sorted(set(_folders_in(folder)) - set(classes)):
+    if other := sorted(set(folders_in(folder)) - set(classes)):
         raise DataError(f"{folder / other[0]}: a class that the training images lack; they have {', '.join(classes)}")
     for label, name in enumerate(classes):
         found = files_in(folder / name)
