@@ -69,6 +69,12 @@ def _open(path: Path) -> Any:
     if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise WeightsError(f"{path} is no regular file")
     try:
+        path.open("rb").close()  # torch answers with an OSError where a file is damaged too
+    except FileNotFoundError:
+        raise WeightsError(f"there is no file {path}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
+    try:
         if path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True)
         from safetensors.torch import load_file  # type: ignore[import-not-found]  # not everybody needs it
@@ -76,10 +82,6 @@ def _open(path: Path) -> Any:
         return load_file(path)
     except ModuleNotFoundError:
         raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a damaged file fails in any way
         reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
         raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
