@@ -155,7 +155,11 @@ def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
 def _draw(arguments: argparse.Namespace) -> list[str]:
     from resnet.runs.drawing import draw
 
-    return [file for path in arguments.paths for file in draw(path)]
+    made, problems = draw(arguments.paths)
+    if problems:
+        show.files(made)
+        raise UserError("\n".join(problems))
+    return made
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:

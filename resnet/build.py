@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -217,9 +218,9 @@ def load_weights(model: ResNet, path: Path) -> None:
 
 def weights_file(path: Path) -> Path:
     """Of a run directory the file that holds its weights."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # which answers for any name, where pathlib fails
         return path
-    return path / (BEST if (path / BEST).exists() else LAST)
+    return path / (BEST if os.path.exists(path / BEST) else LAST)
 
 
 def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) -> Learner:

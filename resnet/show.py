@@ -20,7 +20,8 @@ def nothing(result: Any) -> None:
 
 
 def files(result: list[str]) -> None:
-    print("\n".join(result))
+    for file in result:
+        print(plain(file))
 
 
 def description(result: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ def comparison(result: dict[str, Any]) -> None:
     header, *rows = cells(result)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in (*header[:-1], "course"):
-        table.add_column(name, overflow="fold")
+        table.add_column(_shown(name), overflow="fold")
     for row, line in zip(result["groups"], rows, strict=True):
         table.add_row(*map(_shown, line[:-1]), sparkline(row["curve"]))
     _print(table)

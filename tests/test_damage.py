@@ -22,6 +22,7 @@ from PIL import Image
 
 from resnet import __main__ as commands
 from resnet import show
+from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
 from resnet.data.files import files_in, list_classes, read_image
@@ -29,13 +30,16 @@ from resnet.data.sources import arrays, digits, folder, images_to_evaluate, mnis
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
 from resnet.runs.comparison import as_data, compare_runs
-from resnet.runs.directory import RunDirectory
+from resnet.runs.directory import DirectoryError, RunDirectory
+from resnet.runs.drawing import draw
 from resnet.runs.evaluate import evaluate, write_confusion
 from resnet.runs.export import check_writable
-from resnet.runs.grouping import is_ignored, look_for_runs
+from resnet.runs.grouping import filter_runs, is_ignored, look_for_runs
 from resnet.runs.hints import kept_overrides
 from resnet.runs.rows import RowSum, as_numbers, read_rows
 from resnet.runs.saved import open_run
+from resnet.sweeps.closing import close
+from resnet.sweeps.grid import read_sweep
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 
@@ -212,6 +216,9 @@ def test_pipes_in_the_place_of_weights(tmp_path) -> None:
         checkpoint.load(tmp_path / "last.pt")
     with pytest.raises(WeightsError, match="no regular file"):
         read_weights(tmp_path / "last.pt")
+    name = "x" * 300
+    with pytest.raises(UserError, match=f"model.weights={name}: {name} cannot be read .File name too long"):
+        load_weights(build_model(compose(), 1, 10), Path(name))
 
 
 def as_nobody(action) -> str:
@@ -244,6 +251,13 @@ def test_folders_that_loop_or_cannot_be_looked_into(runs) -> None:
     closed.chmod(0o700)
     assert "closed: cannot be read (Permission denied)" in found
     assert len(look_for_runs([runs]).runs) == 2 and not look_for_runs([runs]).unreadable
+
+
+def test_a_run_whose_files_come_and_go_is_opened(runs, monkeypatch) -> None:
+    """As one does that is being written."""
+    files = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: [*files(path, pattern), path / ".last.pt.part"])
+    open_run(runs / "good")
 
 
 def test_a_config_is_written_without_aliases(tmp_path) -> None:
@@ -387,6 +401,49 @@ def test_one_class_is_reported(tmp_path) -> None:
     assert "100.00 %" in call(tmp_path, "-m", "resnet", "evaluate", "outputs/one").stdout
 
 
+WEIGHTS = {
+    "no step": ({"progress": {"step": "abc"}}, "invalid literal for int"),
+    "an endless step": ({"progress": {"step": float("inf")}}, "cannot convert float infinity"),
+    "of another size": ({"model": {}}, 'Missing key(s) in state_dict: "stem.0.weight"'),
+    "complex": ({"model": lambda value: value.to(torch.complex64)}, "stem.0.weight is no plain tensor of floating-point numbers"),
+    "sparse": ({"model": lambda value: value.to_sparse() if value.dim() else value}, "stem.0.weight is no plain tensor"),
+    "without values": ({"model": lambda value: value.to("meta")}, "stem.0.weight is no plain tensor"),
+    "of a run on other data": ({"data_digest": "0" * 64}, "it was trained on other data: digest 00000000, not"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+@pytest.mark.parametrize("how", WEIGHTS)
+def test_weights_that_do_not_fit_are_named(runs, how) -> None:
+    changes, reason = WEIGHTS[how]
+    change_weights(runs / "bad", **changes)
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
+        evaluate(open_run(runs / "bad"), "test")
+    assert "best.pt: does not fit the run's config (" in str(error.value) and "\n" not in str(error.value)
+
+
+def change_weights(run, **changes) -> None:
+    content = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    change = changes.get("model")
+    if callable(change):
+        changes["model"] = {name: change(value) for name, value in content["model"].items()}
+    torch.save({**content, **changes}, run / "checkpoints" / "best.pt")
+
+
+def test_weights_of_another_precision_answer_alike(runs) -> None:
+    before = evaluate(open_run(runs / "bad"), "test")["loss"]["value"]
+    change_weights(runs / "bad", model=lambda value: value.double() if value.is_floating_point() else value)
+    assert evaluate(open_run(runs / "bad"), "test")["loss"]["value"] == before
+
+
+@pytest.mark.parametrize("text", ["data.root={a", "lr=" + "[" * 2000, "lr=!!python/x", "lr=" + "9" * 5000], ids=range(4))
+def test_values_that_are_none_are_named(runs, text) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{text}: cannot be read; write KEY=VALUE")):
+        open_run(runs / "bad", [text])
+    with pytest.raises(UserError, match=r"filter .* is no value"):
+        filter_runs(look_for_runs([runs]).runs, text)
+
+
 def test_weights_that_answer_no_numbers_are_no_result(runs) -> None:
     for name in ("best.pt", "last.pt"):
         content = torch.load(runs / "bad" / "checkpoints" / name, weights_only=True)
@@ -458,7 +515,66 @@ def test_commands_that_settle_are_quoted_and_say_what_they_leave_out(tmp_path) -
         assert not [word for word in words if word in STRANGE or "up" in word] and plain(command) == command
 
 
+# what is written
+
+
+def test_a_device_or_a_folder_is_never_replaced_by_a_file(runs) -> None:
+    os.mkfifo("pipe")
+    for place in ("pipe", "runs", ""):
+        with pytest.raises(DirectoryError, match=r"cannot be written \(it is no regular file\)"):
+            RunDirectory(Path(place).parent).write(Path(place).name, lambda file: file.write(b"page"))
+    assert Path("pipe").is_fifo() and not list(Path().glob(".*.part"))
+    with pytest.raises(DirectoryError, match=r"nowhere/page.html: cannot be written \(No such file or directory\)$"):
+        RunDirectory("nowhere").write("page.html", lambda file: file.write(b"page"))
+
+
+def test_what_cannot_be_drawn_stops_nothing_else(runs) -> None:
+    (runs / "bad" / "metrics.csv").write_text("")
+    (runs / "bad" / "report.html").unlink()
+    made, problems = draw([Path("nowhere"), Path("runs/bad"), Path("runs/good")])
+    assert made == ["runs/bad/report.html", "runs/good/curves.png", "runs/good/report.html"]
+    assert len(problems) == 3 and problems[1].startswith("runs/bad/curves.png is not drawn: runs/bad/metrics.csv: cannot be read (")
+    (runs / "bad" / "config.yaml").write_text("x")
+    assert draw([Path("runs")]) == (["runs/report.html"], [])
+    assert "bad/config.yaml: cannot be read" in (runs / "report.html").read_text()
+
+
+def test_a_run_that_says_little_is_drawn(runs) -> None:
+    (runs / "bad" / "metrics.csv").write_text("step,train/loss\n1,nan\n2,1e400\n")
+    with_(runs / "bad", name=None, overrides=[])
+    assert draw([Path("runs/bad")]) == (["runs/bad/curves.png", "runs/bad/report.html"], [])
+    (runs / "bad" / "summary.json").unlink()
+    assert draw([Path("runs/bad")]) == (["runs/bad/curves.png"], [])
+
+
+@pytest.mark.parametrize("value", [True, 5, [1, "a"]])
+@pytest.mark.parametrize("key", ["data.path", "model.weights"])
+def test_a_path_that_is_no_text_is_compared_as_it_is(runs, key, value) -> None:
+    path = runs / "bad" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config[key.split(".")[0]][key.split(".")[1]] = value
+    path.write_text(yaml.safe_dump(config))
+    assert len(compare_runs([runs], "val/accuracy").runs) == 2
+
+
 # what is shown
+
+
+def test_what_lies_in_a_searchs_folder_is_shown_as_text(runs, capsys) -> None:
+    """As of a search whose folder a stranger sent."""
+    for name, key in (("[b]", "[i]"), ("\x1b[2J", "lr")):
+        shutil.copytree(runs / "good", Path("multirun/s") / name)
+        with_(Path("multirun/s") / name, overrides=[f"{key}=1"], status="finished" if key == "[i]" else "failed")
+    close(read_sweep(["-m", "hydra/sweeper=search", "lr=interval(0.1,1)", "sweep.name=s"]), {}, {}, 2)
+    text = capsys.readouterr().out
+    assert "[b]" in text and "[i]" in text and "failed: \\x1b[2J" in text and "\x1b" not in text
+
+
+def test_brackets_in_a_key_are_no_markup(runs, capsys) -> None:
+    path = runs / "bad" / "config.yaml"
+    path.write_text(path.read_text() + '"[/x]": 1\n')
+    show.comparison({**as_data(compare_runs([runs], "val/accuracy")), "format": "table", "page": None})
+    assert "[/x]" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_control_characters_do_not_reach_the_terminal(runs, capsys, monkeypatch) -> None:
@@ -538,7 +654,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path, monkeypatch, label, kind) -
     labels[3] = np.array(label, kind)
     with pytest.raises(DataError, match=f"y_train has label {label}; labels count the classes from 0"):
         arrays(npz(y_train=labels))
-    with pytest.raises(DataError, match=f"y_test has label {label}"):
+    with pytest.raises(DataError, match=f"--images own.npz: y_test has label {label}"):
         images_to_evaluate(npz(y_test=labels), ["a", "b"], 8, 1)
 
 
@@ -615,6 +731,40 @@ def test_images_that_are_none(tmp_path) -> None:
     (tmp_path / "c\x1b[31m").mkdir()
     with pytest.raises(DataError, match="control characters in the name of a class"):
         list_classes(tmp_path)
+
+
+def test_images_of_16_bits_keep_their_grays_and_of_32_are_named(tmp_path) -> None:
+    """Pillow makes all above 255 white."""
+    grays = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(grays * 257).save(tmp_path / "16.png")
+    Image.fromarray(grays * 257).save(tmp_path / "16.tif")
+    for name in ("16.png", "16.tif"):
+        assert (np.asarray(read_image(tmp_path / name, 1)) == grays).all() and (
+            np.asarray(read_image(tmp_path / name, 3))[..., 1] == grays
+        ).all()
+    for name, kind in (("i.tif", np.int32), ("f.tif", np.float32)):
+        Image.fromarray(grays.astype(kind)).save(tmp_path / name)
+        with pytest.raises(DataError, match="32 bits a pixel; write it with 8 or 16"):
+            read_image(tmp_path / name, 1)
+
+
+def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
+    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "a/.thumbnails/0.png"):
+        png(tmp_path / name)
+    (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    source = folder(tmp_path, None, 1, True, 0)
+    assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 2
+    assert len(images_to_evaluate(tmp_path, ["a", "b"], 8, 1)) == 2
+
+
+def test_a_strangers_class_leads_nowhere(tmp_path) -> None:
+    png(tmp_path / "own" / "a" / "0.png")
+    png(tmp_path / "else" / "1.png")
+    split = images_to_evaluate(tmp_path / "own", ["a", "../else", str(tmp_path / "else")], 8, 1)
+    assert split.labels.tolist() == [0]
+    with pytest.raises(DataError, match="it has none of the model's classes as folders"):
+        images_to_evaluate(tmp_path / "own", ["../else"], 8, 1)
 
 
 def test_a_folder_of_images_that_cannot_be_read_is_no_smaller_one(tmp_path, monkeypatch) -> None:

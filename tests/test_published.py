@@ -163,6 +163,7 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_without_the_safetensors_package_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "model.safetensors").touch()
     with pytest.raises(WeightsError, match="pip install safetensors"):
         read_weights(tmp_path / "model.safetensors")
 

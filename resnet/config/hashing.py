@@ -94,9 +94,9 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
             setattr(getattr(config, group), name, change(path))
 
 
-def real_path(path: str | None) -> str | None:
-    """One for all names of a file, from whatever working directory."""
-    return path and os.path.realpath(os.path.expanduser(path))
+def real_path(path: Any) -> Any:
+    """One for all names of a file, from whatever working directory. A stranger's config may hold anything, which stays."""
+    return os.path.realpath(os.path.expanduser(path)) if path and isinstance(path, str) else path
 
 
 def _same_number(value: Any) -> Any:

@@ -89,6 +89,6 @@ def _type_name(key: str) -> str | None:
     if "[" in key:  # an item of a list
         kind = typing.get_args(kind)[0]
     if dataclasses.is_dataclass(kind):
-        return f"a group; choose an option (see --help) or set its keys, as {key}.NAME=VALUE: it"
+        return f"a group of keys, each set as {key}.NAME=VALUE,"
     wanted = TYPE_NAMES.get(typing.get_origin(kind) or kind)
     return f"{wanted}, or null," if wanted and optional else wanted

@@ -50,7 +50,7 @@ class ImageFiles:
 def read_image(path: Path, channels: int) -> Image.Image:
     """Gray or RGB, the way up that its camera says, on white where it is transparent. Raises DataError where it cannot be read."""
     with _opened(path) as file:
-        return _opaque(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
+        return _opaque(_in_8_bits(ImageOps.exif_transpose(file))).convert("L" if channels == 1 else "RGB")
 
 
 @contextmanager
@@ -67,6 +67,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Pillow cuts what is above 255 off, where it keeps the upper byte of a colour image's 16 bits."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):  # whose darkest and brightest the file does not say
+        raise ValueError("32 bits a pixel; write it with 8 or 16")
+    return image
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image
@@ -75,20 +84,26 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Images in a folder and those in it, by name. Raises DataError where one cannot be looked into."""
+    """Images in a folder and those in it, by name; hidden ones are other programs'. Raises DataError where one cannot be looked into."""
     found: list[Path] = []
-    for inside, _, names in os.walk(folder, onerror=_refuse):
-        found += [Path(inside, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+    for inside, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += [Path(inside, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not _is_hidden(name)]
     return sorted(found)
+
+
+def _is_hidden(name: str) -> bool:
+    """Like macOS's ._0.png, which is no image, and Jupyter's .ipynb_checkpoints, which is no class."""
+    return name.startswith(".")
 
 
 def _refuse(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
 
 
-def _folders_in(folder: Path) -> list[str]:
+def folders_in(folder: Path) -> list[str]:
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
     except OSError as error:
         _refuse(error)
     if odd := [name for name in names if CONTROL.search(name)]:
@@ -97,7 +112,7 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def list_classes(folder: Path) -> list[str]:
-    classes = _folders_in(folder)
+    classes = folders_in(folder)
     if len(classes) < 2:
         raise DataError(f"data.path={folder}: {len(classes)} folders inside; at least two are needed, one for each class")
     return classes
@@ -106,7 +121,7 @@ def list_classes(folder: Path) -> list[str]:
 def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
     """(paths, labels), by class and name. A class without images is an error."""
     paths, labels = [], []
-    if other := sorted(set(_folders_in(folder)) - set(classes)):
+    if other := sorted(set(folders_in(folder)) - set(classes)):
         raise DataError(f"{folder / other[0]}: a class that the training images lack; they have {', '.join(classes)}")
     for label, name in enumerate(classes):
         found = files_in(folder / name)

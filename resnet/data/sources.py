@@ -20,7 +20,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, list_classes, list_images
+from resnet.data.files import ImageFiles, folders_in, list_classes, list_images
 from resnet.data.splits import stratified_split
 
 MOST_CLASSES = 65_536  # a label beyond them is a mistake, or says something else than a class
@@ -101,7 +101,7 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
 
 def arrays(path: Path) -> Source:
     """The user's own .npz file."""
-    train, test = _open_arrays(path, ("train", "test"))
+    train, test = _open_arrays(path, f"data.path={path}", ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
         raise DataError(f"data.path={path}: x_train has images of shape {shapes[0]}, x_test of {shapes[1]}; they must agree")
@@ -109,27 +109,27 @@ def arrays(path: Path) -> Source:
     return Source(train, test, _numbers(num_classes))
 
 
-def _open_arrays(path: Path, parts: tuple[str, ...]) -> list[Split]:
+def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
     keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
     if not os.path.isfile(path):  # which answers for any name; opening a pipe would wait for ever
         reason = "no regular file" if os.path.exists(path) else "no such file"
-        raise DataError(f"data.path={path}: {reason}; give the .npz file with {', '.join(keys)}")
+        raise DataError(f"{given}: {reason}; give the .npz file with {', '.join(keys)}")
     try:
-        _check_sizes(path, keys)
+        _check_sizes(path, given, keys)
         with np.load(path, allow_pickle=False) as file:
-            return [_array_split(path, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
+            return [_array_split(given, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
     except DataError:
         raise
     except Exception as error:  # zip, its decompressors and NumPy's headers each fail in their own ways
-        raise DataError(f"data.path={path}: truncated, corrupt or not an .npz file of plain arrays ({_one_line(error)[:200]})") from None
+        raise DataError(f"{given}: truncated, corrupt or not an .npz file of plain arrays ({_one_line(error)[:200]})") from None
 
 
-def _check_sizes(path: Path, keys: list[str]) -> None:
+def _check_sizes(path: Path, given: str, keys: list[str]) -> None:
     """Before memory is taken: a header of a few bytes can claim any number of values, a few zipped bytes can hold as many zeros."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if missing := [key for key in keys if key not in members]:
-            raise DataError(f"data.path={path}: {missing[0]} is missing; the file holds {', '.join(members) or 'nothing'}")
+            raise DataError(f"{given}: {missing[0]} is missing; the file holds {', '.join(members) or 'nothing'}")
         for key in keys:
             info = members[key]
             if info.file_size > max(MOST_UNZIPPED * info.compress_size, BOMB):
@@ -166,14 +166,15 @@ def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, s
 
 def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels: int) -> Split:
     """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder a class, named as in training."""
-    if path.is_dir():
+    if os.path.isdir(path):
         folder = path / "test" if (path / "test").is_dir() else path
-        here = [name for name in classes if (folder / name).is_dir()]
+        there = folders_in(folder)
+        here = [name for name in classes if name in there]  # a stranger's class may be called ../elsewhere
         if not here:
             raise DataError(f"{folder}: it has none of the model's classes as folders; they are {', '.join(classes)}")
         paths, labels = list_images(folder, here)
         return Split(ImageFiles(paths, image_size, channels).decoded(), torch.tensor([classes.index(here[label]) for label in labels]))
-    split = _open_arrays(path, ("test",))[0]
+    split = _open_arrays(path, f"--images {path}", ("test",))[0]
     if split.images.shape[1:] != (channels, image_size, image_size):
         raise DataError(
             f"{path}: x_test has images of shape {tuple(split.images.shape[1:])}; the model takes {(channels, image_size, image_size)}"
@@ -252,23 +253,21 @@ def _read_idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy())
 
 
-def _array_split(path: Path, part: str, images: np.ndarray, labels: np.ndarray) -> Split:
+def _array_split(given: str, part: str, images: np.ndarray, labels: np.ndarray) -> Split:
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
         raise DataError(
-            f"data.path={path}: x_{part} is {images.dtype} of shape {images.shape}; it must be uint8 of shape (N, H, W), (N, H, W, 1) "
+            f"{given}: x_{part} is {images.dtype} of shape {images.shape}; it must be uint8 of shape (N, H, W), (N, H, W, 1) "
             "or (N, H, W, 3)"
         )
     if images.ndim == 3:
         images = images[..., None]
     if images.shape[1] != images.shape[2] or not images.shape[1]:
-        raise DataError(
-            f"data.path={path}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one"
-        )
+        raise DataError(f"{given}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
         raise DataError(
-            f"data.path={path}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "
+            f"{given}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "
             f"{len(images)} images of x_{part}"
         )
     if wrong := [label for label in (int(labels.min()), int(labels.max())) if not 0 <= label < MOST_CLASSES]:
-        raise DataError(f"data.path={path}: y_{part} has label {wrong[0]}; labels count the classes from 0, up to {MOST_CLASSES - 1:,}")
+        raise DataError(f"{given}: y_{part} has label {wrong[0]}; labels count the classes from 0, up to {MOST_CLASSES - 1:,}")
     return Split(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), torch.from_numpy(labels.astype(np.int64)))

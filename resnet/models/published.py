@@ -4,6 +4,7 @@ Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `short
 `downsample`). Both are also common elsewhere.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights = {
         re.sub(r"^((module|_orig_mod)\.)+", "", name): value
         for name, value in _state_dict(_open(path)).items()
-        if isinstance(name, str) and _is_dense(value) and name != "n_averaged"  # AveragedModel's counter
+        if isinstance(name, str) and is_dense(value) and name != "n_averaged"  # AveragedModel's counter
     }
     if not weights:
         raise WeightsError(f"{path} holds no weights: give a state dict, or a checkpoint with one under 'state_dict' or 'model'")
@@ -65,8 +66,14 @@ def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _open(path: Path) -> Any:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise WeightsError(f"{path} is no regular file")
+    try:
+        path.open("rb").close()  # torch answers with an OSError where a file is damaged too
+    except FileNotFoundError:
+        raise WeightsError(f"there is no file {path}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
     try:
         if path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -75,8 +82,6 @@ def _open(path: Path) -> Any:
         return load_file(path)
     except ModuleNotFoundError:
         raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
     except Exception as error:  # a damaged file fails in any way
         reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
         raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
@@ -89,7 +94,7 @@ def _state_dict(content: Any) -> dict[Any, Any]:
     return held[0] if held else content
 
 
-def _is_dense(value: Any) -> bool:
+def is_dense(value: Any) -> bool:
     """Not a tensor that load_state_dict would pass over (meta) or fail on halfway (sparse, quantised)."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 

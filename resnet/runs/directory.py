@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from resnet.runs.summary import FAILED as FAILED
 from resnet.runs.summary import FINISHED as FINISHED
 from resnet.runs.summary import INTERRUPTED as INTERRUPTED
 from resnet.runs.summary import RUNNING as RUNNING
-from resnet.runs.summary import read_summary
+from resnet.runs.summary import UNKNOWN, read_summary
 
 FORMAT = 1
 WAITING = "waiting"  # no run directory yet
@@ -85,7 +86,7 @@ class RunDirectory:
     @property
     def summary(self) -> dict[str, Any]:
         """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
-        summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {"status": RUNNING}
+        summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {**UNKNOWN, "status": RUNNING}
         if summary["status"] == RUNNING and not self._has_begun and not self.is_held_elsewhere:
             summary |= {"status": INTERRUPTED, "error": cause_of_death(self / LOG)}
         return summary
@@ -153,7 +154,10 @@ class RunDirectory:
         """
         root = os.path.realpath(self.path)
         for file in self.path.rglob("*"):
-            kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
+            try:
+                kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
+            except FileNotFoundError:  # a run that is being written makes and replaces files all the time
+                continue
             if stat.S_ISLNK(kind) and not Path(leads_to).is_relative_to(root):
                 raise DirectoryError(f"{file}: it leads out of the run directory, to {leads_to}; take it away")
             if not (stat.S_ISLNK(kind) or stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
@@ -237,7 +241,7 @@ class RunDirectory:
     def _check_place(self) -> None:
         if self._place and (fault := self._place.fault):
             now = self._place.now
-            resume = f"; python -m resnet resume {shortest(now)} continues it" if now not in (None, self.path) else ""
+            resume = f"; python -m resnet resume {shlex.quote(shortest(now))} continues it" if now not in (None, self.path) else ""
             raise DirectoryGone(f"{shortest(self.path)}: {fault} while the run was writing it; the run has ended{resume}", now)
 
     @contextmanager
@@ -254,6 +258,8 @@ class RunDirectory:
         """Writes a file so that it is there whole or not at all, whenever the machine stops; `keep` is the name of the one before."""
         self._check_place()
         target = self / name
+        if (is_there := os.path.exists(target)) and not os.path.isfile(target):  # renaming would put a file in the place of a device
+            raise DirectoryError(f"{target}: cannot be written (it is no regular file)")
         part = target.with_name(f".{target.name}.part")
         try:
             with part.open("wb") as file:
@@ -266,7 +272,8 @@ class RunDirectory:
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            raise DirectoryError(f"{target}: cannot be written ({error.strerror}); the one before it is kept") from None
+            kept = "; the one before it is kept" if is_there else ""
+            raise DirectoryError(f"{target}: cannot be written ({error.strerror}){kept}") from None
 
     def sync(self, name: str) -> None:
         """Waits until what was appended to a file is on the disk."""

@@ -6,16 +6,17 @@ from typing import Any
 
 from resnet.config import UserError
 from resnet.config.hashing import flatten
+from resnet.runs.compare import METRICS
 from resnet.runs.curves import draw_curves, draw_probes
-from resnet.runs.directory import CURVES, FINISHED, PROBES, RunDirectory, run_ids, shortest
-from resnet.runs.grouping import Run, find_runs
+from resnet.runs.directory import CURVES, FINISHED, PROBES, DirectoryError, RunDirectory, run_ids, shortest
+from resnet.runs.grouping import Run, look_for_runs
 from resnet.runs.report import REPORT, report_on
 
 
 def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """By file, what makes it of one run. A run without probes has no picture of them."""
     path = shortest(directory.path)
-    title = " ".join(summary["overrides"]) or summary["name"]
+    title = " ".join(summary["overrides"]) or summary["name"] or path
     result = f": test accuracy {100 * summary['test']['accuracy']:.2f} %" if summary["status"] == FINISHED else f" ({summary['status']})"
 
     def write_page() -> None:
@@ -33,26 +34,34 @@ def missing(directory: RunDirectory, drawn: Mapping[str, Any]) -> list[str]:
     return [name for name in drawn if name != PROBES and not (directory / name).exists()]
 
 
-def draw(path: Path) -> Sequence[str]:
-    """Of a run its pictures and its page anew, of a sweep its page. Returns the files.
+def draw(paths: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Of runs their pictures and their pages anew, of sweeps their pages: the files, and a line for each that could not be made."""
+    made, problems = [], []
+    for path in paths:
+        try:
+            drawn = _of_run(RunDirectory(path)) if RunDirectory(path).exists else {REPORT: _of_sweep(path)}
+        except (UserError, DirectoryError) as error:
+            problems.append(str(error))
+            continue
+        for name, make in drawn.items():
+            try:
+                make()
+            except (UserError, DirectoryError) as error:
+                problems.append(f"{shortest(path / name)} is not drawn: {error}")
+            else:
+                made += [shortest(path / name)] if (path / name).exists() else []
+    return made, problems
 
-    Raises:
-        UserError: it is neither of the two, or has no finished run for a page.
-    """
-    directory = RunDirectory(path)
-    if not directory.exists:
-        return [_draw_sweep(path)]
+
+def _of_run(directory: RunDirectory) -> dict[str, Callable[[], object]]:
     directory.check_inside()
-    drawn = drawings(directory, directory.summary)
-    for make in drawn.values():
-        make()
-    return [shortest(directory / name) for name in drawn if (directory / name).exists()]
+    return drawings(directory, directory.summary)
 
 
-def _draw_sweep(path: Path) -> str:
-    ids = run_ids(path) if path.is_dir() else []
-    if not ids:
+def _of_sweep(path: Path) -> Callable[[], object]:
+    if not (path.is_dir() and run_ids(path)):
         raise UserError(f"{path}: neither a run directory nor the folder of a sweep: it holds no config.yaml, and no folder in it does")
-    settings = RunDirectory(path / ids[0]).config.get("sweep") or {}
-    report_on([Path(shortest(path))], find_runs([path]), settings.get("objective", "val/accuracy"), path / REPORT)
-    return shortest(path / REPORT)
+    found = look_for_runs([path])
+    wanted = found.runs[0].config.get("sweep.objective")
+    metric = wanted if wanted in METRICS else "val/accuracy"
+    return lambda: report_on([Path(shortest(path))], found.runs, metric, path / REPORT, found.unreadable)

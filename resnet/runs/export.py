@@ -3,8 +3,9 @@
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from resnet.config import UserError
 from resnet.data import Split
 from resnet.data.augment import centre_crop
 from resnet.models import ResNet
+from resnet.runs.directory import RunDirectory
 from resnet.runs.saved import SavedRun, changed_data, load_data, load_model
 
 NUM_CHECKED = 64  # test images
@@ -41,7 +43,7 @@ class Deployed(nn.Module):
 def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> dict[str, Any]:
     """Writes model.onnx and model.safetensors. Raises UserError where a package is missing or a file does not give the model's answers."""
     model, checkpoint, step = load_model(run, which)
-    model = model.float()  # of bf16-true and 64-true
+    model = model.float()  # of 64-true
     known, data = run.summary["data"], load_data(run)
     images = _first_images(data.test)
     size = run.config.augment.crop or run.image_size
@@ -51,20 +53,18 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": size}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": vars(run.config.model)}
     check_writable(folder)
-    writers: dict[str, Callable[..., float]] = {"onnx": _onnx, "safetensors": _safetensors}
+    makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}
     for kind in kinds:
         path = folder / f"model.{kind}"
-        part = path.with_name(f".{path.name}.part")
         try:
-            difference = writers[kind](part, run, deployed, images, expected, facts)
+            content, difference = makers[kind](deployed, images, expected, facts)
         except ModuleNotFoundError as error:
             raise UserError(f"export: {error.name} is not installed; pip install -e '.[export]'") from None
         if not difference <= TOLERANCE:  # nor what is no number
-            part.unlink()
             raise UserError(f"{path}: its class scores differ from the model's by up to {difference:.2g}; it was not written")
-        part.replace(path)
-        written[kind] = {"file": str(path), "bytes": path.stat().st_size, "largest_difference": difference}
+        RunDirectory(folder).write(path.name, partial(_write, content))
+        written[kind] = {"file": str(path), "bytes": len(content), "largest_difference": difference}
     return {
         "run": str(run.directory.path),
         "checkpoint": checkpoint,
@@ -73,6 +73,10 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         "changed_data": changed_data(run, data),
         "written": written,
     }
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def check_writable(folder: Path) -> None:
@@ -90,7 +94,7 @@ def _first_images(split: Split) -> Tensor:
     return images[:NUM_CHECKED] if isinstance(images, Tensor) else images[torch.arange(min(NUM_CHECKED, len(images)))].decoded()
 
 
-def _onnx(path: Path, run: SavedRun, deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> float:
+def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401  # what torch exports through
@@ -108,17 +112,17 @@ def _onnx(path: Path, run: SavedRun, deployed: Deployed, images: Tensor, expecte
         )
     assert program is not None
     onnx.helper.set_model_props(proto := program.model_proto, {key: json.dumps(value) for key, value in facts.items()})
-    path.write_bytes(proto.SerializeToString())
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    content = proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     whole, single = (session.run(["logits"], {"images": part.numpy()})[0] for part in (images, images[:1]))  # any batch size
-    return float(max(np.abs(whole - expected.numpy()).max(), np.abs(single - expected[:1].numpy()).max()))
+    return content, float(max(np.abs(whole - expected.numpy()).max(), np.abs(single - expected[:1].numpy()).max()))
 
 
-def _safetensors(path: Path, run: SavedRun, deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> float:
-    from safetensors.torch import load_file, save_file
+def _safetensors(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
+    from safetensors.torch import load, save
 
     tensors = {name: tensor.contiguous() for name, tensor in deployed.model.state_dict().items()}
-    save_file(tensors, path, metadata={key: json.dumps(value) for key, value in facts.items()})
-    deployed.model.load_state_dict(load_file(path))
+    content = save(tensors, metadata={key: json.dumps(value) for key, value in facts.items()})
+    deployed.model.load_state_dict(load(content))
     with torch.no_grad():
-        return float((deployed(images)[0] - expected).abs().max())
+        return content, float((deployed(images)[0] - expected).abs().max())

@@ -192,7 +192,7 @@ def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
 def _value(text: str, condition: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date or a number that cannot be, brackets by the thousand
         raise UserError(f"filter {condition}: {text} is no value; write a number, a word, or a list like [2,2,2]") from None
     with suppress(ValueError):  # YAML takes 1e-3 for a word
         return float(value) if isinstance(value, str) else value

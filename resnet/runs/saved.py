@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resnet.build import build_data, build_eval_loader, build_fabric, build_model
@@ -14,8 +15,9 @@ from resnet.config import Config, UserError, load_config
 from resnet.config.targets import find_target
 from resnet.data import DataSet, Split
 from resnet.models import ResNet
+from resnet.models.published import is_dense
 from resnet.record import data_facts
-from resnet.runs.content import other_data
+from resnet.runs.content import as_digest, data_digest, other_data, short
 from resnet.runs.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
@@ -58,7 +60,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         directory.check_inside()
         values, summary = directory.config, directory.summary
         _check_trust(path, values, (*ALLOWED, *allowed))
-        given = OmegaConf.from_dotlist(list(overrides))
+        given = _given(overrides)
         _check_config(path, values)
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
     except (DirectoryError, OmegaConfBaseException, OSError) as error:
@@ -77,13 +79,33 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, in
         model = build_model(run.config, run.channels, len(run.classes))
     try:
         content = checkpoint.load(run.directory / name)
-        model.load_state_dict(_weights(content), assign=True)
+        weights = _weights(content)
+        _check_plain(weights, model)
+        model.load_state_dict(weights, assign=True)
         step = int(content["progress"]["step"])
+        _check_own(run, content)
     except CheckpointError as error:
         raise UserError(str(error)) from None
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{run.directory / name}: does not fit the run's config ({str(error).splitlines()[0]})") from None
-    return model.eval(), name, step
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.directory / name}: does not fit the run's config ({reason})") from None
+    # A file of another precision answers alike; only now, as its shapes are known to be the model's.
+    return model.to(torch.float64 if run.config.fabric.precision == "64-true" else torch.float32).eval(), name, step
+
+
+def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
+    """Raises ValueError at a file that was copied here from a run on other data; older ones do not say what they were trained on."""
+    theirs, own = as_digest(content.get("data_digest")), data_digest(run.summary)
+    if theirs and own and theirs != own:
+        raise ValueError(f"it was trained on other data: digest {short(theirs)}, not {short(own)}")
+
+
+def _check_plain(weights: dict[str, Any], model: ResNet) -> None:
+    """Raises TypeError at what loading would take and computing would not."""
+    expected = model.state_dict()
+    for name, value in weights.items():
+        if name in expected and not (is_dense(value) and value.is_floating_point() == expected[name].is_floating_point()):
+            raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
 
 
 def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
@@ -122,6 +144,15 @@ def _weights(content: dict[str, Any]) -> dict[str, Any]:
     if not average:
         return dict(content["model"])
     return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
+
+
+def _given(overrides: Sequence[str]) -> DictConfig:
+    for text in overrides:
+        try:
+            OmegaConf.from_dotlist([text])
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise UserError(f"{text}: cannot be read; write KEY=VALUE, with a number, a word, or a list like [2,2,2]") from None
+    return OmegaConf.from_dotlist(list(overrides))
 
 
 def _check_config(path: Path, values: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ SHAPE = {
     },
     "sessions": [{"step": COUNT, "started": TEXT, "threads": SOME, "processes": SOME, "device": TEXT, "torch": TEXT, "extended": [TEXT]}],
 }
-UNKNOWN: dict[str, Any] = {"error": None, "overrides": [], "best": None, "commit": None, "sessions": []}  # what is asked of every summary
+# What is asked of every summary.
+UNKNOWN: dict[str, Any] = {"error": None, "name": "", "overrides": [], "best": None, "config_hash": None, "commit": None, "sessions": []}
 
 
 def read_summary(path: Path) -> dict[str, Any]:

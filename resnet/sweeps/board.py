@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
+from resnet.plain import plain
 from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
 from resnet.runs.reading import Unreadable
 from resnet.tracking.lines import percent
@@ -43,7 +45,7 @@ def _tell(screen: Console, directory: Path, ids: Sequence[str], over: threading.
         now = _states(directory, ids)
         for name, state in now.items():
             if state != before.get(name):
-                screen.print(f"{name}: {state}", markup=False)
+                screen.print(plain(f"{name}: {state}"), markup=False)
         before = now
 
 
@@ -60,7 +62,7 @@ def _table(directory: Path, states: dict[str, str]) -> Table:
         table.add_column(name)
     for name, state in states.items():
         if state in (RUNNING, INTERRUPTED):
-            table.add_row(name, state, *_latest(RunDirectory(directory / name)))
+            table.add_row(escape(plain(name)), state, *_latest(RunDirectory(directory / name)))
     return table
 
 

@@ -43,7 +43,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     unreadable = {name for name, summary in known.items() if summary["status"] == UNREADABLE}
     for name in runs:
         if name not in finished and (name not in refused or name in unreadable):
-            screen.print(_open_line(name, rows[name], known.get(name)), markup=False, soft_wrap=True)
+            screen.print(plain(_open_line(name, rows[name], known.get(name))), markup=False, soft_wrap=True)
     for name, mistakes in refused.items():
         for given, mistake in mistakes if name not in unreadable else ():
             shown = " ".join(f"{key}={value}" for key, value in rows[name].items()) if rows.get(name) else given
@@ -96,14 +96,14 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: 
     keys = list(next(iter(runs.values()))[0])
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("", "job", *keys, f"held-out {objective.removeprefix('val/')}", "test accuracy", "time"):
-        table.add_column(name, justify="left" if name in ("job", *keys) else "right", overflow="fold")
+        table.add_column(escape(plain(name)), justify="left" if name in ("job", *keys) else "right", overflow="fold")
     ranked = sorted(runs.items(), key=lambda item: sign * item[1][1]["best"][objective] if item[1][1]["best"] else 0)
     for rank, (name, (row, summary)) in enumerate(ranked, 1):
         value = summary["best"][objective] if summary["best"] else None
         shown = "" if value is None else percent(value) if objective == "val/accuracy" else f"{value:.4f}"
         test = percent(summary["test"]["accuracy"])
         time = duration(summary["seconds"]) if "seconds" in summary else ""
-        table.add_row(str(rank) if held_out else "", name, *map(_short, row.values()), shown, test, time)
+        table.add_row(str(rank) if held_out else "", escape(plain(name)), *map(_short, row.values()), shown, test, time)
     return table
 
 
@@ -115,7 +115,7 @@ def _short(value: str) -> str:
 
 
 def _open_line(name: str, row: dict[str, str], summary: dict[str, Any] | None) -> str:
-    chosen = plain("".join(f" {key}={value}" for key, value in row.items()))
+    chosen = "".join(f" {key}={value}" for key, value in row.items())
     if summary is None:
         return f"waiting: {name}{chosen}"
     return f"{summary['status']}: {name}{chosen}" + (f": {summary['error']}" if summary.get("error") else "")
