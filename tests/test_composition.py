@@ -67,6 +67,41 @@ def test_a_sweep_of_the_users_own_runs(train, own) -> None:
     assert "multirun/t: 2 of 2 jobs finished" in output and "slow" in output
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"lr: 0.1", r"experiment: the keys of its file .* begin the file with the line `# @package _global_`"),
+        (
+            b"# @package _global_\nlr: [0.1",
+            r"/mine/experiment/wrong.yaml: cannot be read \(line 2, column 9: expected .*\); mend the file",
+        ),
+        (b"# @package _global_\nname: caf\xe9", r"/mine/experiment/wrong.yaml: cannot be read \('utf-8' .*\); mend the file"),
+        (b"# @package _global_\ndefaults: [wrong]", "in a circle"),
+        (b"# @package _global_\ndefaults: [override optimizer: adam]", "experiment/wrong.yaml: .* write override /optimizer: OPTION"),
+        (b"# @package _global_\ndefaults: [override /optimizr: adam]", r"no such group \(did you mean optimizer\?\)"),
+        (b"# @package _global_\ndefaults: [/optimizer: adam]", "in a file's defaults: override /optimizer: OPTION"),
+        (b"# @package _global_\nmodel: resnet20", "model=resnet20: .* in a file's defaults override /model: NAME"),
+    ],
+)
+def test_a_mistake_in_a_file_of_the_users_own_is_told(own, text, message) -> None:
+    from resnet.config.cli import compose_config
+
+    (own / "mine" / "experiment" / "wrong.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=message) as told:
+        compose_config(["experiment=wrong"], "mine")
+    (job,) = jobs_of("--config-dir=mine", "-m", "seed=3", "experiment=wrong,mine")[:1]
+    assert job.error == str(told.value) and "\n" not in job.error
+
+
+def test_a_sweep_s_name_may_look_like_a_number(tmp_path, monkeypatch) -> None:
+    from resnet.config.settings import refused_settings
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("2026", "1e5", "true", "0"):
+        request = read_request(read_arguments(["-m", f"sweep.name={name}", "seed=1,2"]))
+        assert not list(refused_settings(request.config, True))
+
+
 def test_a_flag_may_stand_anywhere_and_in_short() -> None:
     for arguments in (
         ["-m", "seed=1,2", "lr=1"],

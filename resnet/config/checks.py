@@ -68,6 +68,8 @@ def _bad_unions(config: Config) -> Iterator[str]:
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
             yield f"{group}={settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help)"
+        elif group == "optimizer" and isinstance(settings.get("lr"), str):
+            yield f"lr={settings['lr']!r}: a number is needed, without quotes"
         elif group == "optimizer" and math.isfinite(config.lr) and settings.get("lr", config.lr) != config.lr:
             yield f"optimizer.lr={settings['lr']}: it differs from lr={config.lr}; set lr={settings['lr']} alone, which all parts use"
 

@@ -20,8 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from yaml import YAMLError
 
 from resnet.config.arguments import CommandLine
 from resnet.config.errors import UserError
@@ -42,11 +44,15 @@ class Composer:
         JobRuntime().set("name", PRIMARY)
         self.primary = command.config_name or PRIMARY
         self.loader = ConfigLoaderImpl(_search_path(command))
+        self.loader.repository = Files(self.loader.config_search_path)
         self.is_group = cache(self.loader.repository.group_exists)
 
     def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
         """With the node `hydra`; for a sweep's MULTIRUN without the keys that it sweeps over."""
-        return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
+        try:
+            return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
+        except RecursionError:
+            raise UserError("defaults: files of configs name one another in a circle; take one of the names out") from None
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
@@ -63,6 +69,22 @@ class Composer:
             for option in self.options(f"{group}/{name}")
         ]
         return sorted({*repository.get_group_options(group, ObjectType.CONFIG), *below})
+
+
+class Files(ConfigRepository):
+    """Those of the search path, which may be the user's own."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Raises UserError where a file cannot be read."""
+        try:
+            return super().load_config(config_path)
+        except (YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+            reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
+            source = self._find_object_source(config_path, ObjectType.CONFIG)
+            file = f"{config_path.removesuffix('.yaml')}.yaml"
+            raise UserError(f"{source.path if source else ''}/{file}: cannot be read ({place}{reason}); mend the file") from None
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -157,7 +179,11 @@ def _search_path(command: CommandLine) -> ConfigSearchPath:
             added += [("hydra.searchpath", str(entry)) for entry in (value if isinstance(value, list) else ())]
     for provider, entry in added:  # between the primary config's own folder and Hydra's, where Hydra puts them
         path.prepend(provider, entry, SearchPathQuery(provider="schema"))
-    for source in ConfigRepository(path).get_sources():
+    try:
+        sources = ConfigRepository(path).get_sources()
+    except ValueError as error:  # of a kind, as s3://, that Hydra has no reader for
+        raise UserError(f"hydra.searchpath: {error}") from None
+    for source in sources:
         if not source.available():
             given = {"main": "--config-path"}.get(source.provider, source.provider)
             hint = "; a relative one starts beside train.py" if source.provider == "main" else ""

@@ -26,10 +26,15 @@ def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
     for key in ("sweep", "run"):
         if not raw[key]["dir"]:
             yield f"hydra.{key}.dir={'null' if raw[key]['dir'] is None else ''}: a folder is needed"
+        elif str(raw[key]["dir"]).startswith("~"):
+            yield f"hydra.{key}.dir={raw[key]['dir']}: no shell has put your home in place of the ~; write the whole path"
     if raw["sweep"]["subdir"] != SUBDIR:
         yield f"hydra.sweep.subdir={raw['sweep']['subdir']}: a job's folder is the hash of its config; sweep.name=... chooses the sweep's"
     if is_sweep:
-        if wrong := bad_name("sweep.name", config.sweep.name):
+        name = config.sweep.name
+        if OmegaConf.is_config(name):
+            yield f"sweep.name={name}: text is needed"
+        elif wrong := bad_name("sweep.name", name if name is None else str(name)):
             yield wrong
         jobs = hydra.launcher.get("n_jobs", 1)
         if type(jobs) is not int or jobs == 0:
