@@ -30,6 +30,7 @@ CONFIG_ALONE = [
     ("epochs=", "a whole number"),
     ("epochs=-1", "epochs=-1: out of range; it must be at least 0"),
     ("max_steps=0", "at least 1"),
+    ("epochs=99999999999999999999", "out of range; it must be below 2**63"),
     ("epochs=null", "one of the two must say when training ends"),
     ("batch_size=0", "at least 1"),
     ("accumulate=1000", "more parts than images in a batch"),

@@ -13,6 +13,7 @@ from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of an environment variable
+LARGEST = 2**63  # whole numbers stay below it
 LONGEST = 255  # bytes in the name of a file, on all common systems
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
@@ -46,6 +47,9 @@ def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
         yield f"{given}: no such choice{nearest(value, limits['choices'])}; choose one of {', '.join(map(str, limits['choices']))}"
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{given}: a finite number is needed"
+        return
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        yield f"{given}: out of range; it must be below 2**63"
         return
     bounds = [(COMPARISONS[name], limit) for name, limit in limits.items() if name in COMPARISONS]
     if not all(holds(value, limit) for (holds, _), limit in bounds):
