@@ -159,6 +159,15 @@ IN_OTHER_WORDS = [
     ("model=ResNet-50", "model.block=bottleneck"),
     ("fabric.precision=fp16", "(did you mean 16-mixed?)"),
     ("help", "python train.py --help shows what there is"),
+    ("hydra.launcher.n_jobs=2", "it belongs to hydra/launcher=parallel"),
+    ("hydra.sweeper.n_trials=2", "it belongs to hydra/sweeper=search"),
+    ("hydra/sweeper=search hydra.sweeper.sampler=random", "as hydra/sweeper/sampler=OPTION"),
+    (
+        "hydra/sweeper=search hydra/sweeper/sampler=bayes",
+        "hydra/sweeper/sampler=bayes (in hydra/sweeper/optuna): no such option; choose one of cm",
+    ),
+    ("-m hydra.launcher=parallel seed=1,2", "choose one of its options as hydra/launcher=OPTION"),
+    ("hydra/launcher=slurm hydra.launcher.gpus=2", "hydra.launcher.gpus: unknown key; hydra.launcher has _target_, account"),
     ("hydra.job.env_set.A=1", "write +hydra.job.env_set.A=VALUE"),
     ("hydra.callbacks={a:{}}", "write +hydra.callbacks=VALUE"),
 ]

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
-from resnet.config.compose import Composer
+from resnet.config.compose import CONF, Composer
 from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, explain_value, wanted_type
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
 from resnet.config.words import IMAGENET
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
+PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
 OPEN_GROUPS = ("optimizer", "scheduler")  # whose options have keys of their own
 
 
@@ -42,7 +44,7 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     if match := re.search(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line):
         return _no_such_key(match[1], error, composer, overrides)
     if match := re.match(r"Error merging override (.*)", first_line):
-        return _unfit(match[1], error)
+        return _unfit(match[1], error, composer)
     if match := re.match(r"Multiple values for ([^. ]+)", first_line):
         group = match[1]
         in_file = f"in a file's defaults: override /{group}: OPTION"
@@ -89,7 +91,7 @@ def _missing(error: MissingConfigException, composer: Composer, first_line: str)
         return f"--config-name={missing}: there is no {missing}.yaml in --config-path, or in conf/"
     if "/" not in missing:
         return f"{composer.primary}.yaml: its defaults name {missing}, and there is no {missing}.yaml; --config-dir=DIR looks in conf/ too"
-    group, option = re.fullmatch("(hydra/[^/]*|[^/]*)/?(.*)", missing).groups()  # type: ignore[union-attr]
+    group, option = re.fullmatch("(hydra/.*(?=/)|[^/]*)/?(.*)", missing).groups()  # type: ignore[union-attr]
     given = re.match(r"In '(.*?)'", first_line)
     where = f" (in {given[1]})" if given and given[1] not in (composer.primary, "hydra/config") else ""
     return _no_option(group, option, where, composer)
@@ -142,6 +144,8 @@ def _no_such_key(given: str, error: Exception, composer: Composer, overrides: Se
 
 def unknown(key: str, known: Collection[str], composer: Composer) -> str:
     """One line for a key that does not exist, or belongs to another option."""
+    if key.startswith(PLUGINS) and (chosen := list(_plugins_with(key, composer))):
+        return f"{key}: unknown key here; it belongs to {', '.join(chosen)}"
     owners = list(_owners(key, composer))
     if owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
         group = owners[0].partition("=")[0]
@@ -160,10 +164,22 @@ def _owners(key: str, composer: Composer) -> Iterator[str]:
                 yield f"{open_group}={option}"
 
 
-def _unfit(override: str, error: Exception) -> str:
+def _plugins_with(key: str, composer: Composer) -> Iterator[str]:
+    """The launchers or sweepers of ours that have this key, as hydra/launcher=option."""
+    group = "/".join(key.split(".")[:2])
+    for option in composer.options(group):
+        if (CONF / group / f"{option}.yaml").is_file():
+            with suppress(HydraException):  # it isn't installed
+                if key in flatten(OmegaConf.to_container(composer.compose([f"{group}={option}"]), resolve=False)):  # type: ignore[arg-type]
+                    yield f"{group}={option}"
+
+
+def _unfit(override: str, error: Exception, composer: Composer) -> str:
     reason = str(error.__cause__ or error).splitlines()[0]
     key = override.partition("=")[0]
     if re.search("Cannot (assign|merge|set)|Invalid type|not a DictConfig|Cannot convert", reason):
+        if composer.is_group(group := key.replace(".", "/")):
+            return f"{override}: it is a group; choose one of its options as {group}=OPTION"
         if wanted := wanted_type(key):
             return f"{override}: {wanted} is needed"
         return f"{override}: {key} is a group of keys; choose an option of it or set one of its keys, as {key}.NAME=VALUE (see --help)"
@@ -173,7 +189,7 @@ def _unfit(override: str, error: Exception) -> str:
 def known_keys(composer: Composer, overrides: Sequence[str], with_hydras: bool = False) -> set[str]:
     """The keys of the schema and of the groups that were chosen."""
     groups = composer.groups()
-    chosen = [text for text in overrides if text.partition("=")[0] in groups]
+    chosen = [text for text in overrides if composer.is_group(text.partition("=")[0])]
     try:
         composed = composer.compose(chosen)
     except (HydraException, OmegaConfBaseException):

@@ -57,7 +57,7 @@ def _near_key(word: str, known: list[str]) -> str | None:
     if group in known and last in ("name", "type", "class", "target", "_name_"):
         return f"{group}=NAME"
     ours = OURS.get(_last(word))
-    if ours and (ours in known or ours.startswith("hydra")):
+    if ours and (ours.startswith("hydra") or (ours in known and not group.startswith("hydra"))):
         return ours
     shared = [key for key in known if key != word and _last(key) == _last(word)]
     return shared[0] if shared else None

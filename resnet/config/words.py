@@ -59,6 +59,7 @@ _OURS = {
     "wandb.tags": "tag",
     "hydra/launcher": "launcher",
     "hydra/sweeper": "sweeper",
+    "hydra/sweeper/sampler": "sampler",
     "hydra.launcher.n_jobs": "n_jobs num_jobs jobs",
     "hydra.sweeper.n_trials": "n_trials num_trials trials",
 }
