@@ -1,6 +1,7 @@
 """One composition for runs and sweeps: the user's own folders, experiments and what replaces their parts, names, saved configs."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from conftest import ROOT, compose
 from test_resume import finish, start
 from test_run import summary
 
-from resnet.config import UserError, config_hash
+from resnet.config import UserError, config_hash, load_config
 from resnet.config.arguments import as_typed, read_arguments
-from resnet.config.compose import read_request
+from resnet.config.compose import read_request, with_settings, without_hydra
 from resnet.sweeps.grid import compose_jobs, read_sweep
 from resnet.sweeps.preflight import preflight
 
@@ -196,6 +197,31 @@ def test_a_saved_config_runs_again(train, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
     assert "multirun/s: 2 of 2 jobs finished" in train(*saved, "-m", "seed=0,1", "sweep.name=s").stdout
     assert "set its keys, as optimizer.NAME=VALUE" in train(*saved, "optimizer=sgd", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "given", ["--config-path=a", "--config-path=a -cn=config.yaml", "--config-path=a/config.yaml", "--config-dir=a --config-name=config"]
+)
+def test_a_saved_config_by_other_words(tmp_path, monkeypatch, capsys, given) -> None:
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").write_text(yaml.safe_dump(asdict(compose(*QUICK, "lr=0.4", "name=a"))))
+    request = read_request(with_settings(read_arguments([*given.split(), "seed=3"])))
+    assert request.config.hydra.output_subdir is None
+    assert config_hash(load_config(without_hydra(request.config))) == config_hash(compose(*QUICK, "lr=0.4", "seed=3"))
+    for text, message in (
+        ("lr: [", "config.yaml: cannot be read (line 1"),
+        ("- 1", "it holds no keys"),
+        ("", "seed: config.yaml has no such"),
+    ):
+        (tmp_path / "a" / "config.yaml").write_text(text)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets, for itself
+        monkeypatch.setattr("sys.argv", ["train.py", *given.split(), "seed=3"])
+        with pytest.raises(SystemExit):
+            train.command_line(train.main, train.sweeping)
+        assert message in capsys.readouterr().err
 
 
 def test_describe_takes_the_users_own_folder(own) -> None:

@@ -31,6 +31,7 @@ from resnet.config.hashing import flatten
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
+UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
 class Composer:
@@ -42,7 +43,7 @@ class Composer:
         version.setbase("1.3")
         setup_globals()
         JobRuntime().set("name", PRIMARY)
-        self.primary = command.config_name or PRIMARY
+        self.primary = (command.config_name or PRIMARY).removesuffix(".yaml")
         self.loader = ConfigLoaderImpl(_search_path(command))
         self.loader.repository = Files(self.loader.config_search_path)
         self.is_group = cache(self.loader.repository.group_exists)
@@ -78,13 +79,16 @@ class Files(ConfigRepository):
         """Raises UserError where a file cannot be read."""
         try:
             return super().load_config(config_path)
-        except (YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-            reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
+        except UNREADABLE as error:
             source = self._find_object_source(config_path, ObjectType.CONFIG)
-            file = f"{config_path.removesuffix('.yaml')}.yaml"
-            raise UserError(f"{source.path if source else ''}/{file}: cannot be read ({place}{reason}); mend the file") from None
+            raise UserError(_unreadable(f"{source.path if source else ''}/{config_path.removesuffix('.yaml')}.yaml", error)) from None
+
+
+def _unreadable(file: str | Path, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
+    return f"{file}: cannot be read ({place}{reason}); mend the file"
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -148,11 +152,15 @@ def _spelled_out(item: Override, composer: Composer) -> str:
 
 def with_settings(command: CommandLine) -> CommandLine:
     """A run's own config.yaml as the primary config (--config-path RUN --config-name config) has no settings of Hydra's: it gets ours."""
-    folder = Path(command.config_path or "")
-    file = folder / f"{command.config_name or PRIMARY}.yaml"
-    if command.config_path is None or not file.is_file():
+    file = _saved_file(command)
+    if file is None or not file.is_file():
         return command
-    saved = OmegaConf.load(file)
+    try:
+        saved = OmegaConf.load(file)
+    except UNREADABLE as error:
+        raise UserError(_unreadable(file, error)) from None
+    if not isinstance(saved, DictConfig):
+        raise UserError(f"{file}: it holds no keys and values; a config is needed")
     if {"defaults", "hydra"} & set(saved):
         return command
     ours: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{PRIMARY}.yaml"), resolve=False)  # type: ignore[assignment]
@@ -166,8 +174,19 @@ def with_settings(command: CommandLine) -> CommandLine:
     ]
     if OmegaConf.select(saved, "optimizer.lr") is not None:
         settings.append("optimizer.lr=${lr}")  # as the options of the group have it; a saved config has the number
-    path, added = str(folder.resolve()), command.config_dir or str(CONF)  # conf/ has our launchers
-    return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added)
+    path, added = str(file.parent.resolve()), (command.config_path and command.config_dir) or str(CONF)  # conf/ has our launchers
+    return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added, config_name=file.stem)
+
+
+def _saved_file(command: CommandLine) -> Path | None:
+    """The file that --config-path, or --config-dir with --config-name, leads to; a run's directory alone leads to its config.yaml."""
+    folder = command.config_path or (command.config_dir if command.config_name else None)
+    if folder is None:
+        return None
+    if Path(folder).is_file():
+        return Path(folder)
+    file = Path(folder) / f"{(command.config_name or PRIMARY).removesuffix('.yaml')}.yaml"
+    return file if command.config_name or file.is_file() else Path(folder) / "config.yaml"
 
 
 def _search_path(command: CommandLine) -> ConfigSearchPath:

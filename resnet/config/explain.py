@@ -139,7 +139,9 @@ def _no_such_key(given: str, error: Exception, composer: Composer, overrides: Se
     if first_line.startswith("Could not delete") and key in known:
         value = re.search("is (.*) and not", first_line)
         return f"~{key}: its value is {value[1]}; write ~{key} alone" if value else f"~{key}: it is null, and needs no taking away"
-    return f"{given}: {first_line}" if key in known else unknown(key, known, composer)
+    if key in known:  # the primary config is the user's
+        return f"{key}: {composer.primary}.yaml has no such key; begin the file with `defaults: [train, _self_]`, and give --config-dir=DIR"
+    return unknown(key, known, composer)
 
 
 def unknown(key: str, known: Collection[str], composer: Composer) -> str:

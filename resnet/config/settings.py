@@ -13,9 +13,8 @@ SUBDIR = "${run_id:}"  # of conf/train.yaml
 def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
     """One line per mistake."""
     hydra = config.hydra
-    wrong = [key for key in ("launcher", "sweeper") if not OmegaConf.is_dict(hydra[key])]
-    if wrong:
-        yield from (f"hydra.{key}={hydra[key]}: it is a group; choose one of its options as hydra/{key}=OPTION" for key in wrong)
+    if no_groups := [key for key in ("launcher", "sweeper") if not OmegaConf.is_dict(hydra[key])]:
+        yield from (f"hydra.{key}={hydra[key]}: it is a group; choose one of its options as hydra/{key}=OPTION" for key in no_groups)
         return
     if hydra.output_subdir is not None:
         yield f"hydra.output_subdir={hydra.output_subdir}: Hydra's copies would change at each start; a run's config.yaml has it all"
