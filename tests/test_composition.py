@@ -208,7 +208,10 @@ def test_a_saved_config_by_other_words(tmp_path, monkeypatch, capsys, given) -> 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.yaml").write_text(yaml.safe_dump(asdict(compose(*QUICK, "lr=0.4", "name=a"))))
-    request = read_request(with_settings(read_arguments([*given.split(), "seed=3"])))
+    command = with_settings(read_arguments([*given.split(), "seed=3"]))
+    hydras = read_arguments(command.arguments)
+    assert (hydras.config_path, hydras.config_name) == (str(tmp_path / "a"), "config")
+    request = read_request(command)
     assert request.config.hydra.output_subdir is None
     assert config_hash(load_config(without_hydra(request.config))) == config_hash(compose(*QUICK, "lr=0.4", "seed=3"))
     for text, message in (

@@ -32,7 +32,7 @@ class CommandLine:
     @property
     def arguments(self) -> list[str]:
         """As Hydra's parser takes them: it refuses overrides on both sides of a flag."""
-        flags = {**dict(self.flags), "--config-path": self.config_path, "--config-dir": self.config_dir}
+        flags = {**dict(self.flags), "--config-path": self.config_path, "--config-dir": self.config_dir, "--config-name": self.config_name}
         return [*(name if value is True else f"{name}={value}" for name, value in flags.items() if value), *self.overrides]
 
 

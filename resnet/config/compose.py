@@ -81,10 +81,10 @@ class Files(ConfigRepository):
             return super().load_config(config_path)
         except UNREADABLE as error:
             source = self._find_object_source(config_path, ObjectType.CONFIG)
-            raise UserError(_unreadable(f"{source.path if source else ''}/{config_path.removesuffix('.yaml')}.yaml", error)) from None
+            raise UserError(unreadable(f"{source.path if source else ''}/{config_path.removesuffix('.yaml')}.yaml", error)) from None
 
 
-def _unreadable(file: str | Path, error: Exception) -> str:
+def unreadable(file: str | Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
@@ -158,7 +158,7 @@ def with_settings(command: CommandLine) -> CommandLine:
     try:
         saved = OmegaConf.load(file)
     except UNREADABLE as error:
-        raise UserError(_unreadable(file, error)) from None
+        raise UserError(unreadable(file, error)) from None
     if not isinstance(saved, DictConfig):
         raise UserError(f"{file}: it holds no keys and values; a config is needed")
     if {"defaults", "hydra"} & set(saved):

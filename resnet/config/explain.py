@@ -7,8 +7,9 @@ from contextlib import suppress
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from resnet.config.compose import CONF, Composer
+from resnet.config.compose import CONF, Composer, unreadable
 from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, explain_value, wanted_type
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
@@ -24,6 +25,8 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     first_line = str(error).strip().split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):
         return f"{error.override or repr('')}: {_unreadable(str(error.override), composer)}"
     if without_key := [text for text in overrides if text.startswith("=")]:
