@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet import show
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
@@ -61,20 +61,26 @@ def main() -> None:
     sys.stdout.flush()
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ").removesuffix(", key=value")  # argparse names it among what is required
+        _end(MISTAKE, f"{message}; {self.prog} --help explains")
+
+
 class Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         print(version())
         parser.exit()
 
 
-def _end(status: int, message: str = "") -> None:
+def _end(status: int, message: str = "") -> NoReturn:
     say(message)
     sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m resnet", description=ABOUT, epilog=EXAMPLES, formatter_class=plain)
+    parser = Parser(prog="python -m resnet", description=ABOUT, epilog=EXAMPLES, formatter_class=plain)
     parser.add_argument("--version", action=Version, nargs=0, help="show the versions of this package, torch and Python")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

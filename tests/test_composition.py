@@ -1,6 +1,7 @@
 """One composition for runs and sweeps: the user's own folders, experiments and what replaces their parts, names, saved configs."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from conftest import ROOT, compose
 from test_resume import finish, start
 from test_run import summary
 
-from resnet.config import UserError, config_hash
+from resnet.config import UserError, config_hash, load_config
 from resnet.config.arguments import as_typed, read_arguments
-from resnet.config.compose import read_request
+from resnet.config.compose import read_request, with_settings, without_hydra
 from resnet.sweeps.grid import compose_jobs, read_sweep
 from resnet.sweeps.preflight import preflight
 
@@ -65,6 +66,41 @@ def test_a_sweep_of_the_users_own_runs(train, own) -> None:
     assert sorted(told) == [["seed=1", "experiment=mine"], ["seed=2", "experiment=mine"]]
     output = train("-m", "--config-dir=mine", *QUICK, "optimizer=glob(*,exclude=[adam*,m*,r*,sgd_*])", "sweep.name=t").stdout
     assert "multirun/t: 2 of 2 jobs finished" in output and "slow" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"lr: 0.1", r"experiment: the keys of its file .* begin the file with the line `# @package _global_`"),
+        (
+            b"# @package _global_\nlr: [0.1",
+            r"/mine/experiment/wrong.yaml: cannot be read \(line 2, column 9: expected .*\); mend the file",
+        ),
+        (b"# @package _global_\nname: caf\xe9", r"/mine/experiment/wrong.yaml: cannot be read \('utf-8' .*\); mend the file"),
+        (b"# @package _global_\ndefaults: [wrong]", "in a circle"),
+        (b"# @package _global_\ndefaults: [override optimizer: adam]", "experiment/wrong.yaml: .* write override /optimizer: OPTION"),
+        (b"# @package _global_\ndefaults: [override /optimizr: adam]", r"no such group \(did you mean optimizer\?\)"),
+        (b"# @package _global_\ndefaults: [/optimizer: adam]", "in a file's defaults: override /optimizer: OPTION"),
+        (b"# @package _global_\nmodel: resnet20", "model=resnet20: .* in a file's defaults override /model: NAME"),
+    ],
+)
+def test_a_mistake_in_a_file_of_the_users_own_is_told(own, text, message) -> None:
+    from resnet.config.cli import compose_config
+
+    (own / "mine" / "experiment" / "wrong.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=message) as told:
+        compose_config(["experiment=wrong"], "mine")
+    (job,) = jobs_of("--config-dir=mine", "-m", "seed=3", "experiment=wrong,mine")[:1]
+    assert job.error == str(told.value) and "\n" not in job.error
+
+
+def test_a_sweep_s_name_may_look_like_a_number(tmp_path, monkeypatch) -> None:
+    from resnet.config.settings import refused_settings
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("2026", "1e5", "true", "0"):
+        request = read_request(read_arguments(["-m", f"sweep.name={name}", "seed=1,2"]))
+        assert not list(refused_settings(request.config, True))
 
 
 def test_a_flag_may_stand_anywhere_and_in_short() -> None:
@@ -161,6 +197,34 @@ def test_a_saved_config_runs_again(train, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
     assert "multirun/s: 2 of 2 jobs finished" in train(*saved, "-m", "seed=0,1", "sweep.name=s").stdout
     assert "set its keys, as optimizer.NAME=VALUE" in train(*saved, "optimizer=sgd", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "given", ["--config-path=a", "--config-path=a -cn=config.yaml", "--config-path=a/config.yaml", "--config-dir=a --config-name=config"]
+)
+def test_a_saved_config_by_other_words(tmp_path, monkeypatch, capsys, given) -> None:
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").write_text(yaml.safe_dump(asdict(compose(*QUICK, "lr=0.4", "name=a"))))
+    command = with_settings(read_arguments([*given.split(), "seed=3"]))
+    hydras = read_arguments(command.arguments)
+    assert (hydras.config_path, hydras.config_name) == (str(tmp_path / "a"), "config")
+    request = read_request(command)
+    assert request.config.hydra.output_subdir is None
+    assert config_hash(load_config(without_hydra(request.config))) == config_hash(compose(*QUICK, "lr=0.4", "seed=3"))
+    for text, message in (
+        ("lr: [", "config.yaml: cannot be read (line 1"),
+        ("- 1", "it holds no keys"),
+        ("", "seed: config.yaml has no such"),
+    ):
+        (tmp_path / "a" / "config.yaml").write_text(text)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets, for itself
+        monkeypatch.setattr("sys.argv", ["train.py", *given.split(), "seed=3"])
+        with pytest.raises(SystemExit):
+            train.command_line(train.main, train.sweeping)
+        assert message in capsys.readouterr().err
 
 
 def test_describe_takes_the_users_own_folder(own) -> None:

@@ -43,6 +43,25 @@ def test_every_help_is_text_that_fits_a_terminal(tmp_path) -> None:
         assert max(map(len, text.splitlines())) <= 80, text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "error: the following arguments are required: COMMAND; python -m resnet --help explains"),
+        ("train data=digits", "error: COMMAND: invalid choice: 'train' (choose from "),
+        ("evaluate", "error: the following arguments are required: RUN; python -m resnet evaluate --help explains"),
+        ("describe --epochs 5", "error: unrecognized arguments: --epochs; python -m resnet --help explains"),
+    ],
+)
+def test_a_mistake_in_a_command_is_one_line(monkeypatch, capsys, arguments, message) -> None:
+    from resnet import __main__ as command
+
+    monkeypatch.setattr("sys.argv", ["resnet", *arguments.split()])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith(message) and len(told.splitlines()) == 1, told
+
+
 def test_version_names_what_a_report_of_a_fault_needs(tmp_path) -> None:
     from importlib.metadata import version
 

@@ -1,5 +1,6 @@
 """The command line of train.py: Hydra's flags and the overrides, read once."""
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from resnet.config.errors import UserError
 from resnet.config.load import all_keys, text_keys
 from resnet.config.suggest import typographic, unknown_key
 
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 SHOWS = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")  # flags that start no run of ours
 
 
@@ -30,7 +32,7 @@ class CommandLine:
     @property
     def arguments(self) -> list[str]:
         """As Hydra's parser takes them: it refuses overrides on both sides of a flag."""
-        flags = {**dict(self.flags), "--config-path": self.config_path, "--config-dir": self.config_dir}
+        flags = {**dict(self.flags), "--config-path": self.config_path, "--config-dir": self.config_dir, "--config-name": self.config_name}
         return [*(name if value is True else f"{name}={value}" for name, value in flags.items() if value), *self.overrides]
 
 
@@ -47,7 +49,8 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     flags = tuple((action.option_strings[0], vars(given).get(action.dest, False)) for action in parser._actions if action.option_strings)
     shows = any(vars(given)[name] for name in SHOWS)
     overrides = given.overrides if shows else map(readable, given.overrides)
-    return CommandLine(tuple(overrides), flags, given.multirun, shows, given.config_dir, given.config_path, given.config_name)
+    config_dir = given.config_dir and os.path.expanduser(given.config_dir)
+    return CommandLine(tuple(overrides), flags, given.multirun, shows, config_dir, given.config_path, given.config_name)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -67,7 +70,7 @@ def _no_flag(flag: str, overrides: Sequence[str]) -> str:
 def readable(override: str) -> str:
     """Text of the user's (a name, a path) may hold what Hydra's grammar cannot read unquoted: letters with accents, brackets."""
     key, equals, value = override.partition("=")
-    if not equals or key not in text_keys() or typographic(value):
+    if not equals or key not in {*text_keys(), *FOLDERS} or typographic(value):
         return override
     try:
         OverridesParser.create().parse_overrides([override])

@@ -13,6 +13,7 @@ from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of an environment variable
+LARGEST = 2**63  # whole numbers stay below it
 LONGEST = 255  # bytes in the name of a file, on all common systems
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
@@ -47,6 +48,9 @@ def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{given}: a finite number is needed"
         return
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        yield f"{given}: out of range; it must be below 2**63"
+        return
     bounds = [(COMPARISONS[name], limit) for name, limit in limits.items() if name in COMPARISONS]
     if not all(holds(value, limit) for (holds, _), limit in bounds):
         wanted = " and ".join(text.format(limit) for (_, text), limit in bounds)
@@ -68,6 +72,8 @@ def _bad_unions(config: Config) -> Iterator[str]:
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
             yield f"{group}={settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help)"
+        elif group == "optimizer" and isinstance(settings.get("lr"), str):
+            yield f"lr={settings['lr']!r}: a number is needed, without quotes"
         elif group == "optimizer" and math.isfinite(config.lr) and settings.get("lr", config.lr) != config.lr:
             yield f"optimizer.lr={settings['lr']}: it differs from lr={config.lr}; set lr={settings['lr']} alone, which all parts use"
 

@@ -20,8 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from yaml import YAMLError
 
 from resnet.config.arguments import CommandLine
 from resnet.config.errors import UserError
@@ -29,6 +31,7 @@ from resnet.config.hashing import flatten
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
+UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
 class Composer:
@@ -40,13 +43,17 @@ class Composer:
         version.setbase("1.3")
         setup_globals()
         JobRuntime().set("name", PRIMARY)
-        self.primary = command.config_name or PRIMARY
+        self.primary = (command.config_name or PRIMARY).removesuffix(".yaml")
         self.loader = ConfigLoaderImpl(_search_path(command))
+        self.loader.repository = Files(self.loader.config_search_path)
         self.is_group = cache(self.loader.repository.group_exists)
 
     def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
         """With the node `hydra`; for a sweep's MULTIRUN without the keys that it sweeps over."""
-        return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
+        try:
+            return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
+        except RecursionError:
+            raise UserError("defaults: files of configs name one another in a circle; take one of the names out") from None
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
@@ -63,6 +70,25 @@ class Composer:
             for option in self.options(f"{group}/{name}")
         ]
         return sorted({*repository.get_group_options(group, ObjectType.CONFIG), *below})
+
+
+class Files(ConfigRepository):
+    """Those of the search path, which may be the user's own."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Raises UserError where a file cannot be read."""
+        try:
+            return super().load_config(config_path)
+        except UNREADABLE as error:
+            source = self._find_object_source(config_path, ObjectType.CONFIG)
+            raise UserError(unreadable(f"{source.path if source else ''}/{config_path.removesuffix('.yaml')}.yaml", error)) from None
+
+
+def unreadable(file: str | Path, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
+    return f"{file}: cannot be read ({place}{reason}); mend the file"
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -126,11 +152,15 @@ def _spelled_out(item: Override, composer: Composer) -> str:
 
 def with_settings(command: CommandLine) -> CommandLine:
     """A run's own config.yaml as the primary config (--config-path RUN --config-name config) has no settings of Hydra's: it gets ours."""
-    folder = Path(command.config_path or "")
-    file = folder / f"{command.config_name or PRIMARY}.yaml"
-    if command.config_path is None or not file.is_file():
+    file = _saved_file(command)
+    if file is None or not file.is_file():
         return command
-    saved = OmegaConf.load(file)
+    try:
+        saved = OmegaConf.load(file)
+    except UNREADABLE as error:
+        raise UserError(unreadable(file, error)) from None
+    if not isinstance(saved, DictConfig):
+        raise UserError(f"{file}: it holds no keys and values; a config is needed")
     if {"defaults", "hydra"} & set(saved):
         return command
     ours: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(CONF / f"{PRIMARY}.yaml"), resolve=False)  # type: ignore[assignment]
@@ -144,8 +174,19 @@ def with_settings(command: CommandLine) -> CommandLine:
     ]
     if OmegaConf.select(saved, "optimizer.lr") is not None:
         settings.append("optimizer.lr=${lr}")  # as the options of the group have it; a saved config has the number
-    path, added = str(folder.resolve()), command.config_dir or str(CONF)  # conf/ has our launchers
-    return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added)
+    path, added = str(file.parent.resolve()), (command.config_path and command.config_dir) or str(CONF)  # conf/ has our launchers
+    return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added, config_name=file.stem)
+
+
+def _saved_file(command: CommandLine) -> Path | None:
+    """The file that --config-path, or --config-dir with --config-name, leads to; a run's directory alone leads to its config.yaml."""
+    folder = command.config_path or (command.config_dir if command.config_name else None)
+    if folder is None:
+        return None
+    if Path(folder).is_file():
+        return Path(folder)
+    file = Path(folder) / f"{(command.config_name or PRIMARY).removesuffix('.yaml')}.yaml"
+    return file if command.config_name or file.is_file() else Path(folder) / "config.yaml"
 
 
 def _search_path(command: CommandLine) -> ConfigSearchPath:
@@ -157,7 +198,11 @@ def _search_path(command: CommandLine) -> ConfigSearchPath:
             added += [("hydra.searchpath", str(entry)) for entry in (value if isinstance(value, list) else ())]
     for provider, entry in added:  # between the primary config's own folder and Hydra's, where Hydra puts them
         path.prepend(provider, entry, SearchPathQuery(provider="schema"))
-    for source in ConfigRepository(path).get_sources():
+    try:
+        sources = ConfigRepository(path).get_sources()
+    except ValueError as error:  # of a kind, as s3://, that Hydra has no reader for
+        raise UserError(f"hydra.searchpath: {error}") from None
+    for source in sources:
         if not source.available():
             given = {"main": "--config-path"}.get(source.provider, source.provider)
             hint = "; a relative one starts beside train.py" if source.provider == "main" else ""

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from resnet.config.compose import Composer
+from resnet.config.compose import CONF, Composer, unreadable
 from resnet.config.hashing import flatten
-from resnet.config.load import all_keys, explain_value
-from resnet.config.suggest import a_word, nearest, typographic, unknown_key
+from resnet.config.load import all_keys, explain_value, wanted_type
+from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
 from resnet.config.words import IMAGENET
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
+PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
 OPEN_GROUPS = ("optimizer", "scheduler")  # whose options have keys of their own
 
 
@@ -22,8 +25,12 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     first_line = str(error).strip().split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {_unreadable(str(error.override), composer)}"
+        return f"{error.override or repr('')}: {_unreadable(str(error.override), composer)}"
+    if without_key := [text for text in overrides if text.startswith("=")]:
+        return f"{without_key[0]}: {_unreadable(without_key[0], composer)}"
     if isinstance(error, MissingConfigException):
         return _missing(error, composer, first_line)
     if isinstance(error.__cause__, OmegaConfBaseException) and not first_line:  # Hydra wraps them without a word
@@ -35,15 +42,24 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
         return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
     if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", first_line):
         return f"{match[1]}: one value for the whole sweep; give one"
+    if match := re.match(r"In '(.*?)': Could not override '(?:.*/)?(.*?)(?:@.*)?'", first_line):
+        return _no_such_group(f"{match[1]}.yaml", match[2], composer)
     if match := re.search(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line):
-        return _no_such_key(match[1], first_line, composer, overrides)
+        return _no_such_key(match[1], error, composer, overrides)
     if match := re.match(r"Error merging override (.*)", first_line):
-        return _unfit(match[1], error)
+        return _unfit(match[1], error, composer)
     if match := re.match(r"Multiple values for ([^. ]+)", first_line):
-        return f"{match[1]}: given twice, or added to what is there; write {match[1]}=OPTION once, without a +"
+        group = match[1]
+        in_file = f"in a file's defaults: override /{group}: OPTION"
+        return f"{group}: given twice, or added to what is there; write {group}=OPTION once, without a + ({in_file})"
+    if match := re.match(r"force-add of config groups is not supported: '\++(.*)'", first_line):
+        return f"++{match[1]}: a group has one option; write {match[1]}"
     if first_line.startswith("Config group override"):
-        group = next((text for text in overrides if composer.is_group(text.lstrip("+~").partition("=")[0].partition("@")[0])), first_line)
-        return f"{group}: a group takes one of its options, as in model=resnet20 (--help lists them)"
+        return _no_option_at_all(composer, overrides)
+    if match := re.match(r"Override (([^@]*)@(.*)=.*) looks like a config group", first_line):
+        return f"{match[1]}: {match[2]} is no group, and @ is for groups; write {match[2]}=VALUE"
+    if isinstance(error, AttributeError | AssertionError) and (grid := [text for text in overrides if "hydra.sweeper.params" in text]):
+        return f"{grid[0]}: this key is for files of the group sweep; on the command line write KEY=VALUE,VALUE"
     if isinstance(error, ConfigAttributeError):
         return f"{error.full_key}: {unknown_key(str(error.full_key), all_keys())}"
     if isinstance(error, OmegaConfBaseException):
@@ -55,6 +71,12 @@ def _unreadable(override: str, composer: Composer) -> str:
     if mark := typographic(override):
         return mark
     key, equals, value = override.partition("=")
+    if len(override) > 1 and override[0] == override[-1] and override[0] in "'\"":
+        return "its quotes are part of it in this shell; write double quotes, or none"
+    if not override.strip() or not key.strip():
+        return "it has no key; write key=value, without spaces around the ="
+    if override != override.lstrip():
+        return "it begins with a space; take it away"
     if not equals:
         return a_word(override, {group: composer.options(group) for group in composer.groups()}, known_keys(composer, ()))
     if value.endswith(",") and "[" not in value:
@@ -70,27 +92,65 @@ def _missing(error: MissingConfigException, composer: Composer, first_line: str)
         return f"{missing}: it is not installed; pip install -e '.[{extra}]'"
     if missing == composer.primary:
         return f"--config-name={missing}: there is no {missing}.yaml in --config-path, or in conf/"
-    group, option = re.fullmatch("(hydra/[^/]*|[^/]*)/?(.*)", missing).groups()  # type: ignore[union-attr]
-    if note := IMAGENET.get(option.lower()):
-        return f"{group}={option}: no such option; {note}"
-    choices = composer.options(group)
+    if "/" not in missing:
+        return f"{composer.primary}.yaml: its defaults name {missing}, and there is no {missing}.yaml; --config-dir=DIR looks in conf/ too"
+    group, option = re.fullmatch("(hydra/.*(?=/)|[^/]*)/?(.*)", missing).groups()  # type: ignore[union-attr]
     given = re.match(r"In '(.*?)'", first_line)
     where = f" (in {given[1]})" if given and given[1] not in (composer.primary, "hydra/config") else ""
+    return _no_option(group, option, where, composer)
+
+
+def _no_option(group: str, option: str, where: str, composer: Composer) -> str:
+    if note := IMAGENET.get(as_one_word(option)):
+        return f"{group}={option}{where}: no such option; {note}"
+    choices = composer.options(group)
     return f"{group}={option}{where}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
 
 
-def _no_such_key(given: str, first_line: str, composer: Composer, overrides: Sequence[str]) -> str:
+def _no_option_at_all(composer: Composer, overrides: Sequence[str]) -> str:
+    """Of a group that was given true, a number or nothing."""
+    for item in composer.parse(overrides):
+        if composer.is_group(item.key_or_group) and not isinstance(item.value(), str | list):
+            return _no_option(item.key_or_group, str(item.input_line).partition("=")[2], "", composer)
+    return "a group takes one of its options, as in model=resnet20 (--help lists them)"
+
+
+def _no_such_group(file: str, group: str, composer: Composer) -> str:
+    """In the defaults of a file."""
+    if composer.is_group(group):
+        return f"{file}: override {group}: a group begins with a / in a file's defaults; write override /{group}: OPTION"
+    return f"{file}: override /{group}: there is no such group{nearest(group, composer.groups())}"
+
+
+def _no_such_key(given: str, error: Exception, composer: Composer, overrides: Sequence[str]) -> str:
+    first_line = str(error).splitlines()[0]
     key = given.partition("=")[0].strip("+~").partition("@")[0]
+    if "@" in given:
+        return f"{given}: nothing is chosen there; write {key}=OPTION"
+    inner = getattr(error.__cause__, "full_key", None)  # of model={layrs:[1]}, model.layrs
+    if key.startswith("hydra.") and getattr(error.__cause__, "object_type", None) is dict:
+        return f"{given}: it is not there yet; write +{given}=VALUE, which adds it"
     if "append" in first_line and "already" in first_line:
         return f"+{key}: it is there already; write it without the +"
     if "No match in the defaults list" in first_line and composer.is_group(key):
+        if first_line.startswith("Could not delete"):
+            return f"~{given}: it is not chosen, so it cannot be taken away"
         return f"{key}: {composer.primary}.yaml leaves no choice of {key}; set its keys, as {key}.NAME=VALUE"
     known = known_keys(composer, overrides, key.startswith("hydra"))
-    return f"{given}: {first_line}" if key in known else unknown(key, known, composer)
+    if inner and inner != key and key in known:
+        return unknown(inner, known, composer)
+    if first_line.startswith("Could not delete") and key in known:
+        value = re.search("is (.*) and not", first_line)
+        return f"~{key}: its value is {value[1]}; write ~{key} alone" if value else f"~{key}: it is null, and needs no taking away"
+    if key in known:  # the primary config is the user's
+        return f"{key}: {composer.primary}.yaml has no such key; begin the file with `defaults: [train, _self_]`, and give --config-dir=DIR"
+    return unknown(key, known, composer)
 
 
 def unknown(key: str, known: Collection[str], composer: Composer) -> str:
     """One line for a key that does not exist, or belongs to another option."""
+    if key.startswith(PLUGINS) and (chosen := list(_plugins_with(key, composer))):
+        return f"{key}: unknown key here; it belongs to {', '.join(chosen)}"
     owners = list(_owners(key, composer))
     if owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
         group = owners[0].partition("=")[0]
@@ -109,10 +169,24 @@ def _owners(key: str, composer: Composer) -> Iterator[str]:
                 yield f"{open_group}={option}"
 
 
-def _unfit(override: str, error: Exception) -> str:
+def _plugins_with(key: str, composer: Composer) -> Iterator[str]:
+    """The launchers or sweepers of ours that have this key, as hydra/launcher=option."""
+    group = "/".join(key.split(".")[:2])
+    for option in composer.options(group):
+        if (CONF / group / f"{option}.yaml").is_file():
+            with suppress(HydraException):  # it isn't installed
+                if key in flatten(OmegaConf.to_container(composer.compose([f"{group}={option}"]), resolve=False)):  # type: ignore[arg-type]
+                    yield f"{group}={option}"
+
+
+def _unfit(override: str, error: Exception, composer: Composer) -> str:
     reason = str(error.__cause__ or error).splitlines()[0]
     key = override.partition("=")[0]
     if re.search("Cannot (assign|merge|set)|Invalid type|not a DictConfig|Cannot convert", reason):
+        if composer.is_group(group := key.replace(".", "/")):
+            return f"{override}: it is a group; choose one of its options as {group}=OPTION"
+        if wanted := wanted_type(key):
+            return f"{override}: {wanted} is needed"
         return f"{override}: {key} is a group of keys; choose an option of it or set one of its keys, as {key}.NAME=VALUE (see --help)"
     return f"{override}: {reason}"
 
@@ -120,10 +194,11 @@ def _unfit(override: str, error: Exception) -> str:
 def known_keys(composer: Composer, overrides: Sequence[str], with_hydras: bool = False) -> set[str]:
     """The keys of the schema and of the groups that were chosen."""
     groups = composer.groups()
-    chosen = [text for text in overrides if text.partition("=")[0] in groups]
+    chosen = [text for text in overrides if composer.is_group(text.partition("=")[0])]
     try:
         composed = composer.compose(chosen)
     except (HydraException, OmegaConfBaseException):
         composed = composer.compose(())
     keys = flatten(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
-    return {*groups, *all_keys(), *(key for key in keys if with_hydras or not key.startswith("hydra."))}
+    of_hydra = (key for key in keys if not key.startswith(("hydra.runtime.", "hydra.help.")))  # what Hydra tells, not what is told to it
+    return {*groups, *all_keys(), *(key for key in of_hydra if with_hydras or not key.startswith("hydra."))}

@@ -43,6 +43,8 @@ def load_config(values: Any) -> Config:
 def _explain(error: OmegaConfBaseException) -> str:
     key, value = str(error.full_key), error.value
     if isinstance(error, ConfigKeyError):
+        if key.partition(".")[0] == "experiment":
+            return "experiment: the keys of its file stand below experiment; begin the file with the line `# @package _global_`"
         return f"{key}: {unknown_key(key, all_keys())}"
     if isinstance(error, MissingMandatoryValue):
         chosen = {"lr": "it comes with the optimizer: choose optimizer=NAME"}.get(key, f"set {key}=...")
@@ -51,7 +53,7 @@ def _explain(error: OmegaConfBaseException) -> str:
         group = merged[1].lower()
         keys = ", ".join(name for name in all_keys() if name.startswith(f"{group}."))
         return f"{group}={merged[2]}: it is a group of keys; set one of them: {keys}"
-    if isinstance(error, ValidationError) and (wanted := _type_name(key)):
+    if isinstance(error, ValidationError) and (wanted := wanted_type(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
     return explain_value(error)
 
@@ -62,14 +64,14 @@ def explain_value(error: OmegaConfBaseException) -> str:
     if variable := re.search("Environment variable '(.*)' not found", first_line):
         return f"{key}=${{oc.env:{variable[1]}}}: the environment variable {variable[1]} is not set; export it, or set {key}=..."
     if missing := re.search("Interpolation key '(.*)' not found", first_line):
-        return f"{key}=${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
+        return f"{key + '=' if key else ''}${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
     return f"{key}: {first_line}" if key else first_line
 
 
 @cache
 def text_keys() -> frozenset[str]:
     """The keys whose value is text of the user's own: a name, a path, a note."""
-    return frozenset(key for key in all_keys() if _type_name(key) in ("text", "text, or null,"))
+    return frozenset(key for key in all_keys() if wanted_type(key) in ("text", "text, or null,"))
 
 
 def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
@@ -80,7 +82,7 @@ def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
             yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")
 
 
-def _type_name(key: str) -> str | None:
+def wanted_type(key: str) -> str | None:
     kind: Any = Config
     for name in key.split("[")[0].split("."):
         kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
@@ -89,6 +91,8 @@ def _type_name(key: str) -> str | None:
     if "[" in key:  # an item of a list
         kind = typing.get_args(kind)[0]
     if dataclasses.is_dataclass(kind):
-        return f"a group of keys, each set as {key}.NAME=VALUE,"
+        return (
+            f"it is a group of keys; an option of it ({key}=NAME, in a file's defaults override /{key}: NAME) or its keys ({key}.KEY=VALUE)"
+        )
     wanted = TYPE_NAMES.get(typing.get_origin(kind) or kind)
     return f"{wanted}, or null," if wanted and optional else wanted

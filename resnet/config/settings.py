@@ -13,6 +13,9 @@ SUBDIR = "${run_id:}"  # of conf/train.yaml
 def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
     """One line per mistake."""
     hydra = config.hydra
+    if no_groups := [key for key in ("launcher", "sweeper") if not OmegaConf.is_dict(hydra[key])]:
+        yield from (f"hydra.{key}={hydra[key]}: it is a group; choose one of its options as hydra/{key}=OPTION" for key in no_groups)
+        return
     if hydra.output_subdir is not None:
         yield f"hydra.output_subdir={hydra.output_subdir}: Hydra's copies would change at each start; a run's config.yaml has it all"
     if hydra.job.chdir:
@@ -26,10 +29,15 @@ def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
     for key in ("sweep", "run"):
         if not raw[key]["dir"]:
             yield f"hydra.{key}.dir={'null' if raw[key]['dir'] is None else ''}: a folder is needed"
+        elif str(raw[key]["dir"]).startswith("~"):
+            yield f"hydra.{key}.dir={raw[key]['dir']}: no shell has put your home in place of the ~; write the whole path"
     if raw["sweep"]["subdir"] != SUBDIR:
         yield f"hydra.sweep.subdir={raw['sweep']['subdir']}: a job's folder is the hash of its config; sweep.name=... chooses the sweep's"
     if is_sweep:
-        if wrong := bad_name("sweep.name", config.sweep.name):
+        name = config.sweep.name
+        if OmegaConf.is_config(name):
+            yield f"sweep.name={name}: text is needed"
+        elif wrong := bad_name("sweep.name", name if name is None else str(name)):
             yield wrong
         jobs = hydra.launcher.get("n_jobs", 1)
         if type(jobs) is not int or jobs == 0:

@@ -20,9 +20,10 @@ def nearest(word: Any, choices: Iterable[Any]) -> str:
 
 def near_choice(word: str, choices: Iterable[str]) -> str | None:
     """Whatever its case and hyphens, and where it goes on (CosineAnnealingLR is cosine)."""
-    plain = {_plain(choice): choice for choice in choices}
-    wanted = _plain(word)
-    wanted = _plain(OPTIONS.get(wanted, wanted))
+    choices = list(choices)
+    plain = {as_one_word(name): choice for choice in choices for name in (choice.rpartition("/")[2], choice)}  # he2015/resnet20
+    wanted = as_one_word(word.removesuffix(".yaml").rpartition("/")[2] or word)
+    wanted = wanted if wanted in plain else as_one_word(OPTIONS.get(wanted, wanted))
     near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=1, cutoff=0.7)
     near = near or [choice for choice in plain if len(choice) >= 4 and wanted.startswith(choice)]
     return plain[near[0]] if near else None
@@ -35,7 +36,7 @@ def unknown_key(word: str, keys: Iterable[str]) -> str:
     if not near and (advice := ADVICE.get(_last(word))):
         return f"unknown key; {advice}"
     group = word.rpartition(".")[0]
-    if not near and (of_group := {_last(key): key for key in known if group and key.startswith(f"{group}.")}):
+    if not near and (of_group := {_last(key): key for key in known if group and key.rpartition(".")[0] == group}):
         near = _alike(_last(word), of_group, 0.6)
         if not near:
             return f"unknown key; {group} has {', '.join(of_group)}"
@@ -56,7 +57,7 @@ def _near_key(word: str, known: list[str]) -> str | None:
     if group in known and last in ("name", "type", "class", "target", "_name_"):
         return f"{group}=NAME"
     ours = OURS.get(_last(word))
-    if ours and (ours in known or ours.startswith("hydra")):
+    if ours and (ours.startswith("hydra") or (ours in known and not group.startswith("hydra"))):
         return ours
     shared = [key for key in known if key != word and _last(key) == _last(word)]
     return shared[0] if shared else None
@@ -64,11 +65,11 @@ def _near_key(word: str, known: list[str]) -> str | None:
 
 def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> str:
     """What follows a word that is no key=value. `options`: of each group."""
-    if advice := ADVICE.get(word.lower()) or IMAGENET.get(_plain(word)):
+    if advice := ADVICE.get(word.lower()) or IMAGENET.get(as_one_word(word)):
         return advice
     for group, names in options.items():
         for name in names:
-            if _plain(name) == _plain(word) and group != "hydra":
+            if as_one_word(name) == as_one_word(word) and group != "hydra":
                 return f"did you mean {group}={name}?"
     key = OURS.get(word.lower(), word)
     if key in keys:
@@ -84,7 +85,8 @@ def typographic(text: str) -> str | None:
     return f"it has a {found[0]} as web pages print it; type {TYPOGRAPHIC[found[0]]} instead" if found else None
 
 
-def _plain(word: str) -> str:
+def as_one_word(word: str) -> str:
+    """Whatever its case, hyphens and spaces."""
     return re.sub(r"[-_ ]", "", word.lower())
 
 

@@ -20,6 +20,7 @@ _OURS = {
     "checkpoint.every_steps": "save_every save_steps save_interval save_freq checkpoint_interval every_n_train_steps",
     "deterministic": "reproducible cudnn_deterministic",
     "name": "exp_name run_name experiment_name job_name output_dir output out out_dir outdir save_dir log_dir logdir results_dir work_dir",
+    "experiment": "config config_file cfg exp preset recipe",
     "model": "arch architecture net network backbone model_name model_type",
     "model.layers": "depth num_layers n_layers num_blocks n_blocks blocks blocks_per_stage stages layer",
     "model.width": "hidden_size hidden_dim num_filters filters base_width num_channels planes",
@@ -58,12 +59,31 @@ _OURS = {
     "wandb.tags": "tag",
     "hydra/launcher": "launcher",
     "hydra/sweeper": "sweeper",
+    "hydra/sweeper/sampler": "sampler",
     "hydra.launcher.n_jobs": "n_jobs num_jobs jobs",
     "hydra.sweeper.n_trials": "n_trials num_trials trials",
 }
 OURS: Mapping[str, str] = {word: key for key, words in _OURS.items() for word in words.split()}
 
-OPTIONS: Mapping[str, str] = {"cuda": "gpu", "mps": "auto", "reducelronplateau": "step", "warmupcosine": "cosine"}  # of groups
+_OPTIONS = {  # of groups and of keys
+    "gpu": "cuda",
+    "auto": "mps",
+    "step": "reducelronplateau",
+    "cosine": "warmupcosine",
+    "32-true": "32 fp32 float32 float",
+    "16-mixed": "16 fp16 float16 half",
+    "bf16-mixed": "bf16 bfloat16",
+    "64-true": "64 fp64 float64 double",
+    "silu": "swish",
+    "he": "kaiming kaimingnormal msra",
+    "batch": "bn",
+    "group": "gn",
+    "zero_pad": "a optiona identity",
+    "projection_1x1": "b optionb conv1x1 1x1",
+    "projection_3x3": "conv3x3 3x3",
+    "projection_all": "c optionc",
+}
+OPTIONS: Mapping[str, str] = {word: option for option, words in _OPTIONS.items() for word in words.split()}
 
 _ADVICE = {
     "python -m resnet resume RUN goes on with a run, and model.weights=RUN starts a new one from its weights": (
@@ -76,6 +96,8 @@ _ADVICE = {
     "python -m resnet export RUN writes a run's model": "export onnx",
     "python -m resnet compare DIR sets runs side by side": "compare",
     "python -m resnet describe key=value shows what would be trained": "describe",
+    "python train.py --help shows what there is": "help usage",
+    "python train.py --version shows the versions": "version",
     "python train.py alone trains; key=value changes something": "train fit run",
 }
 ADVICE: Mapping[str, str] = {word: advice for advice, words in _ADVICE.items() for word in words.split()}

@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
+from resnet.config.checks import LARGEST
 from resnet.config.errors import UserError
 from resnet.config.hashing import flatten, lacking
 from resnet.plain import plain
 
 MOST_BYTES = 4 * 2**20  # of config.yaml or summary.json, which have thousands
 DEEPEST = 32  # mappings and lists in each other
-LARGEST = 2**63
 
 
 class Unreadable(UserError):

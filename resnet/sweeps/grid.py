@@ -74,13 +74,29 @@ def sweep_of(request: Request) -> Sweep:
     space = [*params, *(str(item.input_line) for item in parsed if not item.is_hydra_override())]
     overrides: list[list[str]] = []
     if sweeper["_target_"].endswith("BasicSweeper"):
-        (overrides,) = BasicSweeper.split_arguments(composer.parse(space), None)
+        items = composer.parse(space)
+        for item in items:
+            _check_values(item)
+        (overrides,) = BasicSweeper.split_arguments(items, None)
     launcher = config.hydra.launcher._target_.rpartition(".")[2]
     if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
         launcher = "BasicLauncher"
     of_hydra = [str(item.input_line) for item in parsed if item.is_hydra_override()]
     name, directory = str(config.sweep.name), Path(config.hydra.sweep.dir)
     return Sweep(name, directory, config.sweep, overrides, launcher, sweeper, space, composer, of_hydra)
+
+
+def _check_values(item: Override) -> None:
+    """Raises UserError where a key of a grid is swept over no value, or over an interval, which only a search can."""
+    if item.is_interval_sweep():
+        raise UserError(f"{item.input_line}: a grid takes single values; hydra/sweeper=search looks for the best in an interval")
+    if item.is_sweep_override():
+        try:
+            values = list(item.sweep_string_iterator())
+        except ValueError as error:
+            raise UserError(f"{item.input_line}: {error}") from None
+        if not values:
+            raise UserError(f"{item.input_line}: there is no value in it, and no job to run")
 
 
 def compose_jobs(sweep: Sweep) -> Iterator[Job]:
