@@ -50,6 +50,13 @@ def test_a_study_that_cannot_be_read_is_named(train, tmp_path) -> None:
     (tmp_path / "multirun" / "s" / "study.db").write_text("no database")
     error = train(*SEARCH, LR, status=2).stderr
     assert error.startswith("error: multirun/s: its study cannot be read (") and len(error.splitlines()) == 1
+    assert "move its study.db away" in error
+
+
+def test_a_study_that_cannot_be_opened_is_not_taken_for_a_damaged_one_and_no_folder_is_left(train, tmp_path) -> None:
+    error = train(*SEARCH, LR, "hydra.sweeper.storage=sqlite:///nowhere/study.db", status=2).stderr
+    assert "(unable to open database file); make it readable and writable" in error and len(error.splitlines()) == 1
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
