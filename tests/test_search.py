@@ -171,3 +171,27 @@ def test_both_searches_have_one_space() -> None:
     }
     params = yaml.safe_load((ROOT / "conf" / "sweep" / "search.yaml").read_text())["hydra"]["sweeper"]["params"]
     assert {key: text.replace(" ", "") for key, text in told.items()} == params
+
+
+LOCKING = """
+import os, sqlite3, torch
+
+class Locking(torch.optim.SGD):
+    def step(self, closure=None):
+        if not os.path.exists("locked"):
+            open("locked", "w").close()
+            Locking.study = sqlite3.connect("multirun/s/study.db")
+            Locking.study.execute("begin exclusive")
+        return super().step(closure)
+"""
+
+
+@pytest.mark.full
+def test_a_study_that_is_locked_while_trials_run_is_gone_on_with(train, tmp_path) -> None:
+    (tmp_path / "locking.py").write_text(LOCKING)
+    arguments = (*SEARCH, LR, "epochs=1", "optimizer._target_=locking.Locking", "optimizer.fused=false", "hydra.sweeper.n_trials=2")
+    done = train(*arguments, status=1)
+    assert done.stderr.endswith(
+        "error: multirun/s: its study cannot be written (database is locked); once it can, the same command goes on with it\n"
+    )
+    assert "Traceback" not in done.stderr and "2 of 2 jobs finished" in train(*arguments).stdout
