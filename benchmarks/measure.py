@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from resnet.runs.directory import Row, RunDirectory
+from resnet.training.interrupt import passing_on
 
 ROOT = Path(__file__).parent.parent
 STEP = re.compile(r"step (\d+) at ([\d.]+)")
@@ -58,7 +59,8 @@ def run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
-        _, ended, usage = os.wait4(process.pid, 0)
+        with passing_on(process):
+            _, ended, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(ended)
     if process.returncode != status:
         raise RuntimeError(f"{' '.join(map(str, arguments))}: status {process.returncode}\n{log.read_text('utf-8')[-2000:]}")

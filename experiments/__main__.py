@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from resnet.streams import keep_going
+from resnet.training.interrupt import passing_on
 
 ORDER = ("degradation", "gradients", "shortcuts", "augmentation", "recipe", "table6", "search", "blocks")
 
@@ -19,7 +20,9 @@ def main() -> None:
     parser.parse_args()  # each study takes the same
     for name in ORDER:
         print(f"experiments/{name}", flush=True)
-        status = subprocess.run([sys.executable, "-m", f"experiments.{name}", *sys.argv[1:]], cwd=Path(__file__).parent.parent).returncode
+        study = subprocess.Popen([sys.executable, "-m", f"experiments.{name}", *sys.argv[1:]], cwd=Path(__file__).parent.parent)
+        with passing_on(study):
+            status = study.wait()
         if status:
             raise SystemExit(status)
 

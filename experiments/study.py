@@ -18,6 +18,7 @@ from resnet.runs.directory import FINISHED
 from resnet.runs.grouping import Group, Run, look_for_runs, text_of
 from resnet.runs.intervals import t_interval
 from resnet.streams import keep_going
+from resnet.training.interrupt import passing_on
 
 if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.axes import Axes
@@ -125,7 +126,9 @@ def found(folders: Sequence[Path]) -> list[Run]:
 
 
 def train(*arguments: str) -> None:
-    status = subprocess.run([sys.executable, ROOT / "train.py", *arguments]).returncode
+    sweep = subprocess.Popen([sys.executable, ROOT / "train.py", *arguments])
+    with passing_on(sweep):
+        status = sweep.wait()
     if status not in (0, 1):  # with 1 some runs have failed
         raise SystemExit(status)
 

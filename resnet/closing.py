@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from resnet.config import Config
+from resnet.config import Config, UserError
 from resnet.runs.directory import MIRRORED, DirectoryError, RunDirectory, shortest
 from resnet.runs.drawing import drawings, missing
 from resnet.runs.report import REPORT
@@ -39,7 +39,7 @@ class Closing:
         if (lacking or not is_mirrored) and not self.directory.is_held_elsewhere:
             try:
                 self.directory.acquire()
-            except DirectoryError as error:
+            except (DirectoryError, UserError) as error:
                 warn(self.directory, f"not all of it is drawn and mirrored: {reason(error)}")
                 return
             try:

@@ -124,6 +124,8 @@ class Run:
                 state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
                 return self._train(parts, standing, state, note)
         except DirectoryError as error:
+            if not isinstance(error, DirectoryGone):
+                self._remove_unbegun()
             raise RunFailed(str(error)) from None
         except TrackerError as error:  # before the first step
             if self.fabric.is_global_zero:
@@ -333,7 +335,7 @@ class Run:
         if not self.fabric.is_global_zero:
             return
         is_plain = is_everywhere or isinstance(error, DirectoryError)
-        text = other.text if other else str(error) if is_plain else f"{type(error).__name__}: {error}"
+        text = other.text if other else str(error) if is_plain else reason(error)
         if isinstance(error, DirectoryGone):
             self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.now)
             raise RunFailed(text) from None

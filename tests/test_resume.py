@@ -256,6 +256,14 @@ def test_a_full_disk_keeps_the_checkpoint_before(directory, tmp_path) -> None:
     assert "from step 22" in call(tmp_path, ROOT / "train.py", *LONGER, "epochs=3").stdout
 
 
+def test_a_disk_that_takes_no_config_is_left_as_it_was(tmp_path) -> None:
+    def tiny_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+
+    assert "config.yaml: cannot be written" in finish(start(tmp_path, *LONGER, "epochs=3", preexec_fn=tiny_files), status=1)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("key", "before_last"), [("every_steps=4", 8), ("every_minutes=1e-6", 10), ("every_minutes=null", None)])
 def test_checkpoints_by_steps_and_by_time(train, tmp_path, key, before_last) -> None:

@@ -50,6 +50,13 @@ def test_a_study_that_cannot_be_read_is_named(train, tmp_path) -> None:
     (tmp_path / "multirun" / "s" / "study.db").write_text("no database")
     error = train(*SEARCH, LR, status=2).stderr
     assert error.startswith("error: multirun/s: its study cannot be read (") and len(error.splitlines()) == 1
+    assert "move its study.db away" in error
+
+
+def test_a_study_that_cannot_be_opened_is_not_taken_for_a_damaged_one_and_no_folder_is_left(train, tmp_path) -> None:
+    error = train(*SEARCH, LR, "hydra.sweeper.storage=sqlite:///nowhere/study.db", status=2).stderr
+    assert "(unable to open database file); make it readable and writable" in error and len(error.splitlines()) == 1
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -164,3 +171,27 @@ def test_both_searches_have_one_space() -> None:
     }
     params = yaml.safe_load((ROOT / "conf" / "sweep" / "search.yaml").read_text())["hydra"]["sweeper"]["params"]
     assert {key: text.replace(" ", "") for key, text in told.items()} == params
+
+
+LOCKING = """
+import os, sqlite3, torch
+
+class Locking(torch.optim.SGD):
+    def step(self, closure=None):
+        if not os.path.exists("locked"):
+            open("locked", "w").close()
+            Locking.study = sqlite3.connect("multirun/s/study.db")
+            Locking.study.execute("begin exclusive")
+        return super().step(closure)
+"""
+
+
+@pytest.mark.full
+def test_a_study_that_is_locked_while_trials_run_is_gone_on_with(train, tmp_path) -> None:
+    (tmp_path / "locking.py").write_text(LOCKING)
+    arguments = (*SEARCH, LR, "epochs=1", "optimizer._target_=locking.Locking", "optimizer.fused=false", "hydra.sweeper.n_trials=2")
+    done = train(*arguments, status=1)
+    assert done.stderr.endswith(
+        "error: multirun/s: its study cannot be written (database is locked); once it can, the same command goes on with it\n"
+    )
+    assert "Traceback" not in done.stderr and "2 of 2 jobs finished" in train(*arguments).stdout

@@ -1,6 +1,7 @@
 """A signal ends a command at any moment with one line and its status; what is left behind is whole, or nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def left(folder):
 @pytest.mark.slow
 def test_a_signal_while_libraries_are_imported_ends_a_command_with_one_line(tmp_path) -> None:
     run, sweep = SMALL, ("-m", *SMALL[:-1], "seed=0,1", "sweep.name=s")
+    search = ("-m", *SMALL[:-1], "sweep=search", "sweep.name=s", "sweep.preflight=false")
     cases = [
         ("train.py", run, "hydra", signal.SIGTERM, 75),
         ("train.py", run, "omegaconf", signal.SIGINT, 130),
@@ -57,6 +59,7 @@ def test_a_signal_while_libraries_are_imported_ends_a_command_with_one_line(tmp_
         ("train.py", run, "resnet.tracking.local", signal.SIGUSR2, 75),
         ("train.py", sweep, "resnet.sweeps.preflight", signal.SIGTERM, 75),
         ("train.py", sweep, "torch", signal.SIGINT, 130),
+        ("train.py", search, "sqlalchemy.dialects.sqlite", signal.SIGTERM, 75),
     ]
     for index, (program, arguments, module, number, status) in enumerate(cases):
         folder = tmp_path / str(index)
@@ -208,5 +211,54 @@ def test_what_nohup_ignores_stays_ignored_and_a_command_ends_with_one_line(tmp_p
     command = ["-c", f"{ignored}__import__('sys').argv[1:]])", ROOT / "train.py", *SMALL, "max_steps=5"]
     status, _, errors = end(begin(tmp_path, *command, SIGNAL_AT="torch", SIGNAL=str(int(signal.SIGHUP))))
     assert (status, errors) == (0, "")
-    process = begin(tmp_path, "-m", "resnet", "evaluate", "outputs/a", SIGNAL_AT="torch", SIGNAL=str(int(signal.SIGINT)))
-    assert end(process) == (130, "", "interrupted by Ctrl-C\n")
+    for command, module, told in (
+        (("resnet", "evaluate", "outputs/a"), "torch", "interrupted by Ctrl-C\n"),
+        (("experiments.blocks", "--draw"), "matplotlib", "interrupted by Ctrl-C; the same command goes on\n"),
+        (("benchmarks.beside",), "argparse", "interrupted by Ctrl-C\n"),
+    ):
+        process = begin(tmp_path, "-m", *command, SIGNAL_AT=module, SIGNAL=str(int(signal.SIGINT)))
+        assert end(process) == (130, "", told)
+
+
+LAST = """
+import os
+
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, 15)
+
+last = Last()
+"""
+
+
+def test_a_signal_while_python_ends_changes_no_status(tmp_path) -> None:
+    """A second signal to a run that has saved, for instance: freeing what torch holds takes a while."""
+    (tmp_path / "sitecustomize.py").write_text(LAST)
+    status, output, errors = end(begin(tmp_path, ROOT / "train.py", "--version"))
+    assert (status, errors) == (0, "") and output
+
+
+ENDLESS = """
+import signal, time
+from pathlib import Path
+
+def save(number, frame):
+    time.sleep(0.2)
+    Path("saved").touch()
+    raise SystemExit(75)
+
+signal.signal(signal.SIGTERM, save)
+Path("begun").touch()
+time.sleep(60)
+"""
+
+
+def test_a_study_passes_a_signal_on_to_its_sweep_and_waits_for_it(tmp_path) -> None:
+    """Of a study in a folder of its own, whose train.py is another."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    (tmp_path / "train.py").write_text(ENDLESS)
+    process = begin(tmp_path, "-m", "experiments", "data=digits")
+    wait_for((tmp_path / "begun").exists, process)
+    process.terminate()
+    told = "interrupted by SIGTERM; the same command goes on\n"
+    assert end(process) == (75, "experiments/degradation\n", 2 * told) and (tmp_path / "saved").exists()

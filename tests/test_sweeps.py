@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import call, compose
+from filelock import FileLock
 from test_resume import finish, start, wait_for
 from test_run import inspect, records, rows, summary
 
@@ -188,11 +189,27 @@ def test_a_signal_to_a_parallel_sweep_lets_its_jobs_save(tmp_path, number, statu
     wait_for(lambda: len(running := list(runs(tmp_path).values())) == 2 and all(run["status"] == "running" for run in running), process)
     time.sleep(1)
     process.send_signal(number)
+    time.sleep(0.1)
+    process.send_signal(number)  # a copy, as a launcher passes it on
     output = finish(process, status)
     assert output.count("\ninterrupted: ") == output.count("\nwaiting: ") == 2 and "optimizer=adam" in output and "Traceback" not in output
     told = [json.loads(path.read_text()) for path in (tmp_path / "multirun" / "s").glob("*/summary.json")]
     assert [run["status"] for run in told] == ["interrupted"] * 2  # as it is written down, not as a reader concludes
     assert len(list((tmp_path / "multirun" / "s").glob("*/checkpoints/last.pt"))) == 2
+
+
+@pytest.mark.full
+def test_a_job_that_another_command_trains_is_told_by_its_state(train, tmp_path) -> None:
+    """It could start, only not here."""
+    grid = ("-m", "data=digits", "model.layers=[1]", "model.width=4", "seed=0,1", "sweep.name=s")
+    train(*grid, "epochs=1")
+    first, _ = sorted((tmp_path / "multirun" / "s").glob("*/summary.json"))
+    first.write_text(json.dumps({**json.loads(first.read_text()), "status": "running"}))
+    with FileLock(first.parent / ".lock"):
+        done = train(*grid, "epochs=1", status=1)
+    assert "another process is training into it" in done.stderr and "could not start" not in done.stdout
+    assert f"running: {first.parent.name}" in done.stdout and "1 of 2 jobs finished; the same command" in done.stdout
+    assert "2 of 2 jobs finished" in train(*grid, "epochs=1").stdout
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from resnet.config import refused
 from resnet.config.arguments import CommandLine, read_arguments, readable
 from resnet.config.compose import Composer, Request, read_request, set_by_sweep, with_settings, without_hydra
 from resnet.config.environment import wandb_settings
-from resnet.config.errors import RunFailed, RunInterrupted, UserError
+from resnet.config.errors import RunBusy, RunFailed, RunInterrupted, UserError
 from resnet.config.explain import explain
 from resnet.config.hashing import config_hash
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -104,7 +104,7 @@ def job(cfg: DictConfig) -> Iterator[Callable[[], Asked]]:
     try:
         yield partial(_asked, cfg, hydra, directory)
     except (UserError, RunFailed) as error:
-        if isinstance(error, UserError) and hydra.mode == RunMode.MULTIRUN:
+        if isinstance(error, UserError) and not isinstance(error, RunBusy) and hydra.mode == RunMode.MULTIRUN:
             refused.note(directory, hydra.overrides.task, str(error))
         _remove_if_empty(made)
         say(str(error))

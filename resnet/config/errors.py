@@ -5,6 +5,13 @@ class UserError(Exception):
     """A mistake in what was asked: names the key, the value, what is allowed and what to do. Exit status 2."""
 
 
+class RunBusy(UserError):
+    """Of a run directory that another process writes. In a sweep no mistake of the job, which is told as what that process makes of it."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: another process is training into it; wait for it, or choose another name=..."
+
+
 class RunFailed(Exception):
     """A run that started and could not be finished; its directory says why. Exit status 1."""
 

@@ -24,7 +24,8 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     """What the composition of these overrides met."""
     first_line = str(error).strip().split("\n")[0]
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return f"{error.filename}: cannot be written ({error.strerror}); make it writable, or choose another folder with hydra.run.dir=..."
+        what = error.filename or "the run's folder"  # a full disk does not say of which file
+        return f"{what}: cannot be written ({error.strerror}); make room, make it writable, or give the command in another folder"
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):

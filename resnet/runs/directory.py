@@ -16,7 +16,7 @@ from typing import IO, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from resnet.config.errors import UserError
+from resnet.config.errors import RunBusy, UserError
 from resnet.runs.death import cause_of_death
 from resnet.runs.place import Place
 from resnet.runs.reading import Unreadable, read_config
@@ -172,14 +172,15 @@ class RunDirectory:
         """Makes the directory where it is not there, and holds its lock until release().
 
         Raises:
-            DirectoryError: it cannot be written, or another process writes it.
+            DirectoryError: it cannot be written.
+            RunBusy: another process writes it.
         """
         try:
             (self / LAST).parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             self._place = Place(self.path)
         except Timeout:
-            raise DirectoryError(f"{self.path}: another process is training into it; wait for it, or choose another name=...") from None
+            raise RunBusy(self.path) from None
         except OSError as error:
             raise DirectoryError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another folder with hydra.run.dir=..."

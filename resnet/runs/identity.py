@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
+from resnet.config.errors import RunBusy
 from resnet.config.hashing import FILES
 from resnet.runs.content import Made, data_digest, other_code, other_data, other_weights, weights_digest
 from resnet.runs.directory import FINISHED, LAST, RUNNING, RunDirectory, shortest
@@ -60,7 +61,7 @@ def examine(directory: RunDirectory, config: Config, needs_length: bool, restart
             f"{path}: {'; '.join(told)}: its schedule was laid out for the length that it has; a new run from its weights: {restart}"
         )
     if summary["status"] == RUNNING and directory.is_held_elsewhere:
-        raise UserError(f"{path}: another process is training into it; wait for it, or choose another name=...")
+        raise RunBusy(path)
     return _compared(directory, Standing(summary, told), made_of, is_moved=bool(moved))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from resnet.config import refused
+from resnet.config import UserError, refused
 from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
 from resnet.config.compose import Request
@@ -36,7 +36,7 @@ def sweeping(request: Request) -> Iterator[None]:
         from resnet.sweeps.search import Search
 
         search = Search(sweep)
-        with undoing(lambda: _remove_if_empty(sweep)), search.open(), _shown(sweep, [], search.jobs):
+        with undoing(lambda: _remove_if_empty(sweep), UserError), search.open(), _shown(sweep, [], search.jobs):
             yield
     else:
         refused.clear(sweep.directory)

@@ -1,6 +1,7 @@
 """A search: Optuna proposes the jobs of a sweep. Its study lies in the sweep's folder, and the same command goes on with it."""
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from resnet.config import Config, UserError
+from resnet.config.cli import say
 from resnet.config.hashing import identity
 from resnet.config.refused import Refused
 from resnet.config.refused import told as refused_jobs
@@ -19,6 +21,7 @@ from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models, standing
 from resnet.sweeps.space import Space, as_overrides
 from resnet.sweeps.worker import GRACE, LOOK
+from resnet.training.interrupt import undoing
 
 MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
 
@@ -67,11 +70,31 @@ class Search:
         where = shortest(self.sweep.directory.resolve())
         try:
             with FileLock(self.sweep.directory / LOCK, timeout=0):
-                sys.argv += self._begin(where)
-                with self._distinct(), self._without_best():
+                with self._taken_back():
+                    sys.argv += self._begin(where)
+                with self._distinct(), self._without_best(), self._losses_told(where):
                     yield
         except Timeout:
             raise UserError(f"{where}: another search adds to its study; wait for it, or choose another sweep.name=...") from None
+
+    @contextmanager
+    def _taken_back(self) -> Iterator[None]:
+        """While open, what ends the search takes its folder along, where it made that folder itself."""
+        is_new = [path.name for path in self.sweep.directory.iterdir()] == [LOCK]
+        with undoing(lambda: shutil.rmtree(self.sweep.directory) if is_new else None, UserError):
+            yield
+
+    @contextmanager
+    def _losses_told(self, where: str) -> Iterator[None]:
+        """A disk that is full, or a study that is locked or taken away, while the trials run."""
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            yield
+        except (DatabaseError, StorageInternalError) as error:
+            say(f"{where}: its study cannot be written ({_first_line(error)}); once it can, the same command goes on with it")
+            raise SystemExit(1) from None
 
     @contextmanager
     def _without_best(self) -> Iterator[None]:
@@ -126,7 +149,7 @@ class Search:
 
     def _opened(self, where: str, direction: str) -> Any:
         import optuna
-        from sqlalchemy.exc import DatabaseError
+        from sqlalchemy.exc import DatabaseError, OperationalError
 
         study = {"storage": self.settings["storage"], "study_name": self.settings["study_name"]}
         try:
@@ -134,8 +157,9 @@ class Search:
         except KeyError:
             return optuna.create_study(**study, direction=direction)
         except (DatabaseError, RuntimeError, optuna.exceptions.StorageInternalError) as error:  # damaged, or of another Optuna
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(f"{where}: its study cannot be read ({reason}); move its study.db away to begin anew") from None
+            is_damaged = not isinstance(error.__cause__, OperationalError) and not isinstance(error, OperationalError)
+            what = "move its study.db away to begin anew" if is_damaged else "make it readable and writable, and no other program's"
+            raise UserError(f"{where}: its study cannot be read ({_first_line(error)}); {what}") from None
 
     def _seed(self) -> int | None:
         """Another one whenever a trial was proposed: the same would propose the first trials again."""
@@ -202,3 +226,7 @@ class Search:
 
     def _has_run(self, job: Job) -> bool:
         return RunDirectory(self.sweep.directory / job.id).exists
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]

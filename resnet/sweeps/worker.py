@@ -18,7 +18,7 @@ from resnet.config.cli import say
 from resnet.runs.directory import RunDirectory, run_ids
 from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
-from resnet.training.interrupt import TRY_AGAIN, install, leave, restore
+from resnet.training.interrupt import COPIES, TRY_AGAIN, install, leave, restore
 
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose sweep is over may save
@@ -65,11 +65,12 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
     marker = _marker(sweep / LOGS, os.getpid())
 
     def stop(number: int, frame: FrameType | None) -> None:
-        restore(before)
+        install(signal.SIG_IGN)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
         deadline = time.monotonic() + GRACE
-        time.sleep(2 * LOOK)
+        time.sleep(max(2 * LOOK, COPIES))
+        restore(before)
         while any(RunDirectory(sweep / name).is_held_elsewhere for name in run_ids(sweep)) and time.monotonic() < deadline:
             time.sleep(LOOK)
         leave(number)

@@ -4,12 +4,14 @@ A run that trains saves and ends. All else ends at once, with one line and a sta
 first thing that a command does.
 """
 
+import atexit
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from subprocess import Popen
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,6 +27,7 @@ Handler = Callable[[int, FrameType | None], Any]
 _undone: list[Callable[[], object]] = []  # by a process that a signal ends, the last one first
 _hint = ""
 left_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
+_left_at = 0.0
 
 
 class Interrupted(BaseException):
@@ -67,19 +70,33 @@ def end_at_once(hint: str = "") -> None:
     global _hint
     _hint = hint
     install(end)
+    atexit.register(install, signal.SIG_IGN)  # the last of all: then Python takes its handlers back, and a signal would change the status
 
 
 @contextmanager
-def undoing(call: Callable[[], object]) -> Iterator[None]:
-    """While open, a signal that ends the process, or the run, is answered by this call first."""
+def undoing(call: Callable[[], object], *errors: type[Exception]) -> Iterator[None]:
+    """While open, a signal that ends the process, or the run, is answered by this call first; and so are these errors."""
+    answered: tuple[type[BaseException], ...] = (Interrupted, *errors)
     _undone.append(call)
     try:
         yield
-    except Interrupted:
+    except answered:
         call()
         raise
     finally:
         _undone.remove(call)
+
+
+@contextmanager
+def passing_on(process: Popen[bytes]) -> Iterator[None]:
+    """While open, a signal that ends this process ends another one first, which saves what it has."""
+
+    def end_it() -> None:
+        process.terminate()
+        os.waitpid(process.pid, 0)  # not process.wait(), which may be what the signal came into
+
+    with undoing(end_it):
+        yield
 
 
 def end(number: int, frame: FrameType | None = None) -> NoReturn:
@@ -98,9 +115,13 @@ def end(number: int, frame: FrameType | None = None) -> NoReturn:
     os._exit(status_of(number))
 
 
-def leave(number: int, frame: FrameType | None = None) -> NoReturn:
-    """Ends what runs now by an exception, for those around it to tell what is left."""
+def leave(number: int, frame: FrameType | None = None) -> None:
+    """Ends what runs now by an exception, for those around it to tell what is left; a copy of the signal does not disturb them."""
+    global _left_at
+    if left_by and time.monotonic() - _left_at < COPIES:
+        return
     left_by.append(number)
+    _left_at = time.monotonic()
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
 
 
