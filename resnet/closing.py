@@ -34,7 +34,7 @@ class Closing:
     def complete(self, config: Config, summary: dict[str, Any]) -> None:
         """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""
         lacking = [name for name in missing(self.directory, drawings(self.directory, summary)) if name not in self.left_out]
-        is_old = "directory" not in summary  # and says nothing of its record
+        is_old = not {"directory", "name", "parameters", "flops"} <= summary.keys()  # and says too little for a record
         is_mirrored = config.wandb.mode == "disabled" or is_old or (self.directory / MIRRORED).exists()
         if (lacking or not is_mirrored) and not self.directory.is_held_elsewhere:
             try:
@@ -58,7 +58,7 @@ class Closing:
     def _mirror(self, config: Config, summary: dict[str, Any]) -> bool:
         """Without the pictures of its answers, which only the process that tested it knew. Its summary stays as it is."""
         known = {**summary, **wandb_record.identity(summary, self.directory.path)}
-        parameters, flops = summary["parameters"], summary["flops"]["forward"]
+        parameters, flops = summary["parameters"], summary["flops"].get("forward", 0)
         run = Mirrored(self.directory.path, summary["name"], summary["overrides"], asdict(config), parameters, flops)
         try:
             mirror = WandbTracker(asdict(config.wandb), run, known)

@@ -68,6 +68,15 @@ def test_a_sweep_of_the_users_own_runs(train, own) -> None:
     assert "multirun/t: 2 of 2 jobs finished" in output and "slow" in output
 
 
+@pytest.mark.slow
+def test_what_to_try_next_finds_the_users_own_configs(train, own) -> None:
+    output = train("--config-dir", "mine", "experiment=mine", "name=a").stdout
+    offered = output[output.index("try next: ") :].splitlines()[0].removeprefix("try next: ")
+    request = read_request(read_arguments(shlex.split(offered)[2:]))
+    assert (request.config.data.name, request.config.model.layers, request.config.lr) == ("digits", [2], 0.025)
+    assert "try next" not in train("--config-path", "outputs/a", "name=b").stdout
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -44,6 +44,13 @@ def _known_keys() -> frozenset[str]:
     return frozenset(all_keys())
 
 
+def own_search_path(arguments: Sequence[str]) -> list[str] | None:
+    """Of a command line of train.py what says where else configs lie; None where its primary config is another one than ours."""
+    if any(text.startswith(("--config-path", "--config-name")) for text in arguments):
+        return None
+    return [text for text in arguments if text.startswith(("--config-dir", "hydra.searchpath="))]
+
+
 def is_plain_name(name: str) -> bool:
     return re.fullmatch(r"\w[\w.@+ -]*", name) is not None
 

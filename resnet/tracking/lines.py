@@ -1,10 +1,11 @@
 """What a run says in words: the same lines on the screen and in train.log."""
 
 import shlex
+import sys
 from typing import Any
 
 from resnet.runs.directory import shortest
-from resnet.runs.hints import without
+from resnet.runs.hints import own_search_path, without
 from resnet.tracking.base import RunFacts
 
 
@@ -47,18 +48,25 @@ def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:
     directory = shortest(facts.directory)
+    places = own_search_path(sys.argv[1:])
+    return [
+        ("run directory", directory),
+        *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
+        *summary.get("links", {}).items(),
+        ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
+        *(_experiments(facts, places) if places is not None else []),  # of a saved config they would be other runs in its directory
+    ]
+
+
+def _experiments(facts: RunFacts, places: list[str]) -> list[tuple[str, str]]:
     model, lr = facts.config["model"], facts.config["lr"]
     deeper = f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")
     own = without(facts.overrides, "lr", "optimizer.lr", "model.layers")
     shortcuts = ["model.shortcut=none,projection_3x3"] if model["stochastic_depth"] == 0 else []  # which a plain network cannot have
     alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [
-        ("run directory", directory),
-        *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
-        *summary.get("links", {}).items(),
-        ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
-        ("try next", shlex.join(["python", "train.py", *own, deeper, f"lr={lr / 2:.6g}"])),
-        ("", shlex.join(["python", "train.py", "-m", *alike, *shortcuts, "seed=range(3)"])),
+        ("try next", shlex.join(["python", "train.py", *places, *own, deeper, f"lr={lr / 2:.6g}"])),
+        ("", shlex.join(["python", "train.py", *places, "-m", *alike, *shortcuts, "seed=range(3)"])),
     ]
 
 
