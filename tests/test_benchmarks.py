@@ -29,7 +29,7 @@ def test_the_article_s_network_cannot_take_the_images_of_its_printed_test_loader
         article.ResNet()(torch.zeros(1, 1, 28, 28))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_article_s_program_trains(tmp_path) -> None:
     data = real_data("MNIST", "raw", "train-images-idx3-ubyte").parents[2]
     output = call(tmp_path, "-m", "benchmarks.article", "--data", data, "--steps", 3, "--test").stdout

@@ -242,7 +242,7 @@ def small_mnist(folder) -> list[tuple[str, str]]:
     return resources
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_runs_that_start_at_once_download_once(tmp_path, monkeypatch) -> None:
     source = tmp_path / "source"
     source.mkdir()

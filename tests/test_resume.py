@@ -124,7 +124,7 @@ def test_killed_again_and_again_it_ends_like_the_undisturbed(tmp_path, kills, ep
     ("number", "status"),
     [
         (signal.SIGTERM, 75),
-        (signal.SIGINT, 130),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.full),
         *(pytest.param(number, 75, marks=pytest.mark.full) for number in (signal.SIGHUP, signal.SIGUSR1)),
     ],
 )

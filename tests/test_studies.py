@@ -42,7 +42,7 @@ def run(folder: Path, *arguments: str) -> str:
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=settings, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_study_is_run_once_and_drawn_from_its_rows(copied) -> None:
     command = ("-m", "experiments.shortcuts", "data=digits", "epochs=1", "model.layers=[1]", "model.width=4", "wandb=disabled")
     folder = copied / "experiments" / "shortcuts"

@@ -109,12 +109,15 @@ def are_free(folder) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.full), "parallel"])
-def test_a_sweep_killed_three_times_is_completed_by_the_same_command(tmp_path, launcher) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "kills"),
+    [("parallel", 1), pytest.param("parallel", 3, marks=pytest.mark.full), pytest.param("basic", 3, marks=pytest.mark.full)],
+)
+def test_a_killed_sweep_is_completed_by_the_same_command(tmp_path, launcher, kills) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     arguments = (*TWELVE, f"hydra/launcher={launcher}", "wandb.mode=offline")
     chance, finished = random.Random(launcher), {}
-    for _ in range(3):
+    for _ in range(kills):
         kill_at_random(tmp_path, chance, *arguments)
         now = {name: run for name, run in runs(tmp_path).items() if run["status"] == "finished"}
         assert finished.items() <= now.items()  # not one of them was touched again
@@ -247,10 +250,10 @@ def test_a_single_job_at_once_is_run_here_with_its_output_on_the_screen(n_jobs, 
     assert sweep.is_parallel is is_parallel
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("given", "per_gpu", "gpus"),
-    [(None, 1, {"0", "1"}), pytest.param("3", 2, {"3"}, marks=pytest.mark.full)],
+    [(None, 1, {"0", "1"}), ("3", 2, {"3"})],
     ids=["two GPUs", "two jobs on one"],
 )
 def test_gpus_are_dealt_out(tmp_path, monkeypatch, given, per_gpu, gpus) -> None:
