@@ -14,7 +14,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from resnet.runs.directory import Row, RunDirectory
+from resnet.record.directory import Row, RunDirectory
 from resnet.training.interrupt import passing_on
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def matrix_peak(size: int = 2048, repetitions: int = 10) -> float:
 def machine() -> str:
     import torch
 
-    from resnet.code import read_code
+    from resnet.record.code import read_code
 
     name = next((line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.processor())
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of {name}"

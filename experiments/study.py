@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from resnet.runs.compare import compare, in_words
-from resnet.runs.directory import FINISHED
-from resnet.runs.grouping import Group, Run, look_for_runs, text_of
-from resnet.runs.intervals import t_interval
+from resnet.analysis.compare import compare, in_words
+from resnet.analysis.grouping import Group, Run, look_for_runs, text_of
+from resnet.analysis.intervals import t_interval
+from resnet.record.directory import FINISHED
 from resnet.streams import keep_going
 from resnet.training.interrupt import passing_on
 

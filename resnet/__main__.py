@@ -14,13 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from resnet import show
+from resnet.analysis import show
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.environment import wandb_settings
 from resnet.config.launched import is_first_process
 from resnet.plain import plain
-from resnet.runs.directory import DirectoryError
+from resnet.record.directory import DirectoryError
 from resnet.streams import keep_going
 from resnet.version import version
 
@@ -145,21 +145,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.runs.comparison import as_data, compare_runs
+    from resnet.analysis.comparison import as_data, compare_runs
 
     by = arguments.group_by.split()
     chosen = arguments.metric, arguments.baseline, arguments.on_test, arguments.filter, arguments.sort, by
     comparison = compare_runs(arguments.paths, *chosen)
     result = as_data(comparison)
     if arguments.html:
-        from resnet.runs.report import write_report
+        from resnet.analysis.page import write_report
 
         write_report(comparison, result, arguments.html)
     return {**result, "format": arguments.format, "page": arguments.html and str(arguments.html)}
 
 
 def _draw(arguments: argparse.Namespace) -> list[str]:
-    from resnet.runs.drawing import draw
+    from resnet.analysis.drawing import draw
 
     made, problems = draw(arguments.paths)
     if problems:
@@ -169,16 +169,16 @@ def _draw(arguments: argparse.Namespace) -> list[str]:
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.describe import describe
+    from resnet.analysis.describe import describe
 
     return describe(compose_config(arguments.overrides, arguments.config_dir))
 
 
 def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.analysis.saved import open_run
+    from resnet.record.hints import kept_overrides
+    from resnet.record.wandb_record import is_at_home
     from resnet.run import run
-    from resnet.runs.hints import kept_overrides
-    from resnet.runs.saved import open_run
-    from resnet.tracking.wandb_record import is_at_home
 
     saved = open_run(arguments.run, ["data.download=false", *arguments.overrides], arguments.allow)
     kept, left_out = kept_overrides(saved.summary["overrides"], saved.summary.get("directory"), arguments.run)
@@ -207,8 +207,8 @@ def _with_own_wandb(config: Config, is_at_home: bool, arguments: argparse.Namesp
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.runs.evaluate import evaluate, write_confusion
-    from resnet.runs.saved import open_run
+    from resnet.analysis.evaluate import evaluate, write_confusion
+    from resnet.analysis.saved import open_run
 
     saved = open_run(arguments.run, arguments.overrides, arguments.allow)
     report = evaluate(saved, arguments.split, arguments.images, arguments.checkpoint)
@@ -216,15 +216,15 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from resnet.runs.predict import predict
-    from resnet.runs.saved import open_run
+    from resnet.analysis.predict import predict
+    from resnet.analysis.saved import open_run
 
     return predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
 
 
 def _export(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.runs.export import export
-    from resnet.runs.saved import open_run
+    from resnet.analysis.export import export
+    from resnet.analysis.saved import open_run
 
     kinds = ["onnx", "safetensors"] if arguments.format == "all" else [arguments.format]
     saved = open_run(arguments.run, arguments.overrides, arguments.allow)

@@ -1,10 +1,9 @@
 """Config -> objects. The only module that turns a _target_ into code."""
 
-import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,15 +24,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from resnet.config.components import COMPONENTS
+from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.launched import is_srun, is_torchrun, started_processes
+from resnet.config.load import check_foreign
 from resnet.config.schema import Config
-from resnet.config.suggest import nearest
-from resnet.config.targets import find_target
+from resnet.config.signature import read_signature
 from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
-from resnet.runs.directory import BEST, LAST
+from resnet.record.directory import BEST, LAST
 from resnet.training.learner import Learner
 from resnet.training.loop import Plan
 from resnet.training.memory import keep_freed_memory
@@ -241,23 +242,17 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
-    return _call("optimizer", config.optimizer, parameter_groups(model, config.decay_norm_and_bias))
+    return make("optimizer", config.optimizer, parameter_groups(model, config.decay_norm_and_bias))
 
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
     """`total_steps` is handed to schedules that take it and leave it open."""
-    extra = {"total_steps": max(plan.total_steps, 1)} if _takes_length(config) else {}
-    return _call("scheduler", config.scheduler, optimizer, **extra)
+    return make("scheduler", config.scheduler, optimizer, total_steps=max(plan.total_steps, 1))
 
 
 def needs_length(config: Config) -> bool:
     """Whether the schedule, or the images' sizes, are laid out for the length of training."""
-    return bool(config.augment.progressive) or _takes_length(config)
-
-
-def _takes_length(config: Config) -> bool:
-    takes = inspect.signature(_find("scheduler", config.scheduler)).parameters
-    return "total_steps" in takes and config.scheduler.get("total_steps") is None
+    return bool(config.augment.progressive) or takes("scheduler", config.scheduler, "total_steps")
 
 
 def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
@@ -271,23 +266,28 @@ def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[s
 
 def import_targets(config: Config) -> None:
     """So that the user's modules are there to be looked at. Raises UserError."""
-    for group in ("optimizer", "scheduler"):
-        _find(group, getattr(config, group))
+    check_foreign(config)
 
 
-def _find(group: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    return find_target(f"{group}._target_={settings['_target_']}", settings["_target_"])
+def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
+    """Whether the component has a parameter of this name that its settings leave open."""
+    parameters = read_signature(settings["_target_"], f"{key}._target_={settings['_target_']}").parameters
+    return name in parameters and settings.get(name) is None
 
 
-def _call(group: str, settings: Mapping[str, Any], *arguments: Any, **extra: Any) -> Any:
-    """Calls a _target_ with its settings; a keyword that it lacks, or a value that it refuses, is the user's to mend."""
-    parameters = inspect.signature(_find(group, settings)).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for key in settings:
-            if not key.startswith("_") and key not in parameters:
-                known = f"{settings['_target_'].rsplit('.', 1)[-1]} takes {', '.join(list(parameters)[1:])}"
-                raise UserError(f"{group}.{key}: unknown key{nearest(key, parameters)}; {known}; '~{group}.{key}' leaves it out")
+def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any) -> Any:
+    """Calls a component's target with its settings, and with what it takes of `offered`.
+
+    Raises:
+        UserError: it cannot be found, or refuses its settings.
+    """
+    role = COMPONENTS[key]
+    checked = check_component(key, settings, role, import_foreign=True)
+    chosen = {name: value for name, value in checked.items() if name not in role.kept}
+    extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
     try:
-        return instantiate({**settings, "_partial_": True}, _convert_="all")(*arguments, **extra)
+        return instantiate({**chosen, "_partial_": True}, _convert_="all")(*arguments, **extra)
+    except UserError:
+        raise
     except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
-        raise UserError(f"{group}: {settings['_target_']} refuses its settings ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{key}: {settings['_target_']} refuses its settings ({str(error).splitlines()[0]})") from None

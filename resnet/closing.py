@@ -6,14 +6,14 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from resnet.analysis.drawing import drawings, missing
+from resnet.analysis.page import REPORT
 from resnet.config import Config, UserError
-from resnet.runs.directory import MIRRORED, DirectoryError, RunDirectory, shortest
-from resnet.runs.drawing import drawings, missing
-from resnet.runs.report import REPORT
-from resnet.tracking import wandb_record
-from resnet.tracking.base import TrackerError, reason
-from resnet.tracking.local import warn
-from resnet.tracking.wandb import Mirrored, WandbTracker
+from resnet.record import wandb_record
+from resnet.record.directory import MIRRORED, DirectoryError, RunDirectory, shortest
+from resnet.record.local import warn
+from resnet.record.trackers import TrackerError, reason
+from resnet.record.wandb import Mirrored, WandbTracker
 
 
 class Closing:

@@ -15,15 +15,17 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from resnet import record
+from resnet import facts as record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.closing import Closing
-from resnet.code import Code, read_code
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.plain import plain
-from resnet.runs.content import as_digest, data_digest, short
-from resnet.runs.death import crashes_told_in
-from resnet.runs.directory import (
+from resnet.record import wandb_record
+from resnet.record.code import Code, read_code
+from resnet.record.console import Console
+from resnet.record.content import as_digest, data_digest, short
+from resnet.record.death import crashes_told_in
+from resnet.record.directory import (
     BEST,
     FAILED,
     FINISHED,
@@ -39,12 +41,11 @@ from resnet.runs.directory import (
     RunDirectory,
     shortest,
 )
-from resnet.runs.hints import without
-from resnet.runs.identity import OTHER_CODE, Standing, examine
-from resnet.tracking import Console, LocalRecord, RunFacts, TestReport, Tracker, Trackers, wandb_record
-from resnet.tracking.base import COLUMNS, Recorded, TrackerError, reason
-from resnet.tracking.local import warn
-from resnet.tracking.wandb import Mirrored, WandbTracker
+from resnet.record.hints import without
+from resnet.record.identity import OTHER_CODE, Standing, examine
+from resnet.record.local import LocalRecord, warn
+from resnet.record.trackers import COLUMNS, Recorded, RunFacts, TestReport, Tracker, TrackerError, Trackers, reason
+from resnet.record.wandb import Mirrored, WandbTracker
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.hang import Insistence
@@ -284,7 +285,7 @@ class Run:
             self.mirror.replay(self.directory.metrics)
             mirrors.append(self.mirror)
         if self.config.profile:
-            from resnet.tracking.profile import Profile
+            from resnet.training.profile import Profile
 
             mirrors.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
         mirrors.append(Console(self.in_sweep))

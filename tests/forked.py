@@ -6,9 +6,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["resnet.run", "resnet.runs.export", "resnet.runs.evaluate", "resnet.describe", "resnet.tracking.wandb", "torchvision"]
+HEAVY = [
+    "resnet.run",
+    "resnet.analysis.export",
+    "resnet.analysis.evaluate",
+    "resnet.analysis.describe",
+    "resnet.record.wandb",
+    "torchvision",
+]
 HEAVY += ["hydra", "matplotlib.figure", "sklearn.metrics", "scipy.stats", "torch._dynamo", "optuna"]
-HEAVY += ["bokeh.plotting", "bokeh.models", "jinja2", "resnet.runs.report"]
+HEAVY += ["bokeh.plotting", "bokeh.models", "jinja2", "resnet.analysis.page"]
 
 
 def run(folder: Path, environment: dict[str, str], arguments: list[str], outputs: tuple[Path, Path]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from resnet.runs.saved import answer, load_data, open_run
+from resnet.analysis.saved import answer, load_data, open_run
 
 
 def tolerance(model: nn.Module, steps: int = 1, summed: int = 0) -> float:

@@ -11,7 +11,7 @@ from conftest import ROOT, call
 from PIL import Image
 
 from resnet.plain import LONGEST, for_picture
-from resnet.tracking.base import Tracker, Trackers
+from resnet.record.trackers import Tracker, Trackers
 
 QUICK = ("data=digits", "epochs=3", "model.layers=[1]", "model.width=4")
 
@@ -92,7 +92,7 @@ def test_draw_of_a_sweep_and_of_nothing(tmp_path) -> None:
 
 
 def test_drawing_imports_no_torch() -> None:
-    program = "import sys, resnet.__main__, resnet.runs.drawing; sys.exit('torch' in sys.modules)"
+    program = "import sys, resnet.__main__, resnet.analysis.drawing; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 

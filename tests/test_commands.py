@@ -13,15 +13,15 @@ from PIL import Image
 from rounding import near_ties, scores_of, tolerance
 from test_run import rows, summary
 
+from resnet.analysis import export
+from resnet.analysis.describe import receptive_field
+from resnet.analysis.evaluate import calibration_error, share
+from resnet.analysis.predict import as_trained
+from resnet.analysis.saved import load_model, open_run
 from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data.files import read_image
-from resnet.describe import receptive_field
 from resnet.models import ResNet
-from resnet.runs import export
-from resnet.runs.evaluate import calibration_error, share
-from resnet.runs.predict import as_trained
-from resnet.runs.saved import load_model, open_run
 
 
 def call(folder, *arguments, status=0):

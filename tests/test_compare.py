@@ -10,11 +10,11 @@ import yaml
 from conftest import call, saved_config
 from scipy import stats
 
+from resnet.analysis.compare import compare, in_words, seeds_to_settle
+from resnet.analysis.comparison import as_data, compare_all, compare_runs
+from resnet.analysis.grouping import Run, differing, filter_runs, find_runs, group_runs
+from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.config import UserError
-from resnet.runs.compare import compare, in_words, seeds_to_settle
-from resnet.runs.comparison import as_data, compare_all, compare_runs
-from resnet.runs.grouping import Run, differing, filter_runs, find_runs, group_runs
-from resnet.runs.tables import as_csv, as_latex, as_markdown, cells, sparkline
 
 
 def write(folder, name, lr, seed, accuracy, status="finished", **summary):

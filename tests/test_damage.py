@@ -21,7 +21,13 @@ from conftest import ROOT, call, compose, saved_config
 from PIL import Image
 
 from resnet import __main__ as commands
-from resnet import show
+from resnet.analysis import show
+from resnet.analysis.comparison import as_data, compare_runs
+from resnet.analysis.drawing import draw
+from resnet.analysis.evaluate import evaluate, write_confusion
+from resnet.analysis.export import check_writable
+from resnet.analysis.grouping import filter_runs, is_ignored, look_for_runs
+from resnet.analysis.saved import open_run
 from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
@@ -29,15 +35,9 @@ from resnet.data.files import files_in, list_classes, read_image
 from resnet.data.sources import arrays, digits, folder, images_to_evaluate, mnist_family
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
-from resnet.runs.comparison import as_data, compare_runs
-from resnet.runs.directory import DirectoryError, RunDirectory
-from resnet.runs.drawing import draw
-from resnet.runs.evaluate import evaluate, write_confusion
-from resnet.runs.export import check_writable
-from resnet.runs.grouping import filter_runs, is_ignored, look_for_runs
-from resnet.runs.hints import kept_overrides
-from resnet.runs.rows import RowSum, as_numbers, read_rows
-from resnet.runs.saved import open_run
+from resnet.record.directory import DirectoryError, RunDirectory
+from resnet.record.hints import kept_overrides
+from resnet.record.rows import RowSum, as_numbers, read_rows
 from resnet.sweeps.closing import close
 from resnet.sweeps.grid import read_sweep
 from resnet.training import checkpoint
@@ -623,7 +623,7 @@ def test_cells_are_made_harmless(text, csv, markdown, latex) -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here; what the page copies is not run")
 def test_the_page_copies_cells_by_the_same_rules() -> None:
-    script = (ROOT / "resnet" / "runs" / "page" / "page.js").read_text()
+    script = (ROOT / "resnet" / "analysis" / "parts" / "page.js").read_text()
     rules = script[script.index("// Copying") : script.index("async function copy(")]
     lines = [["", "", ""], *([text] * 3 for text, *_ in CELLS)]
     made = f"{rules}\nprocess.stdout.write(JSON.stringify(['CSV', 'Markdown', 'LaTeX'].map((name) => formats[name]({json.dumps(lines)}))))"

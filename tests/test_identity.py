@@ -14,13 +14,13 @@ from conftest import ROOT, call, compose
 from PIL import Image
 from test_run import summary
 
+from resnet.analysis.comparison import as_data, compare_all
+from resnet.analysis.grouping import Run
 from resnet.build import build_data
 from resnet.config import config_hash
 from resnet.config.hashing import completed, flatten
 from resnet.data import digest
-from resnet.runs import content
-from resnet.runs.comparison import as_data, compare_all
-from resnet.runs.grouping import Run
+from resnet.record import content
 
 SMALL = ("data=arrays", "model.layers=[1]", "model.width=4", "scheduler=constant", "epochs=1", "data.val_size=40")
 OWN = (*SMALL, "optimizer._target_=mine.Mine", "data.path=mine.npz")
@@ -300,7 +300,7 @@ def test_other_first_weights_are_other_groups_and_other_code_is_a_caution() -> N
 CODE = """
 import sys
 import own.tracked, own.new, loose
-from resnet.code import read_code
+from resnet.record.code import read_code
 code = read_code()
 print(sorted(code.modules), file=sys.stderr)
 sys.stdout.buffer.write(code.patch)
@@ -357,7 +357,7 @@ def test_each_repository_tells_of_its_own_code(tmp_path) -> None:
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         archive.writestr("packed.py", "a = 1\n")
     program = (
-        "import around, within, packed; from resnet.code import read_code as read; told = read(); print(told.modules, told.patch.decode())"
+        "import around, within, packed; from resnet.record import code; told = code.read_code(); print(told.modules, told.patch.decode())"
     )
     paths = os.pathsep.join(map(str, (outer, inner, tmp_path / "packed.zip")))
     environment = {**os.environ, "PYTHONPATH": paths, "GIT_DIR": str(inner / ".git"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -15,7 +15,7 @@ from rounding import assert_same_weights, near_ties, scores_of, tolerance
 from test_resume import assert_same_run, finish, start, timeless, wait_for
 from test_run import rows, summary
 
-from resnet.runs.saved import load_model, open_run
+from resnet.analysis.saved import load_model, open_run
 from resnet.training.hang import Insistence
 from resnet.training.processes import Watch
 

@@ -15,9 +15,9 @@ from rounding import assert_same_scores, near_ties, scores_of, tolerance
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from resnet.analysis.saved import load_model, open_run
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
-from resnet.runs.saved import load_model, open_run
 
 pytestmark = pytest.mark.numeric
 

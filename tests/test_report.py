@@ -12,11 +12,11 @@ import yaml
 from conftest import call, saved_config
 from scipy import stats
 
-from resnet.runs.charts import axis, look
-from resnet.runs.comparison import as_data, compare_all, compare_runs
-from resnet.runs.grouping import MISSING, find_runs
-from resnet.runs.report import associations, page
-from resnet.runs.tables import cells
+from resnet.analysis.charts import axis, look
+from resnet.analysis.comparison import as_data, compare_all, compare_runs
+from resnet.analysis.grouping import MISSING, find_runs
+from resnet.analysis.page import associations, page
+from resnet.analysis.tables import cells
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; the page is not opened")

@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT, call
 from test_run import inspect, records, rows, summary
 
-from resnet.runs.directory import RunDirectory
+from resnet.record.directory import RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.interrupt import Interrupted, StopSignals

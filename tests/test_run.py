@@ -13,8 +13,8 @@ import torch
 from conftest import ROOT
 from PIL import Image, ImageColor
 
-from resnet.runs.curves import HELD_OUT, TRAINING
-from resnet.runs.directory import RunDirectory
+from resnet.record.curves import HELD_OUT, TRAINING
+from resnet.record.directory import RunDirectory
 
 QUICK = ("data=digits", "epochs=2", "model.layers=[1,1]")
 

@@ -12,7 +12,7 @@ from conftest import ROOT, call
 from test_resume import wait_for
 from test_run import summary
 
-from resnet.runs.directory import RunDirectory
+from resnet.record.directory import RunDirectory
 
 SMALL = ("data=digits", "model.layers=[1]", "model.width=4", "epochs=200", "name=a")
 BEFORE = "interrupted by {} before training began; the same command starts it\n"
@@ -56,7 +56,7 @@ def test_a_signal_while_libraries_are_imported_ends_a_command_with_one_line(tmp_
         ("train.py", run, "numpy", signal.SIGUSR1, 75),
         ("train.py", run, "torch", signal.SIGINT, 130),
         ("train.py", run, "lightning_fabric", signal.SIGHUP, 75),
-        ("train.py", run, "resnet.tracking.local", signal.SIGUSR2, 75),
+        ("train.py", run, "resnet.record.local", signal.SIGUSR2, 75),
         ("train.py", sweep, "resnet.sweeps.preflight", signal.SIGTERM, 75),
         ("train.py", sweep, "torch", signal.SIGINT, 130),
         ("train.py", search, "sqlalchemy.dialects.sqlite", signal.SIGTERM, 75),

@@ -13,7 +13,7 @@ from test_resume import finish, start, wait_for
 from test_run import inspect, records, rows, summary
 
 from resnet.config import config_hash
-from resnet.runs.directory import RunDirectory
+from resnet.record.directory import RunDirectory
 from resnet.sweeps.grid import compose_jobs, read_sweep
 
 GRID = ("-m", "data=digits", "epochs=2", "model.layers=[1],[1,1]", "optimizer=sgd,adam", "sweep.name=s")

@@ -13,12 +13,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from resnet.build import build, build_data, build_fabric, build_optimizer, parameter_groups
 from resnet.data import Augment, Loader
+from resnet.facts import meta_model
 from resnet.models import ResNet
-from resnet.record import meta_model
-from resnet.training import schedules
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress, Window
-from resnet.training.muon import Muon, orthogonal
+from resnet.training.optim import schedules
+from resnet.training.optim.muon import Muon, orthogonal
 
 pytestmark = pytest.mark.numeric
 

@@ -17,9 +17,9 @@ from wandb_server import Server
 
 from resnet.config import UserError
 from resnet.config.environment import VARIABLES, wandb_settings
-from resnet.tracking import wandb_record
-from resnet.tracking.base import TrackerError
-from resnet.tracking.wandb import Client, display_name
+from resnet.record import wandb_record
+from resnet.record.trackers import TrackerError
+from resnet.record.wandb import Client, display_name
 
 QUICK = ("data=digits", "model.layers=[1]", "model.width=4")
 LONG = (*QUICK, "epochs=60", "log_every=5", "name=a")

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, by_name, compared, draw_groups, finished
-from resnet.runs.directory import FINISHED
-from resnet.runs.grouping import Run
+from resnet.analysis.grouping import Run
+from resnet.record.directory import FINISHED
 
 # Each against the one that it adds something to.
 BASELINES = {
@@ -35,8 +35,8 @@ def name(row: Row) -> str:
 
 def confusion(run: Run) -> Mapping[str, object]:
     """Of the test images: a line per class, a column per answer."""
-    from resnet.runs.evaluate import evaluate  # torch takes seconds to import, and drawing does not need it
-    from resnet.runs.saved import open_run
+    from resnet.analysis.evaluate import evaluate  # torch takes seconds to import, and drawing does not need it
+    from resnet.analysis.saved import open_run
 
     is_finished = run.summary["status"] == FINISHED
     return {"confusion": evaluate(open_run(Path(run.path)), "test")["confusion"] if is_finished else None}

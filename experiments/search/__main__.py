@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, by_name, compared, draw_groups, where
-from resnet.runs.directory import FINISHED
-from resnet.runs.grouping import Run, text_of
+from resnet.analysis.grouping import Run, text_of
+from resnet.record.directory import FINISHED
 
 AGAIN = {"grid": "grid_again", "grid_search": "grid_search_again"}  # the best of each sweep, trained again
 SETTINGS = ["sweep.name", "optimizer", "lr", "model.layers"]

@@ -37,12 +37,12 @@ def _out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
             if not value and entry.metadata and not entry.metadata.get("may_be_empty"):
                 yield f"{key}=[]: at least one value is needed"
             for item in value:
-                yield from _broken_limits(f"{key}={value}".replace(" ", ""), item, entry.metadata)
+                yield from broken_limits(f"{key}={value}".replace(" ", ""), item, entry.metadata)
         elif value is not None:
-            yield from _broken_limits(f"{key}={value}", value, entry.metadata)
+            yield from broken_limits(f"{key}={value}", value, entry.metadata)
 
 
-def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
+def broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
     if "choices" in limits and value not in limits["choices"]:
         yield f"{given}: no such choice{nearest(value, limits['choices'])}; choose one of {', '.join(map(str, limits['choices']))}"
     if isinstance(value, float) and not math.isfinite(value):

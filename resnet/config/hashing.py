@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from resnet.config.schema import Config
+from resnet.config.signature import is_own, read_signature
 
 # Keys that leave a result as it is: the only list of its kind.
 WITHOUT = {
@@ -53,9 +54,20 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
     defaults = _schema_defaults(Config)
-    flat = flatten(dataclasses.asdict(config))
+    flat = flatten(_without_defaults(dataclasses.asdict(config)))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
+
+
+def _without_defaults(value: Any) -> Any:
+    """Of this package's components only the settings that are not as their signature has them."""
+    if isinstance(value, list):
+        return [_without_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    target = value.get("_target_")
+    known = read_signature(target, target).parameters if isinstance(target, str) and is_own(target) else {}
+    return {name: _without_defaults(item) for name, item in value.items() if name not in known or known[name].default != item}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

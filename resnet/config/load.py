@@ -3,22 +3,23 @@
 import dataclasses
 import os
 import re
-import types
 import typing
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
+from resnet.config.components import COMPONENTS, Role, collected, has_target
+from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.hashing import set_files
 from resnet.config.schema import Config
 from resnet.config.suggest import unknown_key
-
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+from resnet.config.types import in_words
+from resnet.config.upgrade import upgraded
 
 
 def load_config(values: Any) -> Config:
@@ -29,15 +30,30 @@ def load_config(values: Any) -> Config:
     """
     try:
         values = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
-        typed = OmegaConf.merge(OmegaConf.structured(Config), values)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), upgraded(values))
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
-    wrong = mistakes(config)
+    wrong = [*mistakes(config), *_check_components(config)]
     if wrong:
         raise UserError("\n".join(wrong))
     return config
+
+
+def check_foreign(config: Config) -> None:
+    """Imports the components that are not of this package, and checks their settings too. Raises UserError."""
+    if wrong := _check_components(config, import_foreign=True):
+        raise UserError("\n".join(wrong))
+
+
+def _check_components(config: Config, import_foreign: bool = False) -> list[str]:
+    """The mistakes in their settings, which get their types."""
+
+    def check(key: str, role: Role) -> None:
+        setattr(config, key, check_component(key, getattr(config, key), role, import_foreign))
+
+    return collected(*(partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))))
 
 
 def _explain(error: OmegaConfBaseException) -> str:
@@ -86,13 +102,10 @@ def wanted_type(key: str) -> str | None:
     kind: Any = Config
     for name in key.split("[")[0].split("."):
         kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
-    optional = isinstance(kind, types.UnionType)
-    kind = typing.get_args(kind)[0] if optional else kind
     if "[" in key:  # an item of a list
         kind = typing.get_args(kind)[0]
     if dataclasses.is_dataclass(kind):
         return (
             f"it is a group of keys; an option of it ({key}=NAME, in a file's defaults override /{key}: NAME) or its keys ({key}.KEY=VALUE)"
         )
-    wanted = TYPE_NAMES.get(typing.get_origin(kind) or kind)
-    return f"{wanted}, or null," if wanted and optional else wanted
+    return in_words(kind)

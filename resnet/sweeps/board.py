@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.plain import plain
-from resnet.runs.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
-from resnet.runs.reading import Unreadable
-from resnet.tracking.lines import percent
+from resnet.record.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
+from resnet.record.lines import percent
+from resnet.record.reading import Unreadable
 
 SECONDS = 1.0  # between looks
 

@@ -10,18 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet.analysis.grouping import look_for_runs
 from resnet.config import UserError
 from resnet.config.arguments import as_typed
 from resnet.config.refused import Refused
 from resnet.config.schema import OBJECTIVES
 from resnet.plain import plain
-from resnet.runs.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, run_ids, shortest
-from resnet.runs.grouping import look_for_runs
-from resnet.runs.reading import Unreadable
+from resnet.record.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, run_ids, shortest
+from resnet.record.lines import duration, percent
+from resnet.record.reading import Unreadable
+from resnet.record.trackers import reason
+from resnet.record.wandb_record import own_folders
 from resnet.sweeps.grid import Sweep, differing
-from resnet.tracking.base import reason
-from resnet.tracking.lines import duration, percent
-from resnet.tracking.wandb_record import own_folders
 
 
 def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, asked: int) -> bool:
@@ -77,7 +77,7 @@ def _summary(run: RunDirectory) -> dict[str, Any]:
 
 def _report(directory: Path, objective: str) -> str:
     """The path of the page, or why there is none; of all runs in the sweep's folder, those of earlier and larger grids too."""
-    from resnet.runs.report import REPORT, report_on
+    from resnet.analysis.page import REPORT, report_on
 
     paths = [Path(shortest(directory.resolve()))]
     try:

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import Config, UserError
-from resnet.runs.content import other_code
-from resnet.runs.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
-from resnet.runs.identity import OTHER_CODE, check_content
-from resnet.runs.reading import Unreadable
+from resnet.record.content import other_code
+from resnet.record.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
+from resnet.record.identity import OTHER_CODE, check_content
+from resnet.record.lines import count, duration
+from resnet.record.reading import Unreadable
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
-from resnet.tracking.lines import count, duration
 
 if TYPE_CHECKING:
     from resnet.data import DataSet
@@ -88,7 +88,7 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
 
 def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
     """The status of a job, and where it is finished the modules that have changed since. Raises UserError where its data have."""
-    from resnet.record import made_of
+    from resnet.facts import made_of
 
     if not run.exists:
         return WAITING, []
@@ -138,7 +138,7 @@ class Parts:
         return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
 
     def _model(self, config: Config, data: "DataSet", size: int) -> tuple["ResNet", int]:
-        from resnet.record import count_flops, meta_model
+        from resnet.facts import count_flops, meta_model
 
         key = repr((config.model, size, data.channels, len(data.classes)))
         if key not in self.models:
@@ -157,7 +157,7 @@ def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
 
     None where they run elsewhere.
     """
-    from resnet.describe import describe
+    from resnet.analysis.describe import describe
 
     if sweep.launcher == "SlurmLauncher":
         return None

@@ -16,7 +16,7 @@ from resnet.config.hashing import identity
 from resnet.config.refused import Refused
 from resnet.config.refused import told as refused_jobs
 from resnet.config.schema import OBJECTIVES
-from resnet.runs.directory import LOCK, RunDirectory, shortest
+from resnet.record.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models, standing
 from resnet.sweeps.space import Space, as_overrides

@@ -15,7 +15,7 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 
 from resnet.config.cli import say
-from resnet.runs.directory import RunDirectory, run_ids
+from resnet.record.directory import RunDirectory, run_ids
 from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
 from resnet.training.interrupt import COPIES, TRY_AGAIN, install, leave, restore

@@ -1,0 +1,67 @@
+"""The pictures and the page of a run or a sweep, made from what lies in its directory, at its end or whenever they are asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnet.analysis.compare import METRICS
+from resnet.analysis.grouping import Run, look_for_runs
+from resnet.analysis.page import REPORT, report_on
+from resnet.config import UserError
+from resnet.config.hashing import flatten
+from resnet.record.curves import draw_curves, draw_probes
+from resnet.record.directory import CURVES, FINISHED, PROBES, DirectoryError, RunDirectory, run_ids, shortest
+
+
+def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Callable[[], object]]:
+    """By file, what makes it of one run. A run without probes has no picture of them."""
+    path = shortest(directory.path)
+    title = " ".join(summary["overrides"]) or summary["name"] or path
+    result = f": test accuracy {100 * summary['test']['accuracy']:.2f} %" if summary["status"] == FINISHED else f" ({summary['status']})"
+
+    def write_page() -> None:
+        report_on([Path(path)], [Run(path, flatten(directory.config), summary)], "val/accuracy", directory / REPORT)
+
+    return {
+        CURVES: lambda: draw_curves(directory, title + result),
+        PROBES: lambda: draw_probes(directory, title),
+        **({REPORT: write_page} if summary["status"] == FINISHED else {}),
+    }
+
+
+def missing(directory: RunDirectory, drawn: Mapping[str, Any]) -> list[str]:
+    """Of the files that every finished run has."""
+    return [name for name in drawn if name != PROBES and not (directory / name).exists()]
+
+
+def draw(paths: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Of runs their pictures and their pages anew, of sweeps their pages: the files, and a line for each that could not be made."""
+    made, problems = [], []
+    for path in paths:
+        try:
+            drawn = _of_run(RunDirectory(path)) if RunDirectory(path).exists else {REPORT: _of_sweep(path)}
+        except (UserError, DirectoryError) as error:
+            problems.append(str(error))
+            continue
+        for name, make in drawn.items():
+            try:
+                make()
+            except (UserError, DirectoryError) as error:
+                problems.append(f"{shortest(path / name)} is not drawn: {error}")
+            else:
+                made += [shortest(path / name)] if (path / name).exists() else []
+    return made, problems
+
+
+def _of_run(directory: RunDirectory) -> dict[str, Callable[[], object]]:
+    directory.check_inside()
+    return drawings(directory, directory.summary)
+
+
+def _of_sweep(path: Path) -> Callable[[], object]:
+    if not (path.is_dir() and run_ids(path)):
+        raise UserError(f"{path}: neither a run directory nor the folder of a sweep: it holds no config.yaml, and no folder in it does")
+    found = look_for_runs([path])
+    wanted = found.runs[0].config.get("sweep.objective")
+    metric = wanted if wanted in METRICS else "val/accuracy"
+    return lambda: report_on([Path(shortest(path))], found.runs, metric, path / REPORT, found.unreadable)

@@ -1,0 +1,128 @@
+"""A trained model for other programs: ONNX with its preprocessing inside, safetensors; each checked before it gets its name."""
+
+import json
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
+from resnet.config import UserError
+from resnet.data import Split
+from resnet.data.augment import centre_crop
+from resnet.models import ResNet
+from resnet.record.directory import RunDirectory
+
+NUM_CHECKED = 64  # test images
+TOLERANCE = 1e-3  # of the class scores, which are of the order of ten
+
+
+class Deployed(nn.Module):
+    """Images (N, C, S, S) uint8 as the data set has them -> class scores and probabilities (N, K)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: ResNet, mean: list[float], std: list[float], size: int) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model((centre_crop(images.float(), self.size) - self.mean) / self.std)
+        return logits, F.softmax(logits, 1)
+
+
+def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> dict[str, Any]:
+    """Writes model.onnx and model.safetensors. Raises UserError where a package is missing or a file does not give the model's answers."""
+    model, checkpoint, step = load_model(run, which)
+    model = model.float()  # of 64-true
+    known, data = run.summary["data"], load_data(run)
+    images = _first_images(data.test)
+    size = run.config.augment.crop or run.image_size
+    deployed = Deployed(model, known["mean"], known["std"], size).eval()
+    with torch.no_grad():
+        expected = deployed(images)[0]
+    facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": size}
+    facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": vars(run.config.model)}
+    check_writable(folder)
+    makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}
+    written = {}
+    for kind in kinds:
+        path = folder / f"model.{kind}"
+        try:
+            content, difference = makers[kind](deployed, images, expected, facts)
+        except ModuleNotFoundError as error:
+            raise UserError(f"export: {error.name} is not installed; pip install -e '.[export]'") from None
+        if not difference <= TOLERANCE:  # nor what is no number
+            raise UserError(f"{path}: its class scores differ from the model's by up to {difference:.2g}; it was not written")
+        RunDirectory(folder).write(path.name, partial(_write, content))
+        written[kind] = {"file": str(path), "bytes": len(content), "largest_difference": difference}
+    return {
+        "run": str(run.directory.path),
+        "checkpoint": checkpoint,
+        "step": step,
+        "checked_on": f"{len(images)} test images",
+        "changed_data": changed_data(run, data),
+        "written": written,
+    }
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes it where it is not there. Raises UserError before anything is computed for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".part").touch()
+        (folder / ".part").unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out FOLDER") from None
+
+
+def _first_images(split: Split) -> Tensor:
+    images = split.images
+    return images[:NUM_CHECKED] if isinstance(images, Tensor) else images[torch.arange(min(NUM_CHECKED, len(images)))].decoded()
+
+
+def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
+    import onnx
+    import onnxruntime
+    import onnxscript  # noqa: F401  # what torch exports through
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own deprecations
+        program = torch.onnx.export(
+            deployed,
+            (images[:2],),
+            input_names=["images"],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    onnx.helper.set_model_props(proto := program.model_proto, {key: json.dumps(value) for key, value in facts.items()})
+    content = proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    whole, single = (session.run(["logits"], {"images": part.numpy()})[0] for part in (images, images[:1]))  # any batch size
+    return content, float(max(np.abs(whole - expected.numpy()).max(), np.abs(single - expected[:1].numpy()).max()))
+
+
+def _safetensors(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
+    from safetensors.torch import load, save
+
+    tensors = {name: tensor.contiguous() for name, tensor in deployed.model.state_dict().items()}
+    content = save(tensors, metadata={key: json.dumps(value) for key, value in facts.items()})
+    deployed.model.load_state_dict(load(content))
+    with torch.no_grad():
+        return content, float((deployed(images)[0] - expected).abs().max())

@@ -1,0 +1,192 @@
+"""Opens a run directory, also a stranger's: its config builds only what is allowed, its files stay inside, its weights run no code."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from resnet.build import build_data, build_eval_loader, build_fabric, build_model
+from resnet.config import Config, UserError, load_config
+from resnet.config.targets import find_target
+from resnet.data import DataSet, Split
+from resnet.facts import data_facts
+from resnet.models import ResNet
+from resnet.models.published import is_dense
+from resnet.record.content import as_digest, data_digest, other_data, short
+from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
+from resnet.training import checkpoint
+from resnet.training.checkpoint import CheckpointError
+from resnet.training.learner import Scores, evaluate
+
+NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
+ALLOWED = ("torch.optim", "resnet.training.optim.muon", "resnet.training.optim.schedules")  # what a saved _target_ may name
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    directory: RunDirectory
+    config: Config
+    summary: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.summary["data"]["classes"])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the data set's images, before any crop."""
+        return int(self.summary["data"]["image_size"])
+
+    @property
+    def channels(self) -> int:
+        return int(self.summary["data"]["channels"])
+
+
+def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> SavedRun:
+    """`overrides` are `key=value`; `allowed` are further modules whose classes a _target_ may name.
+
+    Raises:
+        UserError: it is no run directory, or asks for more than may be trusted.
+    """
+    directory = RunDirectory(path)
+    if not directory.exists:
+        raise UserError(f"{path}: no run directory: it holds no config.yaml")
+    try:
+        directory.check_inside()
+        values, summary = directory.config, directory.summary
+        _check_trust(path, values, (*ALLOWED, *allowed))
+        given = _given(overrides)
+        _check_config(path, values)
+        config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
+    except (DirectoryError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
+    if not set(NEEDED) <= summary.get("data", {}).keys() or not summary["data"]["classes"]:
+        raise UserError(f"{path}: its summary.json says too little of its data; it was not written by this train.py")
+    if not len(summary["data"]["mean"]) == len(summary["data"]["std"]) == summary["data"]["channels"]:
+        raise UserError(f"{path}: its summary.json has not one data.mean and data.std for each of {summary['data']['channels']} channels")
+    return SavedRun(directory, config, summary)
+
+
+def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, int]:
+    """The model in eval mode, the file of its weights and their step. `which`: best or last; None: best where there is one."""
+    name = {"best": BEST, "last": LAST, None: BEST if (run.directory / BEST).exists() else LAST}[which]
+    with torch.device("meta"):  # takes no memory before the shapes are known to be those of the file
+        model = build_model(run.config, run.channels, len(run.classes))
+    try:
+        content = checkpoint.load(run.directory / name)
+        weights = _weights(content)
+        _check_plain(weights, model)
+        model.load_state_dict(weights, assign=True)
+        step = int(content["progress"]["step"])
+        _check_own(run, content)
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.directory / name}: does not fit the run's config ({reason})") from None
+    # A file of another precision answers alike; only now, as its shapes are known to be the model's.
+    return model.to(torch.float64 if run.config.fabric.precision == "64-true" else torch.float32).eval(), name, step
+
+
+def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
+    """Raises ValueError at a file that was copied here from a run on other data; older ones do not say what they were trained on."""
+    theirs, own = as_digest(content.get("data_digest")), data_digest(run.summary)
+    if theirs and own and theirs != own:
+        raise ValueError(f"it was trained on other data: digest {short(theirs)}, not {short(own)}")
+
+
+def _check_plain(weights: dict[str, Any], model: ResNet) -> None:
+    """Raises TypeError at what loading would take and computing would not."""
+    expected = model.state_dict()
+    for name, value in weights.items():
+        if name in expected and not (is_dense(value) and value.is_floating_point() == expected[name].is_floating_point()):
+            raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
+
+
+def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
+    """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
+    accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU that it was trained on need not be here
+    fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")
+    config = replace(run.config, limit_batches=limit, fabric=fabric_settings)
+    fabric = build_fabric(config)
+    model, file, step = load_model(run, which)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    known = run.summary["data"]
+    data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
+    batches = build_eval_loader(config, data, images, fabric).epoch()
+    scores = evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True)
+    if scores.logits is None or not scores.logits.isfinite().all():
+        raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")
+    return scores, file, step
+
+
+def load_data(run: SavedRun) -> DataSet:
+    """With the mean and standard deviation that the run was trained with. Nothing is downloaded: that is for train.py to do."""
+    known = run.summary["data"]
+    settings = replace(run.config.data, mean=known["mean"], std=known["std"], download=False)
+    return build_data(replace(run.config, data=settings))
+
+
+def changed_data(run: SavedRun, data: DataSet) -> list[str]:
+    """In what the data at hand are not those of training, one line a part."""
+    return other_data(run.summary, {"data": data_facts(data)})
+
+
+def _weights(content: dict[str, Any]) -> dict[str, Any]:
+    """Of best.pt the weights, of last.pt those that would be evaluated: the averaged ones where there are any."""
+    average = content.get("average")
+    if not average:
+        return dict(content["model"])
+    return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
+
+
+def _given(overrides: Sequence[str]) -> DictConfig:
+    for text in overrides:
+        try:
+            OmegaConf.from_dotlist([text])
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise UserError(f"{text}: cannot be read; write KEY=VALUE, with a number, a word, or a list like [2,2,2]") from None
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _check_config(path: Path, values: dict[str, Any]) -> None:
+    try:
+        load_config(values)
+    except UserError as error:
+        raise UserError("\n".join(f"{path / CONFIG}: {line}" for line in str(error).splitlines())) from None
+
+
+def _check_trust(path: Path, values: dict[str, Any], allowed: Sequence[str]) -> None:
+    for key, value in _leaves(values):
+        if key.endswith("_target_"):
+            _check_target(f"{path}: {key}={value}", value, allowed)
+        elif isinstance(value, str) and "${" in value:
+            raise UserError(f"{path}: {key}={value}: train.py writes no such reference; it is not followed")
+
+
+def _check_target(given: str, target: Any, allowed: Sequence[str]) -> None:
+    """Both by the name that is given and by where the thing that it leads to was defined: a module's imports lead anywhere."""
+    refused = f"{given}: not on the list of what a saved config may build ({', '.join(allowed)}); --allow MODULE adds to it"
+    prefixes = tuple(f"{prefix.rstrip('.')}." for prefix in allowed)
+    if not str(target).startswith(prefixes):
+        raise UserError(refused)
+    found = find_target(given, target)
+    if not f"{found.__module__}.".startswith(prefixes):
+        raise UserError(refused)
+
+
+def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from _leaves(value, f"{key}[{index}]")
+    else:
+        yield key, values

@@ -1,0 +1,141 @@
+"""How `python -m resnet` shows its results to people: tables on the screen, CSV where rows are wanted."""
+
+import csv
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
+from resnet.plain import for_spreadsheet, plain
+from resnet.record.lines import count, duration, percent
+
+WIDE = 10_000  # columns
+
+
+def nothing(result: Any) -> None:
+    """The command has shown what it did."""
+
+
+def files(result: list[str]) -> None:
+    for file in result:
+        print(plain(file))
+
+
+def description(result: dict[str, Any]) -> None:
+    table = _table("stage", "output", "parameters", "operations", "receptive field")
+    for row in result["stages"]:
+        shape = "x".join(map(str, row["output"]))
+        table.add_row(row["stage"], shape, f"{row['parameters']:,}", count(row["flops"]), f"{row['receptive_field']}")
+    table.add_section()
+    table.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]), f"{result['receptive_field']}")
+    splits = {name: result["data"][name] for name in ("train", "val", "test") if name in result["data"]}
+    counts = _table("class", *splits)
+    for name in next(iter(splits.values())):
+        counts.add_row(_shown(name), *(f"{split[name]:,}" for split in splits.values()))
+    counts.add_section()
+    counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
+    _print(table, counts)
+    print(
+        f"operations: of one image forward, two per multiply-add; data: {result['data']['name']}, mean {_few(result['data']['mean'])}, "
+        f"std {_few(result['data']['std'])}"
+    )
+    epochs = result["steps"] / result["steps_per_epoch"]
+    print(
+        f"an epoch of {result['steps_per_epoch']:,} steps: about {duration(result['seconds_per_epoch'])} on {result['device']}, "
+        f"{epochs:.4g} epochs: about {duration(result['seconds_per_epoch'] * epochs)}"
+    )
+
+
+def evaluation(result: dict[str, Any]) -> None:
+    table = _table("metric", "value", "95 % interval")
+    for key, name in (("accuracy", "accuracy"), ("top5", "top-5 accuracy"), ("loss", "loss"), ("calibration_error", "calibration error")):
+        if key in result:
+            show = (lambda value: f"{value:.4f}") if key == "loss" else percent
+            low, high = result[key]["low"], result[key]["high"]
+            table.add_row(name, show(result[key]["value"]), "one image, no interval" if low is None else f"{show(low)} to {show(high)}")
+    classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
+    for row in result["classes"]:
+        interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
+        scores = percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
+        classes.add_row(_shown(row["class"]), f"{row['images']:,}", *scores)
+    images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
+    print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
+    _print(table, classes)
+    _changed(result)
+    print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
+
+
+def predictions(result: list[dict[str, Any]]) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", *result[0]["probabilities"])])
+    for row in result:
+        texts = [for_spreadsheet(plain(text)) for text in (row["file"], row["class"])]
+        table.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+
+
+def exports(result: dict[str, Any]) -> None:
+    for written in result["written"].values():
+        print(
+            plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
+            f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
+        )
+    _changed(result)
+
+
+def _changed(result: dict[str, Any]) -> None:
+    for part in result["changed_data"]:
+        print(f"mind: these are not the data that it was trained with: {part}")
+
+
+def comparison(result: dict[str, Any]) -> None:
+    if result["format"] != "table":
+        print({"csv": as_csv, "markdown": as_markdown, "latex": as_latex}[result["format"]](result), end="")
+        return
+    header, *rows = cells(result)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in (*header[:-1], "course"):
+        table.add_column(_shown(name), overflow="fold")
+    for row, line in zip(result["groups"], rows, strict=True):
+        table.add_row(*map(_shown, line[:-1]), sparkline(row["curve"]))
+    _print(table)
+    if len(rows) > 1:
+        print(plain(f"against the baseline, {result['baseline']}:"))
+        print("\n".join(f"  {line[0]}: {line[-1]}" for line in rows) + "\n")
+    print(plain(result["answer"]))
+    marked = " on the TEST set: the best of several there is no honest result" if result["on_test"] else ""
+    runs = f"{result['runs']} run{'s' if result['runs'] > 1 else ''}"
+    print(plain(f"{runs}, grouped {result['grouped']}; sorted by {result['sorted_by']}{marked}"))
+    if result["settle"]:
+        print("to settle what is not resolved, if differences and spreads stay as they are:")
+        print("\n".join(f"  {plain(command)}" for command in result["settle"]))
+    for name, lines in (("left out", result["left_out"]), ("mind", result["cautions"])):
+        for line in lines:
+            print(f"{name}: {plain(line)}")
+    if result["page"]:
+        print(plain(f"page: {result['page']}"))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _print(*tables: Table) -> None:
+    screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding where nobody looks
+    for table in tables:
+        screen.print()
+        screen.print(table)
+    screen.print()
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
+
+
+def _few(values: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

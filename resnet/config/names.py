@@ -1,0 +1,60 @@
+"""The short names of built-in components, and the targets that they stand for. The only list of each kind; imports no torch."""
+
+from collections.abc import Mapping
+
+BLOCKS: Mapping[str, str] = {
+    "basic": "resnet.models.blocks.Block",
+    "bottleneck": "resnet.models.blocks.Bottleneck",
+    "preact_basic": "resnet.models.blocks.PreactBlock",
+    "preact_bottleneck": "resnet.models.blocks.PreactBottleneck",
+}
+SHORTCUTS: Mapping[str, str] = {
+    "projection_1x1": "resnet.models.shortcuts.projection_1x1",
+    "projection_3x3": "resnet.models.shortcuts.projection_3x3",
+    "zero_pad": "resnet.models.shortcuts.ZeroPad",
+    "projection_all": "resnet.models.shortcuts.projection_all",
+    "none": "resnet.models.shortcuts.none",
+}
+STEMS: Mapping[str, str] = {
+    "conv3x3": "resnet.models.stems.conv3x3",
+    "conv7x7_pool": "resnet.models.stems.conv7x7_pool",
+    "deep": "resnet.models.stems.deep",
+}
+ATTENTIONS: Mapping[str, str] = {
+    "none": "resnet.models.attention.none",
+    "squeeze_excitation": "resnet.models.attention.SqueezeExcitation",
+}
+NORMS: Mapping[str, str] = {
+    "batch": "torch.nn.BatchNorm2d",
+    "group": "resnet.models.layers.group_norm",
+    "none": "resnet.models.layers.no_norm",
+}
+ACTIVATIONS: Mapping[str, str] = {
+    "relu": "resnet.models.layers.relu",
+    "gelu": "torch.nn.GELU",
+    "silu": "torch.nn.SiLU",
+    "tanh": "torch.nn.Tanh",
+    "sigmoid": "torch.nn.Sigmoid",
+}
+METRICS: Mapping[str, str] = {
+    "accuracy": "resnet.metrics.Accuracy",
+    "balanced_accuracy": "resnet.metrics.BalancedAccuracy",
+    "macro_f1": "resnet.metrics.MacroF1",
+    "top5": "resnet.metrics.Top5",
+    "calibration_error": "resnet.metrics.CalibrationError",
+}
+DATA_SETS: Mapping[str, str] = {  # what an older config calls data.name
+    "digits": "resnet.data.sources.digits",
+    "mnist": "resnet.data.sources.mnist",
+    "fashion_mnist": "resnet.data.sources.fashion_mnist",
+    "cifar10": "resnet.data.sources.cifar10",
+    "cifar100": "resnet.data.sources.cifar100",
+    "arrays": "resnet.data.sources.arrays",
+    "folder": "resnet.data.sources.folder",
+}
+MOVED: Mapping[str, str] = {  # targets of older configs, and what they are called now
+    "resnet.training.muon.Muon": "resnet.training.optim.muon.Muon",
+    "resnet.training.schedules.one_cycle": "resnet.training.optim.schedules.one_cycle",
+    "resnet.training.schedules.cosine": "resnet.training.optim.schedules.cosine",
+    "resnet.training.schedules.multistep": "resnet.training.optim.schedules.multistep",
+}

@@ -1,0 +1,167 @@
+"""The signature of a component as a schema: types, defaults, choices and limits of its settings.
+
+Signatures of this package are read from their source text, without importing it or torch. Others are imported.
+"""
+
+import ast
+import builtins
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from resnet.config import names
+from resnet.config.targets import find_target
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PLAIN = (int, float, bool, str)
+
+
+class Known(dict[str, Any]):
+    """What an annotation of this package may name to be read from its text; all else can be anything."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, Any)
+
+
+KNOWN = Known(vars(names), Annotated=typing.Annotated, Literal=typing.Literal, Mapping=Mapping, Sequence=Sequence)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """`default` is MISSING where a value must be given; `limits` as in the schema, with `names` of built-in components."""
+
+    name: str
+    kind: Any
+    default: Any = dataclasses.MISSING
+    limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    parameters: Mapping[str, Parameter]  # in order, those that are handed over first included
+    takes_any: bool  # **kwargs
+
+    def settings(self, handed: int) -> dict[str, Parameter]:
+        """All but the first ones, which are handed over by position."""
+        return dict(list(self.parameters.items())[handed:])
+
+
+def is_own(target: str) -> bool:
+    """Whether it is of this package."""
+    return target.startswith(f"{PACKAGE.name}.")
+
+
+@cache
+def read_signature(target: str, given: str) -> Signature:
+    """`given` begins the line of the UserError where the target cannot be found."""
+    if is_own(target) and (found := _from_source(target)):
+        return found
+    return _from_object(find_target(given, target))
+
+
+def _from_object(target: Any) -> Signature:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # written in C, without a signature
+        return Signature({}, True)
+    hints = _hints(target.__init__ if inspect.isclass(target) else target)
+    named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    made = [_parameter(one.name, hints.get(one.name, Any), _or_missing(one.default)) for one in named]
+    return Signature({one.name: one for one in made}, any(one.kind is one.VAR_KEYWORD for one in parameters))
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:  # annotations may name what is only imported for type checkers
+        return {}
+
+
+def _or_missing(default: Any) -> Any:
+    return dataclasses.MISSING if default is inspect.Parameter.empty else default
+
+
+def _from_source(target: str) -> Signature | None:
+    """None where the text does not tell: the target is then imported."""
+    module, _, name = target.rpartition(".")
+    path = PACKAGE.parent / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return None
+    node = next((item for item in _definitions(file) if item.name == name), None)
+    if isinstance(node, ast.ClassDef):
+        node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+        handed = 1  # self
+    else:
+        handed = 0
+    if node is None:
+        return None
+    arguments = node.args
+    defaults = [*[None] * (len(arguments.args) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
+    made = [_of_node(one, default) for one, default in zip([*arguments.args, *arguments.kwonlyargs], defaults, strict=True)][handed:]
+    return Signature({one.name: one for one in made}, arguments.kwarg is not None)
+
+
+@cache
+def _definitions(file: Path) -> tuple[Any, ...]:
+    return tuple(item for item in ast.parse(file.read_text("utf-8")).body if isinstance(item, ast.ClassDef | ast.FunctionDef))
+
+
+def _of_node(argument: ast.arg, default: ast.expr | None) -> Parameter:
+    kind = _annotation(argument.annotation) if argument.annotation else Any
+    return _parameter(argument.arg, kind, dataclasses.MISSING if default is None else ast.literal_eval(default))
+
+
+def _annotation(node: ast.expr) -> Any:
+    try:
+        return eval(ast.unparse(node), {}, KNOWN)  # the text is our own
+    except TypeError:  # Iterable[...], of which nothing is known here
+        return Any
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+    kind, limits = _plain(annotation)
+    if default is None and kind is not Any:
+        kind = kind | None
+    return Parameter(name, kind, list(default) if isinstance(default, tuple) else default, limits)
+
+
+def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:
+    """The type that a value from a config can have, Any where that cannot be told; and its limits."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in PLAIN:
+        return annotation, {}
+    if origin is typing.Annotated:
+        kind, limits = _plain(arguments[0])
+        return kind, {**limits, **{key: value for note in arguments[1:] if isinstance(note, Mapping) for key, value in note.items()}}
+    if origin is typing.Literal:
+        return _plain_literal(arguments)
+    if origin in (typing.Union, types.UnionType):
+        return _plain_union(arguments)
+    if isinstance(origin, type) and issubclass(origin, Sequence) and arguments and set(arguments[1:]) <= {..., arguments[0]}:
+        kind, limits = _plain(arguments[0])
+        return (list[kind] if kind in PLAIN else Any), limits  # type: ignore[valid-type]
+    return Any, {}
+
+
+def _plain_literal(choices: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    kinds = {type(value) for value in choices if value is not None}
+    kind: Any = kinds.pop() if len(kinds) == 1 else Any
+    return (kind | None if None in choices and kind is not Any else kind), {"choices": choices}
+
+
+def _plain_union(members: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    """`float | Tensor` is a number in a config; `int | str` can be anything."""
+    found = [_plain(one) for one in members if one is not type(None)]
+    plain = {str(kind): (kind, limits) for kind, limits in found if kind is not Any}
+    if set(plain) == {str(int), str(float)}:
+        del plain[str(int)]
+    if len(plain) != 1:
+        return Any, {}
+    ((kind, limits),) = plain.values()
+    return (kind | None if type(None) in members else kind), limits

@@ -1,0 +1,15 @@
+"""Types of values in words, for the line that says what is needed."""
+
+import types
+import typing
+from typing import Any
+
+NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+
+
+def in_words(kind: Any) -> str | None:
+    """None where anything will do."""
+    optional = isinstance(kind, types.UnionType)
+    kind = typing.get_args(kind)[0] if optional else kind
+    wanted = NAMES.get(typing.get_origin(kind) or kind)
+    return f"{wanted}, or null," if wanted and optional else wanted

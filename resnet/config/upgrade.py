@@ -1,0 +1,19 @@
+"""Configs of older versions in today's keys: every reader of a saved config goes through here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from resnet.config.names import MOVED
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that is of today already stays as it is."""
+    return _with_moved_targets(dict(values))
+
+
+def _with_moved_targets(value: Any, key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_moved_targets(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_moved_targets(item) for item in value]
+    return MOVED.get(value, value) if key == "_target_" and isinstance(value, str) else value

@@ -1,0 +1,206 @@
+"""What is written down about a run: its facts before the first step, its results after the last."""
+
+import os
+import platform
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet.build import Parts, build_data, build_model, import_targets, weights_file
+from resnet.config import Config, UserError
+from resnet.config.hashing import set_files
+from resnet.data import DataError, DataSet
+from resnet.data.digest import file_digests, whole
+from resnet.models import ResNet
+from resnet.record.code import Code, module_digests
+from resnet.record.content import other_code
+from resnet.record.directory import PATCH, RunDirectory
+from resnet.record.trackers import Mistake, RunFacts, TestReport
+from resnet.training.loop import Progress
+
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf", "wandb", "numpy")
+NUM_WORST = 16
+
+
+def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str], start_step: int, continued: str) -> RunFacts:
+    data, model = parts.data, config.model
+    layers = str(model.layers).replace(" ", "")
+    sizes = f"{len(data.train):,} training, {len(data.val) if data.val else 0:,} held-out, {len(data.test):,} test images"
+    return RunFacts(
+        name=config.name,
+        overrides=overrides,
+        config=_written(config),
+        directory=directory,
+        model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
+        parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
+        flops=count_flops(config, data, parts.image_size),
+        data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
+        device=device_name(parts),
+        steps=parts.plan.total_steps,
+        steps_per_epoch=parts.plan.steps_per_epoch,
+        start_step=start_step,
+        continued=continued,
+    )
+
+
+def _written(config: Config) -> dict[str, Any]:
+    """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
+    kept = deepcopy(config)
+    set_files(kept, os.path.abspath)
+    return asdict(kept)
+
+
+def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:
+    """The part of the summary that is known before training."""
+    return {
+        "name": config.name,
+        "overrides": list(known.overrides),
+        "seed": config.seed,
+        "parameters": known.parameters,
+        "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
+        "data": data_facts(parts.data),
+        "device": known.device,
+        "threads": torch.get_num_threads(),
+        "commit": code.commit,
+        "code": {"modules": code.modules},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def data_facts(data: DataSet) -> dict[str, Any]:
+    """Raises UserError where a file cannot be read any more."""
+    try:
+        digests = data.digests
+    except DataError as error:
+        raise UserError(str(error)) from None
+    return {
+        "train": len(data.train),
+        "val": len(data.val) if data.val else 0,
+        "test": len(data.test),
+        "classes": data.classes,
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+        "digest": whole(digests),
+        "digests": digests,
+    }
+
+
+def weights_digest(config: Config) -> str | None:
+    """Of the file that training begins from; None where there is none."""
+    if config.model.weights is None:
+        return None
+    try:
+        return file_digests([weights_file(Path(config.model.weights))])[0].hex()
+    except DataError:  # which the run's start will tell, if it still needs the file
+        return None
+
+
+def made_of(config: Config) -> dict[str, Any]:
+    """What the summary of a run that began now would say of its data, first weights and code. Raises UserError."""
+    import_targets(config)
+    return {"data": data_facts(build_data(config)), "weights": weights_digest(config), "code": {"modules": module_digests()}}
+
+
+def session(parts: Parts, step: int, extended: list[str], code: Code) -> dict[str, Any]:
+    """One start of the run: at which step, and what its rounding depends on."""
+    return {
+        "step": step,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "threads": torch.get_num_threads(),
+        "processes": parts.fabric.world_size,
+        "device": parts.fabric.device.type,
+        "torch": torch.__version__,
+        "extended": extended,
+        "code": code.modules,
+    }
+
+
+def ended(before: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sessions so far; the last of them now knows how it ended."""
+    *earlier, last = before.get("sessions") or [{}]
+    return [*earlier, {**last, "ended": before["error"] or before["status"]}] if last else []
+
+
+def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
+    """What is to be said about a continued run: it is no longer the uninterrupted one to the last bit."""
+    keys = ("threads", "processes", "device", "torch")
+    last = before[-1] if before else {}
+    differing = [f"{key} {last[key]} before, {now[key]} now" for key in keys if key in last and last[key] != now[key]]
+    modules = other_code(*({"code": {"modules": start.get("code")}} for start in (last, now)))
+    told = [f"the code has changed since step {now['step']:,} ({', '.join(modules)})"] if modules else []
+    return [*now["extended"], *told, *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+
+
+def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:
+    """How the code differs from its commit; an earlier start's patch stays, under the step that it was left at."""
+    before = b""
+    if (directory / PATCH).is_file():
+        with (directory / PATCH).open("rb") as file:
+            before = file.read(len(patch) + 1)
+    if patch != before:
+        directory.write(PATCH, lambda file: file.write(patch), keep=f"code.until-step-{step}.patch")
+
+
+def best(progress: Progress) -> dict[str, float] | None:
+    """None where nothing was held out: the last checkpoint is then the one that is tested."""
+    if progress.best_step is None:
+        return None
+    return {"step": progress.best_step, "val/accuracy": progress.best_accuracy, "val/loss": progress.best_loss}
+
+
+def speed(progress: Progress) -> dict[str, float]:
+    return {
+        "seconds": progress.seconds,
+        "training_seconds": progress.training_seconds,
+        "images_per_second": progress.images / progress.training_seconds if progress.images else 0.0,
+    }
+
+
+def meta_model(config: Config, data: DataSet) -> ResNet:
+    """The model without memory for its weights."""
+    with torch.device("meta"):
+        return build_model(config, data.channels, len(data.classes)).eval()
+
+
+def count_flops(config: Config, data: DataSet, image_size: int) -> int:
+    """Operations of one image forward, two per multiply-add, counted on the meta device."""
+    model, image = meta_model(config, data), torch.empty(1, data.channels, image_size, image_size, device="meta")
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(image)
+    return int(counter.get_total_flops())
+
+
+def test_report(parts: Parts, logits: Tensor | None) -> TestReport:
+    """The answers, and the mistakes that the model was surest of."""
+    assert logits is not None
+    labels, answers = parts.data.test.labels[: len(logits)], logits.argmax(1)
+    probability = logits.softmax(1).max(1).values
+    wrong = (answers != labels).nonzero().flatten()
+    surest = wrong[probability[wrong].argsort(descending=True)][:NUM_WORST]
+    names = parts.data.classes
+    worst = [Mistake(_image(parts, i), names[labels[i]], names[answers[i]], float(probability[i])) for i in surest.tolist()]
+    return TestReport(labels.numpy(), answers.numpy(), names, worst)
+
+
+def _image(parts: Parts, index: int) -> Any:
+    images = parts.data.test.images
+    image = images[index] if isinstance(images, Tensor) else images.decode(index)
+    return image.permute(1, 2, 0).numpy()
+
+
+def device_name(parts: Parts) -> str:
+    device, world_size = parts.fabric.device, parts.fabric.world_size
+    is_cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if is_cuda else f"{device.type}, {torch.get_num_threads()} threads"
+    return name if world_size == 1 else f"{world_size} processes, {name} each"

@@ -1,0 +1,87 @@
+"""What a run says in words: the same lines on the screen and in train.log."""
+
+import shlex
+import sys
+from typing import Any
+
+from resnet.record.directory import shortest
+from resnet.record.hints import own_search_path, without
+from resnet.record.trackers import RunFacts
+
+
+def header(facts: RunFacts) -> list[tuple[str, str]]:
+    epochs = facts.steps / facts.steps_per_epoch
+    return [
+        ("run", facts.name),
+        ("model", facts.model),
+        ("size", f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward)"),
+        ("data", facts.data),
+        ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
+        ("device", facts.device),
+        *([("continued", facts.continued)] if facts.continued else []),
+    ]
+
+
+def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, float]) -> str:
+    """One line for the end of an epoch."""
+    parts = [
+        f"epoch {epoch:.4g}/{facts.steps / facts.steps_per_epoch:.4g}",
+        f"step {step:,}",
+        f"train loss {metrics['train/loss']:.4f} acc {percent(metrics['train/accuracy'])}",
+    ]
+    if "val/loss" in metrics:
+        parts.append(f"held-out loss {metrics['val/loss']:.4f} acc {percent(metrics['val/accuracy'])}")
+    parts.append(f"{metrics['images_per_second']:,.0f} images/s")
+    return " | ".join([*parts, duration(metrics["seconds"])])
+
+
+def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    best = summary["best"]
+    chosen = f"held-out accuracy {percent(best['val/accuracy'])} at step {best['step']:,}" if best else "last step (nothing was held out)"
+    return [
+        ("test accuracy", percent(summary["test"]["accuracy"])),
+        ("test loss", f"{summary['test']['loss']:.4f}"),
+        ("checkpoint", chosen),
+        ("time", f"{duration(summary['seconds'])}, {summary['images_per_second']:,.0f} images/s in training"),
+    ]
+
+
+def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    directory = shortest(facts.directory)
+    places = own_search_path(sys.argv[1:])
+    return [
+        ("run directory", directory),
+        *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
+        *summary.get("links", {}).items(),
+        ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
+        *(_experiments(facts, places) if places is not None else []),  # of a saved config they would be other runs in its directory
+    ]
+
+
+def _experiments(facts: RunFacts, places: list[str]) -> list[tuple[str, str]]:
+    model, lr = facts.config["model"], facts.config["lr"]
+    deeper = f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")
+    own = without(facts.overrides, "lr", "optimizer.lr", "model.layers")
+    shortcuts = ["model.shortcut=none,projection_3x3"] if model["stochastic_depth"] == 0 else []  # which a plain network cannot have
+    alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
+    return [
+        ("try next", shlex.join(["python", "train.py", *places, *own, deeper, f"lr={lr / 2:.6g}"])),
+        ("", shlex.join(["python", "train.py", *places, "-m", *alike, *shortcuts, "seed=range(3)"])),
+    ]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min" if minutes else f"{seconds:.1f} s"
+
+
+def count(number: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"

@@ -1,1 +1,0 @@
-"""The run directory, and what can be done with it."""

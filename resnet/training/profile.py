@@ -1,0 +1,84 @@
+"""Where a step's time goes: torch's profiler over some steps of training, as a table, a Chrome trace and a picture."""
+
+import os
+import time
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from resnet.record.curves import draw_profile
+from resnet.record.directory import PROFILE_TABLE, PROFILE_TRACE, RunDirectory
+from resnet.record.trackers import RunFacts, TestReport, Tracker
+
+SKIPPED, WARM_UP, PROFILED = 5, 3, 12  # optimizer steps; warm-up: recorded and thrown away
+# The first that is in an operation's name is its kind; what has none is told as the rest.
+KINDS = {
+    "convolutions": ("conv",),
+    "normalisation": ("norm",),
+    "optimizer": ("_fused_", "_foreach_", "optimizer", "addcmul", "lerp"),
+    "loss": ("softmax", "nll_loss", "cross_entropy"),
+    "activations": ("relu", "threshold", "gelu", "silu", "tanh", "sigmoid"),
+    "sums and shortcuts": ("aten::add", "aten::pad", "constant_pad"),
+    "images (crop, flip, scale)": ("aten::index", "aten::to", "aten::copy_", "aten::mul_", "aten::where", "aten::flip", "upsample"),
+}
+REST, BETWEEN = "other operations", "between operations (Python, waiting)"
+
+
+class Profile(Tracker):
+    """Of the steps after the first few; the operations' own times, on a GPU those of its kernels."""
+
+    failed, again = "there is no profile", "the same command with another name=... makes one"
+
+    def __init__(self, directory: RunDirectory, on_gpu: bool) -> None:
+        self.directory, self.on_gpu = directory, on_gpu
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_gpu else [])]
+        plan = schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=PROFILED, repeat=1)
+        self.profiler = profile(activities=activities, schedule=plan, on_trace_ready=self._write)
+        self.times: list[float] = []
+
+    def start(self, facts: RunFacts) -> None:
+        self.title = f"{facts.model}; {facts.device}"
+        self.profiler.start()
+
+    def advance(self, step: int) -> None:
+        if len(self.times) >= SKIPPED + WARM_UP + PROFILED:
+            return
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        self.profiler.step()
+
+    def finish(self, summary: dict[str, Any], report: TestReport) -> None:
+        self.profiler.stop()
+
+    def fail(self, summary: dict[str, Any]) -> None:
+        self.profiler.stop()
+
+    def leave(self) -> None:
+        self.profiler.stop()
+
+    def _write(self, profiler: profile) -> None:
+        first = SKIPPED + WARM_UP - 1
+        steps = len(self.times) - 1 - first
+        if steps < 1:  # training ended before
+            return
+        averages = profiler.key_averages()
+        key = "self_device_time_total" if self.on_gpu else "self_cpu_time_total"
+        table = averages.table(sort_by=key, row_limit=60)
+        self.directory.write(PROFILE_TABLE, lambda file: file.write(table.encode()))
+        profiler.export_chrome_trace(str(self.directory / PROFILE_TRACE))
+        milliseconds = dict.fromkeys([*KINDS, REST], 0.0)
+        begun_here = (operation for operation in averages if operation.device_type == DeviceType.CPU)  # with the kernels that they began
+        for operation in begun_here:
+            if not operation.key.startswith("ProfilerStep"):
+                milliseconds[_kind(operation.key)] += getattr(operation, key) / 1000 / steps
+        whole = 1000 * (self.times[-1] - self.times[first]) / steps
+        milliseconds[BETWEEN] = max(whole - sum(milliseconds.values()), 0.0)
+        draw_profile(self.directory, f"{self.title}: a step takes {whole:.0f} ms", milliseconds)
+
+
+def _kind(operation: str) -> str:
+    return next((kind for kind, words in KINDS.items() if any(word in operation for word in words)), REST)
