@@ -11,6 +11,7 @@ from resnet.config.checks import broken_limits
 from resnet.config.errors import UserError
 from resnet.config.signature import Parameter, is_own, read_signature
 from resnet.config.suggest import nearest
+from resnet.config.targets import find_target
 from resnet.config.types import in_words
 
 # What a run hands to a parameter of this name that its settings leave open.
@@ -42,6 +43,18 @@ def has_target(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("_target_"), str)
 
 
+def targets_in(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Each _target_, wherever it stands, with its key."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name == "_target_" and isinstance(item, str):
+                yield f"{key}._target_", item
+            yield from targets_in(item, f"{key}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from targets_in(item, f"{key}[{index}]")
+
+
 def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, Any]:
     """A short name, `module.Class`, or a mapping with a _target_, as such a mapping. Raises UserError."""
     if has_target(value):
@@ -65,7 +78,10 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     target = values["_target_"]
     kept = {name: value for name, value in values.items() if name == "_target_" or name in role.kept}
     given = {name: value for name, value in values.items() if name not in kept}
-    if not (is_own(target) or import_foreign):
+    if import_foreign:
+        for place, inner in targets_in(values, key):
+            find_target(f"{place}={inner}", inner)
+    elif not is_own(target):
         return dict(values)
     signature = read_signature(target, f"{key}._target_={target}")
     parameters = signature.settings(role.handed)
