@@ -45,6 +45,11 @@ class SavedRun:
         return int(self.summary["data"]["image_size"])
 
     @property
+    def model_size(self) -> int:
+        """Pixels a side of the model's input."""
+        return self.config.augment.crop or self.image_size
+
+    @property
     def channels(self) -> int:
         return int(self.summary["data"]["channels"])
 
