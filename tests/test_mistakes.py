@@ -86,7 +86,7 @@ WITH_DATA = [
     ),
     ("data=digits wandb=online", "wandb.mode=online: "),
     ("data=digits +optimizer.momntum=1", "SGD takes"),
-    ("data=digits optimizer._target_=torch.optim.NAdam", "'~optimizer.momentum' leaves it out"),
+    ("data=digits optimizer._target_=torch.optim.NAdam", "'~optimizer.momentum' '~optimizer.nesterov' '~optimizer.fused' leave them out"),
     ("data=digits optimizer.momentum=-1", "refuses its settings"),
     ("data=digits model.weights=nowhere.pt", "there is no file nowhere.pt"),
     ("data=arrays data.path=nowhere.npz", "nowhere.npz: no such file"),

@@ -85,7 +85,7 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
         return dict(values)
     signature = read_signature(target, f"{key}._target_={target}")
     parameters = signature.settings(role.handed)
-    wrong = [*_unknown(key, target, given, parameters)] if not signature.takes_any else []
+    wrong = _unknown(key, target, given, parameters) if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
     typed = dict(given)
     for name, value in given.items():
@@ -101,11 +101,16 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     return {**kept, **typed}
 
 
-def _unknown(key: str, target: str, given: Values, parameters: Mapping[str, Parameter]) -> Iterator[str]:
-    for name in given:
-        if name not in parameters:
-            takes = f"{target.rpartition('.')[2]} takes {', '.join(parameters) or 'no settings'}"
-            yield f"{key}.{name}: unknown key{nearest(name, parameters)}; {takes}; '~{key}.{name}' leaves it out"
+def _unknown(key: str, target: str, given: Values, parameters: Mapping[str, Parameter]) -> list[str]:
+    """All in one line: they come from one option, of which another target was given."""
+    unknown = [name for name in given if name not in parameters]
+    if not unknown:
+        return []
+    keys = ", ".join(f"{key}.{name}" for name in unknown)
+    what = f"unknown key{nearest(unknown[0], parameters)}" if len(unknown) == 1 else "unknown keys"
+    takes = f"{target.rpartition('.')[2]} takes {', '.join(parameters) or 'no settings'}"
+    leave_out = " ".join(f"'~{key}.{name}'" for name in unknown)
+    return [f"{keys}: {what}; {takes}; {leave_out} leave{'s it' if len(unknown) == 1 else ' them'} out"]
 
 
 def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> list[str]:
