@@ -49,7 +49,7 @@ class Preprocessing:
         """
         import torch
 
-        from resnet.data.augment import centre_crop
+        from resnet.data.transforms import centre_crop
 
         if not isinstance(images, torch.Tensor):
             images = torch.stack([self._as_trained(image) for image in (images if isinstance(images, list | tuple) else [images])])

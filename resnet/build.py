@@ -140,19 +140,16 @@ def _data(settings: str) -> DataSet:
 
 
 def check_image_size(config: Config, data: DataSet) -> int:
-    """Pixels a side of the model's input."""
-    stages, augment, size = len(config.model.layers), config.augment, data.image_size
-    if augment.crop is not None and augment.crop > size + 2 * augment.pad:
-        raise UserError(
-            f"augment.crop={augment.crop}: larger than the images of {data.image_size} pixels padded by augment.pad={augment.pad}; "
-            f"it must be at most {size + 2 * augment.pad}"
-        )
-    if augment.padding_mode == "reflect" and augment.pad >= size:
-        raise UserError(f"augment.pad={augment.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
-    size = augment.crop or size
-    smallest = min([size, *augment.progressive])
+    """Pixels a side of the model's input. Raises UserError where the images do not suit the augmentation, or then the model."""
+    augment = build_augment(config)
+    try:
+        augment.check(data.channels, data.image_size)
+    except DataError as error:
+        raise UserError(str(error)) from None
+    *smaller, size = augment.training_sizes(data.image_size)
+    smallest, stages = min([size, *smaller]), len(config.model.layers)
     if smallest < 2 ** (stages - 1):
-        layers, key = str(config.model.layers).replace(" ", ""), "augment.crop" if smallest == size else "augment.progressive"
+        layers, key = str(config.model.layers).replace(" ", ""), "size of augment's crop" if smallest == size else "sizes of progressive"
         raise UserError(
             f"model.layers={layers}: images of {smallest} pixels are too small for {stages} stages, each of which halves them; "
             f"take at most {smallest.bit_length()} stages, or larger images ({key})"
@@ -167,20 +164,28 @@ def steps_per_epoch(config: Config, data: DataSet) -> int:
     return number
 
 
+def build_augment(config: Config) -> Augment:
+    try:
+        return Augment([make(f"augment.{index}", settings) for index, settings in enumerate(config.augment)])
+    except DataError as error:
+        raise UserError(str(error)) from None
+
+
 def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> tuple[Loader, Loader | None, Loader]:
-    common = _loader_settings(config, data, fabric)
-    train = Loader(data.train, config.batch_size, shuffle=True, seed=config.seed, total_batches=plan.total_steps, **common)
-    val = build_eval_loader(config, data, data.val, fabric) if data.val is not None else None
-    return train, val, build_eval_loader(config, data, data.test, fabric)
+    augment, common = build_augment(config), _loader_settings(config, data, fabric)
+    train = Loader(data.train, config.batch_size, augment, shuffle=True, seed=config.seed, total_batches=plan.total_steps, **common)
+    size = augment.output_size(data.image_size)
+    val = build_eval_loader(config, data, data.val, fabric, size) if data.val is not None else None
+    return train, val, build_eval_loader(config, data, data.test, fabric, size)
 
 
-def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric) -> Loader:
-    return Loader(split, EVAL_BATCH, shuffle=False, **_loader_settings(config, data, fabric))
+def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric, size: int) -> Loader:
+    """`size`: pixels a side of the model's input, which the images are cut or padded to."""
+    return Loader(split, EVAL_BATCH, shuffle=False, size=size, **_loader_settings(config, data, fabric))
 
 
 def _loader_settings(config: Config, data: DataSet, fabric: Fabric) -> dict[str, Any]:
     return {
-        "augment": Augment(**asdict(config.augment)),
         "mean": data.mean,
         "std": data.std,
         "num_classes": len(data.classes),
@@ -252,7 +257,7 @@ def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRSched
 
 def needs_length(config: Config) -> bool:
     """Whether the schedule, or the images' sizes, are laid out for the length of training."""
-    return bool(config.augment.progressive) or takes("scheduler", config.scheduler, "total_steps")
+    return build_augment(config).needs_length or takes("scheduler", config.scheduler, "total_steps")
 
 
 def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
@@ -281,7 +286,7 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
     Raises:
         UserError: it cannot be found, or refuses its settings.
     """
-    role = COMPONENTS[key]
+    role = COMPONENTS[key.partition(".")[0]]
     checked = check_component(key, settings, role, import_foreign=True)
     chosen = {name: value for name, value in checked.items() if name not in role.kept}
     extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}

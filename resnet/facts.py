@@ -67,6 +67,7 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
         "parameters": known.parameters,
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
         "data": data_facts(parts.data),
+        "input_size": parts.image_size,
         "device": known.device,
         "threads": torch.get_num_threads(),
         "commit": code.commit,

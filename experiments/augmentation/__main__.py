@@ -21,16 +21,16 @@ BASELINES = {
     "the article's": "translate + flip",
 }
 NAMES = ["none", *BASELINES]
-SETTINGS = ["augment.pad", "augment.crop", "augment.flip", "augment.cutout", "augment.mixup"]
+SETTINGS = ["augment"]
 CONFUSED = ("none", "flip")
 
 
 def name(row: Row) -> str:
-    if row["augment.crop"] is not None:
+    """`crop(pad=2)+flip` is translate + flip."""
+    operations = row["augment"].split("+")
+    if operations[0] == "crop(pad=4,size=32)":
         return "the article's"
-    parts = ["translate"] if row["augment.pad"] else []
-    parts += [key for key in ("flip", "cutout", "mixup") if row[f"augment.{key}"]]
-    return " + ".join(parts) or "none"
+    return " + ".join("translate" if operation.startswith("crop") else operation for operation in operations)
 
 
 def confusion(run: Run) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.config import UserError
 from resnet.data import Split
-from resnet.data.augment import centre_crop
+from resnet.data.transforms import centre_crop
 from resnet.models import ResNet
 from resnet.record.directory import RunDirectory
 

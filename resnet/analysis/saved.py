@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet.build import build_data, build_eval_loader, build_fabric, build_model
+from resnet.build import build_augment, build_data, build_eval_loader, build_fabric, build_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
 from resnet.data import DataSet, Split
@@ -47,7 +47,10 @@ class SavedRun:
     @property
     def model_size(self) -> int:
         """Pixels a side of the model's input."""
-        return self.config.augment.crop or self.image_size
+        if (size := self.summary.get("input_size")) is not None:
+            return int(size)
+        with trusting_only(self.allowed):
+            return build_augment(self.config).output_size(self.image_size)
 
     @property
     def channels(self) -> int:
@@ -126,7 +129,7 @@ def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | 
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     known = run.summary["data"]
     data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
-    batches = build_eval_loader(config, data, images, fabric).epoch()
+    batches = build_eval_loader(config, data, images, fabric, run.model_size).epoch()
     scores = evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True)
     if scores.logits is None or not scores.logits.isfinite().all():
         raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")

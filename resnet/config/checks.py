@@ -94,8 +94,6 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"model.stochastic_depth={config.model.stochastic_depth}: a plain network (model.shortcut=none) has no shortcut to fall "
             "back on; set one of the two"
         )
-    if config.augment.mixup and config.augment.cutmix:
-        yield f"augment.mixup={config.augment.mixup} augment.cutmix={config.augment.cutmix}: only one of the two can mix a batch"
     if config.compile and "activation_stats" in config.probes:
         yield "compile=true probes=[activation_stats]: a compiled model hides its activations; set one of the two"
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from resnet.config import names
 from resnet.config.checks import broken_limits
 from resnet.config.errors import UserError
 from resnet.config.signature import Parameter, is_own, read_signature
@@ -33,7 +34,8 @@ class Role:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short ones of built-in components
 
 
-COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component
+COMPONENTS: Mapping[str, Role] = {  # keys of the config that are a component, or a list of them
+    "augment": Role(names=names.AUGMENTATIONS),
     "optimizer": Role(handed=1, kept=("_partial_",)),
     "scheduler": Role(handed=1, kept=("_partial_",)),
 }
@@ -56,9 +58,9 @@ def targets_in(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, Any]:
-    """A short name, `module.Class`, or a mapping with a _target_, as such a mapping. Raises UserError."""
+    """A short name, `module.Class`, or a mapping with one of them as its _target_, as a mapping with a target. Raises UserError."""
     if has_target(value):
-        return dict(value)
+        return {**value, **as_component(f"{key}._target_", value["_target_"], known)}
     if isinstance(value, str) and value in known:
         return {"_target_": known[value]}
     if isinstance(value, str) and "." in value.strip("."):
@@ -129,14 +131,15 @@ def _typed(key: str, value: Any, parameter: Parameter) -> Any:
         shown = "null" if value is None else value
         wanted = in_words(parameter.kind)
         raise UserError(f"{key}={shown}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}") from None
-    if wrong := list(broken_limits(key, typed, parameter.limits)):
+    items = typed if isinstance(typed, list) else [] if typed is None else [typed]
+    if wrong := [line for item in items for line in broken_limits(f"{key}={typed}".replace(" ", ""), item, parameter.limits)]:
         raise UserError("\n".join(wrong))
     return typed
 
 
-def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:
+def each(key: str, values: Sequence[Any], role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:
     """Of a list of components. Raises UserError."""
-    places = [f"{key}[{index}]" for index in range(len(values))]
+    places = [f"{key}.{index}" for index in range(len(values))]
     return [check(place, as_component(place, value, role.names), role, import_foreign) for place, value in zip(places, values, strict=True)]
 
 

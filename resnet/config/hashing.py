@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from resnet.config.names import AUGMENTATIONS
 from resnet.config.schema import Config
 from resnet.config.signature import is_own, read_signature
+from resnet.config.upgrade import upgraded
 
 # Keys that leave a result as it is: the only list of its kind.
 WITHOUT = {
@@ -29,6 +31,7 @@ WITHOUT = {
     "fabric.strategy",
 }
 TARGETS = ("optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
+LISTS = ("augment",)  # keys whose value is a list of such groups
 
 FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
 
@@ -48,13 +51,15 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
-    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flatten(values)}.items()}
+    flat = {**_schema_defaults(Config), **flatten(upgraded(values))}
+    return {key: as_text(value) if key in LISTS and _are_components(value) else _same_number(value) for key, value in flat.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
     defaults = _schema_defaults(Config)
-    flat = flatten(_without_defaults(dataclasses.asdict(config)))
+    values = dataclasses.asdict(config)
+    flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
 
@@ -68,6 +73,31 @@ def _without_defaults(value: Any) -> Any:
     target = value.get("_target_")
     known = read_signature(target, target).parameters if isinstance(target, str) and is_own(target) else {}
     return {name: _without_defaults(item) for name, item in value.items() if name not in known or known[name].default != item}
+
+
+def as_text(components: list[Any]) -> str:
+    """A list of components as it is told: crop(pad=2)+flip, without settings that are as the signatures have them."""
+    return "+".join(map(_as_call, _without_defaults(_same_number(_effective(components))))) or "none"
+
+
+def _effective(operations: list[Any]) -> list[Any]:
+    """Without those of this package whose numbers are all zero or null: they leave images as they are."""
+    return [item for item in operations if item["_target_"] not in AUGMENTATIONS.values() or any(map(_is_some_number, item.values()))]
+
+
+def _is_some_number(value: Any) -> bool:
+    return not isinstance(value, str) and bool(value)
+
+
+def _as_call(component: dict[str, Any]) -> str:
+    target = component["_target_"]
+    name = next((name for name, own in AUGMENTATIONS.items() if own == target), target)
+    settings = ",".join(f"{key}={value}" for key, value in component.items() if key != "_target_").replace(" ", "")
+    return f"{name}({settings})" if settings else name
+
+
+def _are_components(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) and isinstance(item.get("_target_"), str) for item in value)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -115,6 +145,8 @@ def _same_number(value: Any) -> Any:
     """1.0 and 1 are one value, also in groups whose types are open."""
     if isinstance(value, list):
         return [_same_number(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _same_number(item) for name, item in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

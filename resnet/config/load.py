@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, collected, has_target
+from resnet.config.components import COMPONENTS, Role, collected, each, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.hashing import set_files
@@ -51,9 +51,14 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     """The mistakes in their settings, which get their types."""
 
     def check(key: str, role: Role) -> None:
-        setattr(config, key, check_component(key, getattr(config, key), role, import_foreign))
+        value = getattr(config, key)
+        checked = each if isinstance(value, list) else check_component
+        setattr(config, key, checked(key, value, role, import_foreign))
 
-    return collected(*(partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))))
+    def is_given(value: Any) -> bool:
+        return isinstance(value, list) or has_target(value)
+
+    return collected(*(partial(check, key, role) for key, role in COMPONENTS.items() if is_given(getattr(config, key))))
 
 
 def _explain(error: OmegaConfBaseException) -> str:

@@ -36,6 +36,15 @@ ACTIVATIONS: Mapping[str, str] = {
     "tanh": "torch.nn.Tanh",
     "sigmoid": "torch.nn.Sigmoid",
 }
+AUGMENTATIONS: Mapping[str, str] = {
+    "affine": "resnet.data.augment.Affine",
+    "crop": "resnet.data.augment.Crop",
+    "flip": "resnet.data.augment.Flip",
+    "cutout": "resnet.data.augment.Cutout",
+    "progressive": "resnet.data.augment.Progressive",
+    "mixup": "resnet.data.augment.Mixup",
+    "cutmix": "resnet.data.augment.CutMix",
+}
 METRICS: Mapping[str, str] = {
     "accuracy": "resnet.metrics.Accuracy",
     "balanced_accuracy": "resnet.metrics.BalancedAccuracy",

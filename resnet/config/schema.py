@@ -62,20 +62,6 @@ class DataConfig:
 
 
 @dataclass(kw_only=True)
-class AugmentConfig:
-    pad: int = limited(at_least=0)
-    crop: int | None = limited(at_least=1)
-    padding_mode: str = one_of("constant", "reflect")
-    flip: float = limited(at_least=0, at_most=1)
-    cutout: float = limited(at_least=0, below=1)
-    mixup: float = limited(at_least=0)
-    cutmix: float = limited(at_least=0)
-    progressive: list[int] = field(default_factory=list, metadata={"at_least": 1, "may_be_empty": True})
-    rotate: float = limited(default=0.0, at_least=0, at_most=180)
-    scale: float = limited(default=0.0, at_least=0, below=1)
-
-
-@dataclass(kw_only=True)
 class FabricConfig:
     accelerator: str = one_of(*ACCELERATORS)
     devices: Any  # a number, or "auto"
@@ -141,7 +127,7 @@ class Config:
     deterministic: bool
     model: ModelConfig
     data: DataConfig
-    augment: AugmentConfig
+    augment: list[Any]  # operations: a name, module.Class, or a mapping with a _target_
     optimizer: Any  # _target_: any class that takes parameters and lr
     scheduler: Any  # _target_: any class that takes an optimizer
     fabric: FabricConfig

@@ -1,14 +1,41 @@
 """Configs of older versions in today's keys: every reader of a saved config goes through here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resnet.config.names import MOVED
+from resnet.config.names import AUGMENTATIONS, MOVED
+
+# Keys of `augment` before it was a list, by the operation that they set, in the order in which these were done.
+OPERATIONS: Mapping[str, Mapping[str, str]] = {
+    "affine": {"rotate": "rotate", "scale": "scale"},
+    "crop": {"pad": "pad", "crop": "size", "padding_mode": "mode"},
+    "flip": {"flip": "p"},
+    "cutout": {"cutout": "side"},
+    "progressive": {"progressive": "sizes"},
+    "mixup": {"mixup": "alpha"},
+    "cutmix": {"cutmix": "alpha"},
+}
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_moved_targets(dict(values))
+    return _with_operations(_with_moved_targets(dict(values)))
+
+
+def _with_operations(values: dict[str, Any]) -> dict[str, Any]:
+    """`augment` as a list: those that do something. A key that never was stays, and is told."""
+    given = values.get("augment")
+    known = {key for keys in OPERATIONS.values() for key in keys}
+    if not isinstance(given, Mapping) or not set(given) <= known:
+        return values
+    return {**values, "augment": list(_operations(given))}
+
+
+def _operations(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, keys in OPERATIONS.items():
+        settings = {new: given[old] for old, new in keys.items() if given.get(old)}
+        if set(settings) - {"mode"}:
+            yield {"_target_": AUGMENTATIONS[name], **settings}
 
 
 def _with_moved_targets(value: Any, key: str = "") -> Any:

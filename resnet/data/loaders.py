@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from resnet.data.augment import Augment, centre_crop, moved, resize
 from resnet.data.files import ImageFiles
+from resnet.data.pipeline import Augment
 from resnet.data.sources import Split
+from resnet.data.transforms import centre_crop, moved, resize
 from resnet.training.interrupt import SIGNALS
 
 ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
@@ -33,7 +34,8 @@ class Loader:
     """Batches of a split.
 
     `batch_size` is that of all processes together; each gets every world_size-th image of it. With `shuffle` the images come in a
-    new order each epoch, augmented, and as large as the training of `total_batches` has come to; else in their own, centred.
+    new order each epoch, augmented, and as large as the training of `total_batches` has come to; else in their own, cut or padded to
+    `size`.
     Images in memory lie on the device.
     """
 
@@ -41,13 +43,14 @@ class Loader:
         self,
         split: Split,
         batch_size: int,
-        augment: Augment,
+        augment: Augment | None = None,
         *,
         mean: list[float],
         std: list[float],
         num_classes: int,
         shuffle: bool,
         seed: int = 0,
+        size: int | None = None,
         limit: int | None = None,
         total_batches: int = 1,
         workers: int = 0,
@@ -60,7 +63,8 @@ class Loader:
         in_memory = isinstance(split.images, Tensor)
         self.images = split.images.to(self.device) if in_memory else split.images  # type: ignore[union-attr]
         self.labels = split.labels.to(self.device)
-        self.batch_size, self.augment, self.num_classes = batch_size, augment, num_classes
+        self.batch_size, self.augment, self.num_classes = batch_size, augment or Augment(), num_classes
+        self.size = size or self.augment.output_size(split.images.shape[-1])
         self.shuffle, self.seed, self.workers, self.total_batches = shuffle, seed, workers, total_batches
         self.rank, self.world_size = rank, world_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -124,7 +128,7 @@ class Loader:
         return self._dealt(images, targets)
 
     def _as_it_is(self, images: Tensor, labels: Tensor) -> Batch:
-        return self._dealt(self._normalise(centre_crop(images, self.augment.output_size(images.shape[-1]))), labels)
+        return self._dealt(self._normalise(centre_crop(images, self.size)), labels)
 
     def _dealt(self, images: Tensor, targets: Tensor) -> Batch:
         return Batch(images[self.rank :: self.world_size], targets[self.rank :: self.world_size], len(images))

@@ -64,6 +64,7 @@ SHAPE = {
         "std": [ABOVE_0],
         "digest": TEXT,
     },
+    "input_size": SOME,
     "sessions": [{"step": COUNT, "started": TEXT, "threads": SOME, "processes": SOME, "device": TEXT, "torch": TEXT, "extended": [TEXT]}],
 }
 # What is asked of every summary.

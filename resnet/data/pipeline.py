@@ -1,0 +1,136 @@
+"""The operations of `augment` in their order, as the loaders use them: whole batches, or one image after another."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from resnet.data.errors import DataError
+from resnet.data.transforms import moved
+
+
+class Augment:
+    """What is done to the images that are trained on. Raises DataError where the operations do not go together."""
+
+    def __init__(self, operations: Sequence[Any] = ()) -> None:
+        mixing = [hasattr(operation, "mix") for operation in operations]
+        if sum(mixing) > 1:
+            raise DataError(f"augment: {' and '.join(map(_name, _mixing(operations)))} cannot both mix a batch; leave one of them out")
+        if mixing != sorted(mixing):
+            raise DataError(f"augment: {_name(_mixing(operations)[0])} mixes whole batches and must come last")
+        self.operations = list(operations)
+        self._calls = [operation if _takes_generator(operation) else _EachImage(operation) for operation in operations]
+
+    def output_size(self, size: int) -> int:
+        """Of the images that come out, and of those that are evaluated. Raises DataError where an operation cannot take them."""
+        for index, operation in enumerate(self.operations):
+            try:
+                size = _output_size(operation, size)
+            except DataError as error:
+                raise DataError(f"augment.{index}.{error}") from None
+        return size
+
+    def training_sizes(self, size: int) -> list[int]:
+        """Of images that have `size` pixels a side before, in the order of training."""
+        sizes = [self.output_size(size)]
+        for operation in self.operations:
+            if hasattr(operation, "training_sizes"):
+                sizes = operation.training_sizes(sizes[-1])
+        return sizes
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether it changes over training."""
+        return any(hasattr(operation, "training_sizes") and operation.training_sizes(0) != [0] for operation in self.operations)
+
+    def training_size(self, size: int, share: float) -> int:
+        """Of the images that are trained on after this share (0..1) of training."""
+        sizes = self.training_sizes(size)
+        return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
+
+    def geometry(self, images: Tensor, generator: Generator) -> Tensor:
+        """All operations that do not mix: (N, C, H, H) uint8 -> (N, C, S, S) uint8. Raises DataError where one gives something else."""
+        for index, (operation, call) in enumerate(zip(self.operations, self._calls, strict=True)):
+            if hasattr(operation, "mix"):
+                continue
+            size = _output_size(operation, images.shape[-1])
+            try:
+                images = _checked(call(images, generator), (*images.shape[:2], size, size))
+            except DataError as error:
+                raise DataError(f"augment.{index}: {_name(operation)} {error}") from None
+        return images
+
+    def mix(self, images: Tensor, targets: Tensor, num_classes: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Normalised images and labels (N,) -> images and labels, or class probabilities (N, num_classes) where they are mixed."""
+        for operation in _mixing(self.operations):
+            images, targets = operation.mix(images, targets, num_classes, generator)
+        return images, targets
+
+    def check(self, channels: int, size: int) -> None:
+        """By a try on black images. Raises DataError in place of whatever an operation raises."""
+        images, generator = torch.zeros(2, channels, size, size, dtype=torch.uint8), Generator().manual_seed(0)
+        self.output_size(size)
+        try:
+            images = self.geometry(images, generator)
+            self.mix(images.float(), torch.tensor([0, 1]), 2, generator)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"augment: it fails on uint8 images of shape {tuple(images.shape)} ({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from None
+
+
+class _EachImage:
+    """A callable of one image, as those of torchvision.transforms.v2, for a batch.
+
+    It draws from torch's global generator, which is seeded for each image and then left as it was. It works on the CPU, where it draws
+    and computes alike for every device.
+    """
+
+    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+        self.operation = operation
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        seeds = torch.randint(2**63 - 1, (len(images),), generator=generator).tolist()
+        with torch.random.fork_rng(devices=[]):
+            changed = [self._call(image, seed) for image, seed in zip(images.cpu(), seeds, strict=True)]
+        if len({image.shape for image in changed}) > 1:
+            raise DataError("gives images of several sizes; they must have one")
+        return moved(torch.stack(changed), images.device)
+
+    def _call(self, image: Tensor, seed: int) -> Tensor:
+        torch.default_generator.manual_seed(seed)
+        changed = self.operation(image)
+        if not isinstance(changed, Tensor):
+            raise DataError(f"gives {type(changed).__name__} for an image, which is a uint8 tensor (C, H, W); it must give one too")
+        return changed
+
+
+def _takes_generator(operation: Any) -> bool:
+    """Whether it is called with a batch and a generator, and not with one image."""
+    call = operation.forward if isinstance(operation, nn.Module) else operation
+    return hasattr(operation, "mix") or "generator" in inspect.signature(call).parameters
+
+
+def _output_size(operation: Any, size: int) -> int:
+    return int(operation.output_size(size)) if hasattr(operation, "output_size") else size
+
+
+def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape != shape:
+        given = f"{images.dtype} of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise DataError(
+            f"gives {given}; it must give torch.uint8 of shape {shape} (a method output_size tells of another size, as crop has one)"
+        )
+    return images
+
+
+def _mixing(operations: Sequence[Any]) -> list[Any]:
+    return [operation for operation in operations if hasattr(operation, "mix")]
+
+
+def _name(operation: Any) -> str:
+    return getattr(operation, "__name__", type(operation).__name__)

@@ -1,0 +1,86 @@
+"""Changes of whole batches, on their device: pure functions of images and parameters.
+
+They match torchvision.transforms.v2 on the same parameters.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def turn(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
+    """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres; black outside."""
+    cosine, sine = degrees.deg2rad().cos() / factor, degrees.deg2rad().sin() / factor
+    zero = torch.zeros_like(cosine)
+    inverse = torch.stack([cosine, sine, zero, -sine, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to where it came from
+    grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
+
+
+def pad(images: Tensor, pixels: int, mode: str = "constant") -> Tensor:
+    """Black, or reflected without repeating the edge."""
+    sides = (pixels,) * 4
+    if mode == "constant" or not pixels:
+        return F.pad(images, sides)
+    return F.pad(images.float(), sides, mode).to(images.dtype)  # reflection is not implemented for uint8
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Cuts size x size pixels out of each image, from its own corner (N,), (N,)."""
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, H - size + 1, W - size + 1, size, size), no copy
+    return windows[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """Cuts or pads (black) evenly to size x size; an odd pixel goes to the right and the bottom."""
+    missing = size - images.shape[-1]
+    before = math.floor(missing / 2)
+    return F.pad(images, (before, missing - before) * 2) if missing else images
+
+
+def flip(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mirrors the chosen (N,) images left to right."""
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Scales float images to size x size pixels; each new one is a mean of those that it covers."""
+    if size == images.shape[-1]:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def cutout(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
+    """Blacks out a square around (row, column) of each image; what lies outside the image is cut off."""
+    top, left = row - side // 2, column - side // 2
+    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
+    in_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)  # (N, H)
+    in_columns = (columns >= left[:, None]) & (columns < left[:, None] + side)  # (N, W)
+    return images.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
+
+
+def mixup(batch: Tensor, share: float) -> Tensor:
+    """share of each item, the rest from the item before it."""
+    return batch * share + batch.roll(1, 0) * (1 - share)
+
+
+def cutmix_box(share: float, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the rectangle around (row, column) that leaves about `share` of the image."""
+    half = 0.5 * math.sqrt(1 - share)
+    half_height, half_width = int(half * height), int(half * width)
+    return max(row - half_height, 0), max(column - half_width, 0), min(row + half_height, height), min(column + half_width, width)
+
+
+def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """Pastes the rectangle of the image before it into each image."""
+    top, left, bottom, right = box
+    images = images.clone()
+    images[..., top:bottom, left:right] = images[..., top:bottom, left:right].roll(1, 0)
+    return images
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device; a GPU takes it from pinned memory, while the CPU goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
