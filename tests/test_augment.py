@@ -1,14 +1,16 @@
 """Batched augmentation against torchvision's on the same parameters."""
 
 from statistics import mean, pvariance
+from typing import Any
 
 import pytest
 import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as F
 
-from resnet.data import augment
-from resnet.data.augment import Augment
+from resnet.data import transforms as augment
+from resnet.data.augment import Affine, Crop, CutMix, Cutout, Flip, Mixup
+from resnet.data.pipeline import Augment
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_mixing(images: torch.Tensor, name: str) -> None:
 def test_translation_reaches_each_place_as_often() -> None:
     images = torch.zeros(4000, 1, 9, 9, dtype=torch.uint8)
     images[:, :, 4, 4] = 1
-    moved = Augment(pad=2).geometry(images, torch.Generator().manual_seed(0))
+    moved = Augment([Crop(pad=2)]).geometry(images, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
     places = moved[:, 0].sum(0)
     assert places[2:7, 2:7].sum() == 4000 and places[2:7, 2:7].min() > 110 and places[2:7, 2:7].max() < 215  # 160 on average
@@ -90,14 +92,14 @@ def test_translation_reaches_each_place_as_often() -> None:
 def test_flips_come_as_often_as_asked_for() -> None:
     images = torch.zeros(4000, 1, 2, 2, dtype=torch.uint8)
     images[..., 0] = 1
-    flipped = Augment(flip=0.1).geometry(images, torch.Generator().manual_seed(0))[:, 0, 0, 1]
+    flipped = Augment([Flip(0.1)]).geometry(images, torch.Generator().manual_seed(0))[:, 0, 0, 1]
     assert 330 < flipped.sum() < 470
 
 
 def test_cutmix_labels_say_how_many_pixels_are_whose() -> None:
     images = torch.arange(3.0)[:, None, None, None].expand(3, 1, 20, 20).contiguous()
     for seed in range(20):
-        mixed, targets = Augment(cutmix=1.0).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
+        mixed, targets = CutMix(1.0).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
         shares = torch.stack([(mixed == number).float().mean((1, 2, 3)) for number in range(3)], 1)
         torch.testing.assert_close(targets, shares)
 
@@ -106,7 +108,7 @@ def test_mixup_labels_are_mixed_as_the_images_are() -> None:
     images = torch.nn.functional.one_hot(torch.arange(3), 3).float()[:, :, None, None]
     shares = []
     for seed in range(400):
-        mixed, targets = Augment(mixup=0.2).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
+        mixed, targets = Mixup(0.2).mix(images, torch.arange(3), 3, torch.Generator().manual_seed(seed))
         torch.testing.assert_close(mixed[:, :, 0, 0], targets)
         shares.append(targets[0, 0].item())
     # of Beta(0.2, 0.2): a half, and a quarter over 1.4
@@ -114,18 +116,23 @@ def test_mixup_labels_are_mixed_as_the_images_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "chosen",
+    "operation",
     [
-        Augment(rotate=20),
-        Augment(scale=0.3),
-        Augment(pad=2),
-        Augment(flip=0.5),
-        Augment(cutout=0.5),
-        Augment(mixup=1.0),
-        Augment(cutmix=1.0),
+        Affine(rotate=20),
+        Affine(scale=0.3),
+        Crop(pad=2),
+        Flip(0.5),
+        Cutout(0.5),
+        Mixup(1.0),
+        CutMix(1.0),
+        T.TrivialAugmentWide(),
+        T.RandomErasing(1.0),
     ],
+    ids=lambda operation: type(operation).__name__,
 )
-def test_draws_depend_on_the_generator_alone(images: torch.Tensor, chosen: Augment) -> None:
+def test_draws_depend_on_the_generator_alone(images: torch.Tensor, operation: Any) -> None:
+    chosen = Augment([operation])
+
     def draw(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
         moved = chosen.geometry(images, generator).float()

@@ -249,7 +249,7 @@ def test_a_group_is_a_config_whatever_it_was_written_as(tmp_path) -> None:
     """An older config lacks keys that have defaults, and 1 is 1.0; another data set is another group, at another root it is not."""
     for name, changes in {
         "old": {},
-        "new": {"augment": {"rotate": 0.0}},
+        "new": {"checkpoint": {"every_steps": None}},
         "whole": {"optimizer": {"lr": 1}, "lr": 1},
         "moved": {"data": {"root": "/elsewhere"}},
         "other": {"data": {"root": "/somewhere", "path": "other.npz"}},

@@ -169,11 +169,11 @@ def test_every_part_is_tried_before_the_first_job(tmp_path, monkeypatch, swept, 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
 def test_a_job_that_could_not_start_is_told_with_its_mistake(tmp_path, launcher) -> None:
-    grid = ("-m", *QUICK, "augment.crop=null,90", "lr=0.1,-1", "sweep.preflight=false", "sweep.name=s", f"hydra/launcher={launcher}")
+    grid = ("-m", *QUICK, "augment.0.size=null,90", "lr=0.1,-1", "sweep.preflight=false", "sweep.name=s", f"hydra/launcher={launcher}")
     output = finish(start(tmp_path, *grid), 1)
     told = [line for line in output.splitlines() if line.startswith("could not start: ")]
     assert len(told) == 3 and "waiting" not in output and "the same command" not in output
-    assert sum("lr=-1.0: out of range" in line for line in told) == 2 and sum("augment.crop=90: larger" in line for line in told) == 1
+    assert sum("lr=-1.0: out of range" in line for line in told) == 2 and sum("augment.0.size=90: larger" in line for line in told) == 1
     assert "multirun/s: 1 of 4 jobs finished" in output
 
 

@@ -179,7 +179,7 @@ def test_a_config_that_was_cut_anywhere_is_not_taken_for_another(runs) -> None:
 def test_an_older_config_means_the_defaults_of_later_keys(runs) -> None:
     path = runs / "bad" / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    for group, key in (("augment", "rotate"), ("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "objective")):
+    for group, key in (("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "objective")):
         del config[group][key]
     del config["checkpoint"], config["probes"], config["profile"]
     path.write_text(yaml.safe_dump(config))
@@ -262,8 +262,10 @@ def test_a_run_whose_files_come_and_go_is_opened(runs, monkeypatch) -> None:
 
 def test_a_config_is_written_without_aliases(tmp_path) -> None:
     directory, layers = RunDirectory(tmp_path), [1, 2]
-    directory.begin(saved_config(model={"layers": layers}, augment={"progressive": layers}), ["step"], 0)
-    assert "*" not in (tmp_path / "config.yaml").read_text() and directory.config["augment"]["progressive"] == [1, 2]
+    directory.begin(
+        saved_config(model={"layers": layers}, augment=[{"_target_": "resnet.data.augment.Progressive", "sizes": layers}]), ["step"], 0
+    )
+    assert "*" not in (tmp_path / "config.yaml").read_text() and directory.config["augment"][0]["sizes"] == [1, 2]
 
 
 def cells(text: str) -> list[str]:

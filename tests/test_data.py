@@ -17,10 +17,12 @@ import torch
 from conftest import compose, real_data
 from PIL import Image
 from test_resume import finish, start, wait_for
+from torchvision.transforms.v2 import TrivialAugmentWide
 
 from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data import Augment, Loader
+from resnet.data.augment import Crop, Flip, Mixup
 from resnet.data.splits import balanced_subset, stratified_split
 
 
@@ -30,7 +32,7 @@ def digits(*overrides):
 
 def loader(data, augment=None, **settings):
     settings = {"batch_size": 100, "shuffle": True, "mean": data.mean, "std": data.std, "num_classes": len(data.classes), **settings}
-    return Loader(data.train, augment=augment or Augment(pad=1), **settings)
+    return Loader(data.train, augment=augment or Augment([Crop(pad=1)]), **settings)
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -96,7 +98,7 @@ def test_any_position_can_be_reached_again() -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(whole[9:], tail, strict=True))
 
 
-@pytest.mark.parametrize("augment", [Augment(pad=1, flip=0.5), Augment(mixup=0.5)])
+@pytest.mark.parametrize("augment", [Augment([Crop(pad=1), Flip(0.5)]), Augment([Mixup(0.5)]), Augment([TrivialAugmentWide()])])
 def test_processes_share_the_global_batch(augment) -> None:
     data = digits()
     whole = next(loader(data, augment).epoch())

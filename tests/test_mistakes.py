@@ -60,7 +60,9 @@ CONFIG_ALONE = [
     ("data.val_size=-1", "at least 0"),
     ("data=arrays", "data=arrays needs the path"),
     ("data.channels=2", "choose one of 1, 3"),
-    ("augment.mixup=1 augment.cutmix=1", "only one of the two"),
+    ("augment.mixup=1", "augment is a list of operations"),
+    ("augment=flip augment.0.p=2", "augment.0.p=2.0: out of range; it must be at least 0 and at most 1"),
+    ("augment=flip augment.1.p=1", "count from 0"),
     ("fabric.devices=x", "fabric.devices=x"),
     ("fabric.precision=8", "choose one of 32-true"),
     ("fabric.precision=bf16-true ema=0.9", "ema=0.9 fabric.precision=bf16-true: averages are of float32 weights"),
@@ -74,8 +76,8 @@ CONFIG_ALONE = [
 ]
 WITH_DATA = [
     ("data=digits 'model.layers=[1,1,1,1,1]'", "images of 8 pixels are too small for 5 stages"),
-    ("data=digits 'augment.progressive=[3]'", "images of 3 pixels are too small for 3 stages"),
-    ("data=digits augment.crop=32", "augment.crop=32: larger"),
+    ("data=digits augment=mnist_fast augment.0.size=null 'augment.1.sizes=[3]'", "images of 3 pixels are too small for 3 stages"),
+    ("data=digits augment.0.size=32", "augment.0.size=32: larger"),
     ("data=digits data.val_size=5000", "only 1438 training images"),
     ("data=digits data.train_size=1400", "ask for fewer"),
     ("data=digits data.mean=[1,2]", "2 values, where the images have 1 channels"),

@@ -20,7 +20,7 @@ from resnet.training.hang import Insistence
 from resnet.training.processes import Watch
 
 # 1,298 images in batches of 127: the last one, of 28, and the odd ones before it are dealt unevenly.
-SMALL = ("data=digits", "model.layers=[1,1]", "log_every=4", "batch_size=127", "fabric.accelerator=cpu", "augment.flip=0.5")
+SMALL = ("data=digits", "model.layers=[1,1]", "log_every=4", "batch_size=127", "fabric.accelerator=cpu", "augment=crop_flip")
 SMOOTH = (*SMALL, "model.norm=group", "model.activation=silu")  # without ReLU, which a rounding could turn on or off
 TWO = ("fabric=ddp", "fabric.accelerator=cpu", "fabric.devices=2")
 

@@ -2,7 +2,6 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,8 +10,9 @@ from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_data, build_fabric, build_optimizer, parameter_groups
+from resnet.build import build, build_augment, build_data, build_fabric, build_optimizer, parameter_groups
 from resnet.data import Augment, Loader
+from resnet.data.augment import Crop
 from resnet.facts import meta_model
 from resnet.models import ResNet
 from resnet.training.learner import Learner, Scores
@@ -136,7 +136,9 @@ def test_another_seed_is_another_order_augmentation_and_start() -> None:
     assert not torch.equal(images, others)
     weights, other_weights = (next(iter(built.learner.weights.parameters())) for built in (one, other))
     assert not torch.equal(weights, other_weights)
-    one, other = (Loader(one.data.train, 100, Augment(pad=1), mean=[0.0], std=[1.0], num_classes=10, shuffle=True, seed=s) for s in (0, 1))
+    one, other = (
+        Loader(one.data.train, 100, Augment([Crop(pad=1)]), mean=[0.0], std=[1.0], num_classes=10, shuffle=True, seed=s) for s in (0, 1)
+    )
     corners = [sorted(map(tuple, next(loader.epoch()).images.flatten(1).tolist())) for loader in (one, other)]
     assert corners[0] != corners[1]
 
@@ -229,7 +231,7 @@ def test_a_step_never_waits_for_the_device(augment) -> None:
     optimizer = build_optimizer(config, model)
     learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), AveragedModel(model), 0.1)
     settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "device": meta}
-    batches = Loader(data.train, 100, Augment(**asdict(config.augment)), **settings).epoch()
+    batches = Loader(data.train, 100, build_augment(config), **settings).epoch()
     sums = [learner.step(*next(batches)) for _ in range(2)]
     assert sums[0].device == meta and sums[0].shape == (3,)
     with pytest.raises((RuntimeError, NotImplementedError)):

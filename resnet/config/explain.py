@@ -13,6 +13,7 @@ from resnet.config.compose import CONF, Composer, unreadable
 from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, explain_value, wanted_type
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
+from resnet.config.upgrade import OPERATIONS
 from resnet.config.words import IMAGENET
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
@@ -26,6 +27,10 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         what = error.filename or "the run's folder"  # a full disk does not say of which file
         return f"{what}: cannot be written ({error.strerror}); make room, make it writable, or give the command in another folder"
+    if isinstance(error, ValueError | IndexError | OmegaConfBaseException | HydraException) and (
+        unlisted := _not_in_list(error, overrides)
+    ):
+        return unlisted
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):
@@ -43,6 +48,8 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
         return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
     if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", first_line):
         return f"{match[1]}: one value for the whole sweep; give one"
+    if (match := re.match(r"In '(.*?)': ConfigTypeError", first_line)) and "DictConfig with ListConfig" in str(error):
+        return f"{match[1]}.yaml: a key of it is a list, as augment: [flip, {{_target_: cutout, side: 0.5}}], and not keys and values"
     if match := re.match(r"In '(.*?)': Could not override '(?:.*/)?(.*?)(?:@.*)?'", first_line):
         return _no_such_group(f"{match[1]}.yaml", match[2], composer)
     if match := re.search(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line):
@@ -66,6 +73,24 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     if isinstance(error, OmegaConfBaseException):
         return explain_value(error)
     return first_line or type(error).__name__
+
+
+def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
+    """Of a key of `augment`, which was a group of keys once and is a list of operations."""
+    for text in overrides:
+        if not (match := re.match(r"[+~]*augment\.([^.=]+)(?:\.([^=]+))?", text)):
+            continue
+        if not match[1].isdigit():
+            name, setting = next(((name, keys[match[1]]) for name, keys in OPERATIONS.items() if match[1] in keys), ("flip", "p"))
+            return (
+                f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or write "
+                f"it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
+            )
+        if "list index out of range" in str(error):
+            return f"{text}: augment has no operation number {match[1]}; they count from 0, in the order of --cfg job"
+        if match[2] and f"augment.{match[1]}.{match[2]}" in str(error):
+            return f"{text}: operation number {match[1]} of augment has no key {match[2]} here; --cfg job shows them, +{text} adds one"
+    return None
 
 
 def _unreadable(override: str, composer: Composer) -> str:

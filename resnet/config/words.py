@@ -40,10 +40,6 @@ _OURS = {
     "data.train_size": "num_samples num_train subset max_train_samples n_train",
     "data.image_size": "img_size imgsz input_size resolution",
     "augment": "augmentation augmentations aug transform transforms data_augmentation",
-    "augment.crop": "crop_size random_crop",
-    "augment.flip": "hflip horizontal_flip random_flip",
-    "augment.mixup": "mixup_alpha",
-    "augment.cutmix": "cutmix_alpha",
     "optimizer": "optim opt solver optimiser optimizer_name",
     "optimizer.weight_decay": "wd decay l2 weightdecay l2_reg",
     "optimizer.momentum": "mom beta",
@@ -86,6 +82,9 @@ _OPTIONS = {  # of groups and of keys
 OPTIONS: Mapping[str, str] = {word: option for option, words in _OPTIONS.items() for word in words.split()}
 
 _ADVICE = {
+    "augmentation is a list of operations: augment=flip, or in a file augment: [{_target_: flip, p: 0.5}]": (
+        "hflip horizontal_flip random_flip crop_size random_crop mixup_alpha cutmix_alpha mixup cutmix cutout randaugment trivialaugment"
+    ),
     "python -m resnet resume RUN goes on with a run, and model.weights=RUN starts a new one from its weights": (
         "resume resume_from resume_path resume_from_checkpoint ckpt ckpt_path checkpoint_path load_checkpoint"
     ),
