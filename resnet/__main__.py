@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 from resnet.analysis import show
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
+from resnet.config.components import targets_in
 from resnet.config.environment import wandb_settings
 from resnet.config.launched import is_first_process
+from resnet.config.targets import check_trusted, trusting_only
 from resnet.plain import plain
 from resnet.record.directory import DirectoryError
 from resnet.streams import keep_going
@@ -185,7 +187,10 @@ def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
     if left_out:
         print(plain(f"{arguments.run}: its overrides are told without {left_out}, which may be a stranger's; its config stands"))
     config = _with_own_wandb(saved.config, is_at_home(saved.summary, arguments.run), arguments)
-    run(config, arguments.run.resolve(), [*kept, *arguments.overrides])
+    with trusting_only(arguments.allow):
+        for key, target in targets_in(asdict(saved.config), ""):
+            check_trusted(f"{arguments.run}: {key.removeprefix('.')}={target}", target)
+        run(config, arguments.run.resolve(), [*kept, *arguments.overrides])
     return saved.directory.summary
 
 

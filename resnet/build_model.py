@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet.config.components import COMPONENTS, targets_of
+from resnet.config.components import COMPONENTS, targets_in
 from resnet.config.errors import UserError
 from resnet.config.names import OUR_MODEL
 from resnet.config.schema import Config
@@ -53,7 +53,7 @@ def _made(settings: dict[str, Any], by_name: dict[str, Any]) -> Any:
 
 def is_foreign(config: Config) -> bool:
     """Whether code that is not of this package or torch's takes part in the model."""
-    return any(not is_own(target) for _, target in targets_of("model", config.model))
+    return any(not is_own(target) for _, target in targets_in(config.model, "model"))
 
 
 def meta_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:

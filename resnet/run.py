@@ -19,6 +19,7 @@ from resnet import facts as record
 from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
+from resnet.config.targets import remember_built
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.code import Code, read_code
@@ -239,6 +240,7 @@ class Run:
             "sessions": [*record.ended(before), session],
         }
         self.data_digest = summary["data"]["digest"]
+        remember_built()
         self.signals.begin()
         tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])

@@ -60,10 +60,14 @@ def test_a_pickled_payload_is_not_run(stranger) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["os.system", "torch.optim.optimizer.torch.os.system", "torch.optim.lr_scheduler.warnings.sys.exit"])
 def test_a_target_outside_the_list_is_not_built(stranger, target) -> None:
+    told = json.loads((stranger / "summary.json").read_text())
+    (stranger / "summary.json").write_text(json.dumps({**told, "status": "interrupted"}))  # of a finished one, resume builds nothing
     config = yaml.safe_load((stranger / "config.yaml").read_text())
     config["optimizer"] = {"_target_": target, "command": "touch touched", "lr": config["lr"]}
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(stranger, "not on the list of what a saved config may build")
+    refused(stranger, "not on the list of what a saved config may build", "resume")
+    for command in ("evaluate", "export"):  # which build no optimizer
+        call(stranger.parent, command, "run")
     config["optimizer"] = {"_target_": "torch.optim.SGD", "lr": config["lr"], "foo": {"_target_": target, "command": "touch touched"}}
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
     refused(stranger, "not on the list of what a saved config may build", "resume")
@@ -77,14 +81,32 @@ def test_opening_it_downloads_nothing(stranger) -> None:
     refused(stranger, "data.download=false", "evaluate", "export")
 
 
+OWN = "from torch.optim import SGD\nclass Mine(SGD): ...\n"
+
+
 @pytest.mark.slow
 def test_the_list_can_be_extended(stranger) -> None:
-    (stranger.parent / "mine.py").write_text("from torch.optim import SGD\nclass Mine(SGD): ...\n")
+    (stranger.parent / "mine.py").write_text(OWN)
     config = yaml.safe_load((stranger / "config.yaml").read_text())
     config["optimizer"]["_target_"] = "mine.Mine"
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(stranger, "mine.Mine: not on the list", "evaluate")
-    call(stranger.parent, "evaluate", "run", "--allow", "mine")
+    refused(stranger, "mine.Mine: not on the list", "resume")
+    call(stranger.parent, "resume", "run", "--allow", "mine")
+
+
+@pytest.mark.slow
+def test_ones_own_runs_need_no_permission_and_a_strangers_module_of_the_same_name_does(tmp_path) -> None:
+    """What was built here is remembered outside the run directory, with the file that it came from."""
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+        (folder / "lab.py").write_text(OWN)
+    training = (ROOT / "train.py", "data=digits", "model.layers=[1]", "max_steps=2", "name=a", "optimizer._target_=lab.Mine")
+    run_python(mine, *training, HOME=str(tmp_path))
+    run_python(mine, "-m", "resnet", "resume", "outputs/a", HOME=str(tmp_path))
+    shutil.copytree(mine / "outputs", theirs / "outputs")
+    error = run_python(theirs, "-m", "resnet", "resume", "outputs/a", HOME=str(tmp_path), status=2).stderr
+    assert error.startswith("error: outputs/a: optimizer._target_=lab.Mine: not on the list") and error.count("\n") == 1
 
 
 @pytest.mark.slow

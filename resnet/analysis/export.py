@@ -45,11 +45,10 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     model = model.float()  # of 64-true
     known, data = run.summary["data"], load_data(run)
     images = _first_images(data.test)
-    size = run.config.augment.crop or run.image_size
-    deployed = Deployed(model, known["mean"], known["std"], size).eval()
+    deployed = Deployed(model, known["mean"], known["std"], run.model_size).eval()
     with torch.no_grad():
         expected = deployed(images)[0]
-    facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": size}
+    facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": run.model_size}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": run.config.model}
     check_writable(folder)
     makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}

@@ -71,6 +71,14 @@ class Run:
         found = self.summary.get(name)
         return found["forward"] if name == "flops" and found else found
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """Of a table of runs: where it lies, how it ended, its config, scores and costs."""
+        scores = {"best_step" if key == "step" else key: value for key, value in (self.summary.get("best") or {}).items()}
+        scores |= {f"test/{key}": value for key, value in self.summary.get("test", {}).items()}
+        costs = {name: self.cost(name) for name in ("parameters", "flops", "seconds", "images_per_second")}
+        return {"path": self.path, "status": self.summary["status"], **self.config, **scores, **costs}
+
     def setting(self, key: str) -> Any:
         """Of a key, or of a group with a _target_: its class in small letters, like sgd. MISSING where the config has neither."""
         if key in self.config:

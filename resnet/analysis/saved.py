@@ -14,7 +14,7 @@ from torch import nn
 from resnet.build import build_data, build_eval_loader, build_fabric
 from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
-from resnet.config.targets import find_target
+from resnet.config.targets import trusting_only
 from resnet.data import DataSet, Split
 from resnet.facts import data_facts
 from resnet.models.published import is_dense
@@ -25,19 +25,16 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
-ALLOWED = (
-    "torch.optim",
-    "resnet.models",
-    "resnet.training.optim.muon",
-    "resnet.training.optim.schedules",
-)  # what a saved _target_ may name
 
 
 @dataclass(frozen=True)
 class SavedRun:
+    """`allowed`: modules whose components may be built from its config, besides those that all saved configs may build."""
+
     directory: RunDirectory
     config: Config
     summary: dict[str, Any]
+    allowed: Sequence[str] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -47,6 +44,11 @@ class SavedRun:
     def image_size(self) -> int:
         """Pixels a side of the data set's images, before any crop."""
         return int(self.summary["data"]["image_size"])
+
+    @property
+    def model_size(self) -> int:
+        """Pixels a side of the model's input."""
+        return self.config.augment.crop or self.image_size
 
     @property
     def channels(self) -> int:
@@ -65,7 +67,7 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
     try:
         directory.check_inside()
         values, summary = directory.config, directory.summary
-        _check_trust(path, values, (*ALLOWED, *allowed))
+        _check_references(path, values)
         given = _given(overrides)
         _check_config(path, values)
         config = load_config(OmegaConf.to_container(OmegaConf.merge(values, given)))
@@ -75,16 +77,17 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
         raise UserError(f"{path}: its summary.json says too little of its data; it was not written by this train.py")
     if not len(summary["data"]["mean"]) == len(summary["data"]["std"]) == summary["data"]["channels"]:
         raise UserError(f"{path}: its summary.json has not one data.mean and data.std for each of {summary['data']['channels']} channels")
-    return SavedRun(directory, config, summary)
+    return SavedRun(directory, config, summary, allowed)
 
 
 def load_model(run: SavedRun, which: str | None = None) -> tuple[nn.Module, str, int]:
     """The model in eval mode, the file of its weights and their step. `which`: best or last; None: best where there is one."""
     name = {"best": BEST, "last": LAST, None: BEST if (run.directory / BEST).exists() else LAST}[which]
-    shape = run.channels, len(run.classes), run.config.augment.crop or run.image_size
-    # Ours takes no memory before the shapes are known to be those of the file; a foreign model may hold more than its state dict has.
-    is_ours = not is_foreign(run.config)
-    model = (meta_model if is_ours else build_model)(run.config, *shape)
+    shape = run.channels, len(run.classes), run.model_size
+    with trusting_only(run.allowed):
+        # Ours takes no memory before the shapes are known to be those of the file; a foreign one may hold more than its state dict has.
+        is_ours = not is_foreign(run.config)
+        model = (meta_model if is_ours else build_model)(run.config, *shape)
     try:
         content = checkpoint.load(run.directory / name)
         weights = _weights(content)
@@ -138,7 +141,8 @@ def load_data(run: SavedRun) -> DataSet:
     """With the mean and standard deviation that the run was trained with. Nothing is downloaded: that is for train.py to do."""
     known = run.summary["data"]
     settings = replace(run.config.data, mean=known["mean"], std=known["std"], download=False)
-    return build_data(replace(run.config, data=settings))
+    with trusting_only(run.allowed):
+        return build_data(replace(run.config, data=settings))
 
 
 def changed_data(run: SavedRun, data: DataSet) -> list[str]:
@@ -170,23 +174,10 @@ def _check_config(path: Path, values: dict[str, Any]) -> None:
         raise UserError("\n".join(f"{path / CONFIG}: {line}" for line in str(error).splitlines())) from None
 
 
-def _check_trust(path: Path, values: dict[str, Any], allowed: Sequence[str]) -> None:
+def _check_references(path: Path, values: dict[str, Any]) -> None:
     for key, value in _leaves(values):
-        if key.endswith("_target_"):
-            _check_target(f"{path}: {key}={value}", value, allowed)
-        elif isinstance(value, str) and "${" in value:
+        if isinstance(value, str) and "${" in value:
             raise UserError(f"{path}: {key}={value}: train.py writes no such reference; it is not followed")
-
-
-def _check_target(given: str, target: Any, allowed: Sequence[str]) -> None:
-    """Both by the name that is given and by where the thing that it leads to was defined: a module's imports lead anywhere."""
-    refused = f"{given}: not on the list of what a saved config may build ({', '.join(allowed)}); --allow MODULE adds to it"
-    prefixes = tuple(f"{prefix.rstrip('.')}." for prefix in allowed)
-    if not str(target).startswith(prefixes):
-        raise UserError(refused)
-    found = find_target(given, target)
-    if not f"{found.__module__}.".startswith(prefixes):
-        raise UserError(refused)
 
 
 def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,23 +13,14 @@ from resnet.config.errors import UserError
 from resnet.config.names import OUR_MODEL
 from resnet.config.signature import Parameter, Signature, is_own, read_signature
 from resnet.config.suggest import nearest, unknown_key
+from resnet.config.targets import find_target
 from resnet.config.types import in_words
 
 # What a run hands to a parameter of this name that its settings leave open.
 OFFERED = frozenset(
     (
-        *(
-            "in_channels",
-            "in_chans",
-            "num_classes",
-            "class_names",
-            "class_counts",
-            "image_size",
-            "mean",
-            "std",
-            "total_steps",
-            "steps_per_epoch",
-        ),
+        *("in_channels", "in_chans", "num_classes", "class_names", "class_counts", "image_size", "mean", "std"),
+        *("total_steps", "steps_per_epoch"),
         *("root", "download", "path", "channels", "in_memory", "split_seed"),
     )
 )
@@ -78,14 +69,26 @@ def has_target(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("_target_"), str)
 
 
-def targets_of(key: str, settings: Values) -> Iterator[tuple[str, str]]:
-    """Each target that the component brings, with its key: also those of its parts that stand there as `module.Class`."""
-    yield from targets_in(settings, key)
-    target = settings["_target_"]
-    for name, parameter in read_signature(target, target).parameters.items() if is_own(target) else ():
-        known, value = parameter.limits.get("names"), settings.get(name)
-        if known is not None and isinstance(value, str) and value not in known:
-            yield f"{key}.{name}", value
+def targets_in(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Each target, wherever it stands, with its key: a _target_, or a part of one of ours that stands there as `module.Class`."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name == "_target_" and isinstance(item, str):
+                yield f"{key}._target_", item
+            yield from targets_in(item, f"{key}.{name}")
+        yield from _named_parts(value, key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from targets_in(item, f"{key}[{index}]")
+
+
+def _named_parts(value: Values, key: str) -> Iterator[tuple[str, str]]:
+    target = value.get("_target_")
+    known = read_signature(target, f"{key}={target}").parameters if isinstance(target, str) and is_own(target) else {}
+    for name, parameter in known.items():
+        part = value.get(name)
+        if "names" in parameter.limits and isinstance(part, str) and part not in parameter.limits["names"]:
+            yield f"{key}.{name}", part
 
 
 def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     is_known = is_own(target) or import_foreign
     signature = read_signature(target, f"{key}._target_={target}") if is_known else Signature({}, takes_any=True)
     parameters = role.settings(signature)
-    wrong = [*_unknown(key, target, given, {**parameters, **role.kept})] if not signature.takes_any else []
+    wrong = _unknown(key, target, given, {**parameters, **role.kept}) if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
     typed = {"_target_": target, **given}
     for name, parameter in {**parameters, **role.kept}.items():
@@ -132,13 +135,16 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     return typed
 
 
-def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter]) -> Iterator[str]:
-    for name in given:
-        if name not in known and is_own(target):
-            yield f"{key}.{name}: {unknown_key(f'{key}.{name}', [f'{key}.{one}' for one in known])}"
-        elif name not in known:
-            takes = f"{target.rpartition('.')[2]} takes {', '.join(known) or 'no settings'}"
-            yield f"{key}.{name}: unknown key{nearest(name, known)}; {takes}; '~{key}.{name}' leaves it out"
+def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter]) -> list[str]:
+    """Of a foreign target all in one line: they come from one option, of which another target was given."""
+    unknown = [name for name in given if name not in known]
+    if is_own(target) or not unknown:
+        return [f"{key}.{name}: {unknown_key(f'{key}.{name}', [f'{key}.{one}' for one in known])}" for name in unknown]
+    keys = ", ".join(f"{key}.{name}" for name in unknown)
+    what = f"unknown key{nearest(unknown[0], known)}" if len(unknown) == 1 else "unknown keys"
+    takes = f"{target.rpartition('.')[2]} takes {', '.join(known) or 'no settings'}"
+    leave_out = " ".join(f"'~{key}.{name}'" for name in unknown)
+    return [f"{keys}: {what}; {takes}; {leave_out} leave{'s it' if len(unknown) == 1 else ' them'} out"]
 
 
 def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> list[str]:

@@ -14,8 +14,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
     """There was one only, which needed no name."""
     model = values.get("model")
-    is_old = isinstance(model, Mapping) and model and "_target_" not in model
-    return {**values, "model": {"_target_": OUR_MODEL, **model}} if is_old else values
+    if isinstance(model, Mapping) and model and "_target_" not in model:
+        return {**values, "model": {"_target_": OUR_MODEL, **model}}
+    return values
 
 
 def _with_moved_targets(value: Any, key: str = "") -> Any:

@@ -48,9 +48,14 @@ class ImageFiles:
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Gray or RGB, the way up that its camera says, on white where it is transparent. Raises DataError where it cannot be read."""
+    """Gray or RGB. Raises DataError where it cannot be read."""
     with _opened(path) as file:
-        return _opaque(_in_8_bits(ImageOps.exif_transpose(file))).convert("L" if channels == 1 else "RGB")
+        return as_gray_or_colour(file, channels)
+
+
+def as_gray_or_colour(image: Image.Image, channels: int) -> Image.Image:
+    """The way up that its camera says, on white where it is transparent."""
+    return _opaque(_in_8_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
 
 
 @contextmanager

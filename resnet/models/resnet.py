@@ -58,10 +58,11 @@ class ResNet(nn.Module):
     def _zero_init_residual(self) -> None:
         for stage in self.stages:
             for block in stage.children():
-                if not hasattr(block, "zero_init_last"):
+                zero = getattr(block, "zero_init_last", None)
+                if not callable(zero):
                     name = f"{type(block).__module__}.{type(block).__qualname__}"
                     raise UserError(f"model.zero_init_residual=true: {name} has no method zero_init_last; add it, or set this to false")
-                block.zero_init_last()
+                zero()
 
     def sections(self) -> dict[str, nn.Module]:
         """One after another, from the image to the scores."""

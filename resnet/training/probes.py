@@ -22,7 +22,7 @@ class Probes:
     """`every`: optimizer steps between the watched ones; the first step is watched too.
 
     grad_norm (L2, after clipping) and update_ratio (L2 of a step's change over L2 of the weights before it) are of each
-    convolution's and linear layer's weights; activation_mean and activation_var of the outputs of the model's sections, of ours of each block.
+    convolution's and linear layer's weights; activation_mean and activation_var of the outputs of each section, in ours of each block.
     """
 
     def __init__(self, learner: Learner, names: Sequence[str], every: int) -> None:

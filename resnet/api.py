@@ -1,0 +1,116 @@
+"""The commands as functions, for notebooks and programs: `resnet.train`, `resnet.load`, `resnet.runs`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # these take seconds to import
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+    from resnet.analysis.saved import SavedRun
+
+
+def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> "SavedRun":
+    """`python train.py OVERRIDES`: trains into outputs/<name>, or goes on there. `config_dir`: a folder of configs of one's own.
+
+    Raises:
+        UserError: before anything is written, one line per mistake.
+        RunFailed: the run started and failed; its directory says why.
+        RunInterrupted: Ctrl-C or a signal came; the same call continues the run.
+    """
+    from resnet.analysis.saved import open_run
+    from resnet.config.cli import compose_config
+    from resnet.run import run
+
+    config = compose_config(overrides, str(config_dir) if config_dir else None)
+    path = Path("outputs", config.name).absolute()
+    run(config, path, list(overrides))
+    return open_run(path)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a trained model is given: images as its data set has them, made what it takes, (N, C, S, S) float."""
+
+    data: str
+    channels: int
+    image_size: int  # pixels a side of the data set's images
+    model_size: int  # and of the model's input
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, images: "Tensor | Image | str | Path | Sequence[Image | str | Path]") -> "Tensor":
+        """uint8 images (N, C, H, W); or one or several image files or Pillow images, of any size, gray or colour.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        import torch
+
+        from resnet.data.augment import centre_crop
+
+        if not isinstance(images, torch.Tensor):
+            images = torch.stack([self._as_trained(image) for image in (images if isinstance(images, list | tuple) else [images])])
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
+        return (centre_crop(images, self.model_size).float() / 255 - mean) / std
+
+    def _as_trained(self, image: Any) -> "Tensor":
+        from resnet.analysis.predict import as_trained
+        from resnet.data.files import as_gray_or_colour, read_image
+
+        opened = read_image(Path(image), self.channels) if isinstance(image, str | Path) else as_gray_or_colour(image, self.channels)
+        return as_trained(opened, self.data, self.image_size)
+
+
+class Loaded(NamedTuple):
+    """`model(preprocessing(images)).softmax(1)` gives the probability of each of the `classes`."""
+
+    model: "nn.Module"
+    preprocessing: Preprocessing
+    classes: list[str]
+
+
+def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = ()) -> Loaded:
+    """The trained model of a run directory, on the CPU and in eval mode.
+
+    Args:
+        checkpoint: `best` or `last`; by default best where something was held out.
+        allow: modules whose components may be built from the run's config, where somebody else wrote it.
+
+    Raises:
+        UserError: it is no run directory, is damaged, or asks for more than may be trusted.
+    """
+    from resnet.analysis.saved import load_model, open_run
+
+    saved = open_run(Path(run), allowed=allow)
+    model, _, _ = load_model(saved, checkpoint)
+    data = saved.summary["data"]
+    preprocessing = Preprocessing(
+        saved.config.data.name, saved.channels, saved.image_size, saved.model_size, mean=data["mean"], std=data["std"]
+    )
+    return Loaded(model, preprocessing, saved.classes)
+
+
+def runs(*paths: str | Path) -> Any:
+    """A row for each run in run directories, sweeps, and folders of them: its path, status, config, scores and costs.
+
+    A pandas.DataFrame where pandas is installed, else a list of dicts. What cannot be read is left out with a warning.
+
+    Raises:
+        UserError: there is no run.
+    """
+    import warnings
+
+    from resnet.analysis.grouping import look_for_runs
+
+    found = look_for_runs([Path(path) for path in paths or ("outputs", "multirun")])
+    for line in found.unreadable:
+        warnings.warn(line, stacklevel=2)
+    rows = [one.row for one in found.runs]
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        return rows
+    return pandas.DataFrame(rows)
