@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 import resnet.config.parser  # noqa: F401 - before Hydra makes one
 from resnet.config import refused
 from resnet.config.arguments import CommandLine, read_arguments, readable
-from resnet.config.compose import Composer, Request, read_request, set_by_sweep, with_settings, with_targets, without_hydra
+from resnet.config.compose import Composer, Request, as_given, read_request, set_by_sweep, with_settings, with_targets, without_hydra
 from resnet.config.environment import wandb_settings
 from resnet.config.errors import RunBusy, RunFailed, RunInterrupted, UserError
 from resnet.config.explain import explain
@@ -136,7 +136,7 @@ def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
         check_processes(config)
         config.wandb.group = config.wandb.group or config.sweep.name
     elsewhere = ("wandb", "name=", "sweep", "optimizer.lr=")  # the last is what lr says
-    overrides = [text for text in hydra.overrides.task if not text.startswith(elsewhere)]
+    overrides = [text for text in as_given(hydra.overrides.task) if not text.startswith(elsewhere)]
     keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
     by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
     overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]

@@ -142,7 +142,7 @@ def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter
         return [f"{key}.{name}: {unknown_key(f'{key}.{name}', [f'{key}.{one}' for one in known])}" for name in unknown]
     keys = ", ".join(f"{key}.{name}" for name in unknown)
     what = f"unknown key{nearest(unknown[0], known)}" if len(unknown) == 1 else "unknown keys"
-    takes = f"{target.rpartition('.')[2]} takes {', '.join(known) or 'no settings'}"
+    takes = f"{target.rpartition('.')[2]} takes {', '.join(name for name in known if not name.startswith('_')) or 'no settings'}"
     leave_out = " ".join(f"'~{key}.{name}'" for name in unknown)
     return [f"{keys}: {what}; {takes}; {leave_out} leave{'s it' if len(unknown) == 1 else ' them'} out"]
 

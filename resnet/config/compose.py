@@ -159,6 +159,13 @@ def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
     return [*(f"{group}={CUSTOM}" for group in groups), *texts]
 
 
+def as_given(overrides: Sequence[str]) -> list[str]:
+    """What `with_targets` makes of them, taken back."""
+    chosen = [group for group in TARGETED if f"{group}={CUSTOM}" in overrides]
+    added, own = {f"{group}={CUSTOM}" for group in chosen}, tuple(f"++{group}." for group in chosen)
+    return [text.removeprefix("++") if text.startswith(own) else text for text in overrides if text not in added]
+
+
 def _spelled_out(item: Override, composer: Composer) -> str:
     """The options in place of glob(*): Hydra's sweeper looks for them without hydra.searchpath."""
     text = str(item.input_line)
