@@ -35,6 +35,7 @@ EXAMPLES = """examples:
   python -m resnet export outputs/NAME
   python -m resnet compare multirun/NAME
   python -m resnet draw outputs/NAME
+  python -m resnet new lab
 Each has --help, and --json for programs."""
 
 
@@ -141,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--html", type=Path, metavar="FILE", help="write the page too: one file, with all runs, their curves and settings")
     compare.add_argument("--format", choices=("table", "csv", "markdown", "latex"), default="table")
+    made = add("new", _new, show.files, "Write a small package to start from: a block, a loss and an experiment of your own, with tests.")
+    made.add_argument("folder", type=Path, metavar="FOLDER", help="a new one, named as the package shall be, like lab")
     draw = add("draw", _draw, show.files, "Make the pictures and the page of runs again, and the page of sweeps, from their directories.")
     draw.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="run directories or folders of sweeps")
     return parser
@@ -158,6 +161,12 @@ def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
         write_report(comparison, result, arguments.html)
     return {**result, "format": arguments.format, "page": arguments.html and str(arguments.html)}
+
+
+def _new(arguments: argparse.Namespace) -> list[str]:
+    from resnet.new import new
+
+    return new(arguments.folder)
 
 
 def _draw(arguments: argparse.Namespace) -> list[str]:

@@ -14,7 +14,6 @@ from rounding import near_ties, scores_of, tolerance
 from test_run import rows, summary
 
 from resnet.analysis import export
-from resnet.models.facts import receptive_field
 from resnet.analysis.evaluate import calibration_error, share
 from resnet.analysis.predict import as_trained
 from resnet.analysis.saved import load_model, open_run
@@ -22,6 +21,7 @@ from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data.files import read_image
 from resnet.models import ResNet
+from resnet.models.facts import receptive_field
 
 
 def call(folder, *arguments, status=0):

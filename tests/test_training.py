@@ -12,8 +12,8 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet.build import build, build_data, build_fabric, build_optimizer, parameter_groups
-from resnet.data import Augment, Loader
 from resnet.build_model import meta_model
+from resnet.data import Augment, Loader
 from resnet.models import ResNet
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress, Window

@@ -38,6 +38,7 @@ from resnet.version import version
 
 # The checked config of a job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep.
 Asked = tuple[Config, Path, list[str], bool]
+Around = Callable[[Request], AbstractContextManager[list[str]]]  # what stands around a sweep, and the overrides that it adds
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
 GRACE = 10.0  # seconds in which the first process of several comes to say what all of them met
 
@@ -55,21 +56,21 @@ def run_id(*, _root_: Any) -> str:
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # here: a worker process imports this, and no train.py
 
 
-def command_line(main: Callable[[], None], around: Callable[[Request], AbstractContextManager[None]]) -> None:
+def command_line(main: Callable[[], None], around: Around) -> None:
     """Runs a Hydra main, a sweep inside `around`; a mistake becomes one line and exit status 2."""
     keep_going()
     if "--version" in sys.argv[1:]:
         print(version())
         return
-    if not is_first_process():  # the first one's directory is the run's: no other makes one
-        sys.argv.append("hydra.run.dir=.")
+    no_folder = [] if is_first_process() else ["hydra.run.dir=."]  # the first one's directory is the run's: no other makes one
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
     command = CommandLine()
     try:
-        command = with_settings(read_arguments(sys.argv[1:]))
-        sys.argv[1:] = command.arguments
-        with undoing(_remove_made), nullcontext() if command.only_shows else _checked(command, around):
+        command = with_settings(read_arguments([*sys.argv[1:], *no_folder]))
+        checked = nullcontext(command.arguments) if command.only_shows else _checked(command, around)
+        with undoing(_remove_made), checked as arguments:
+            sys.argv[1:] = arguments  # where Hydra reads them
             main()
     except UserError as error:
         say(str(error))
@@ -81,18 +82,20 @@ def command_line(main: Callable[[], None], around: Callable[[Request], AbstractC
         raise SystemExit(MISTAKE) from None
 
 
-def _checked(command: CommandLine, around: Callable[[Request], AbstractContextManager[None]]) -> AbstractContextManager[None]:
-    """Before Hydra makes a folder."""
+@contextmanager
+def _checked(command: CommandLine, around: Around) -> Iterator[list[str]]:
+    """Before Hydra makes a folder; yields the arguments that Hydra is to have."""
     wandb_settings(command.overrides)
     request = read_request(command)
     if wrong := list(refused_settings(request.config, request.is_sweep)):
         raise UserError("\n".join(wrong))
-    sys.argv[1:] = replace(command, overrides=request.overrides).arguments
-    if request.is_sweep:
-        _check_not_a_sweep()
-        return around(request)
-    load_config(without_hydra(request.config))
-    return nullcontext()
+    if not request.is_sweep:
+        load_config(without_hydra(request.config))
+        yield replace(command, overrides=request.overrides).arguments
+        return
+    _check_not_a_sweep()
+    with around(request) as settings:
+        yield replace(command, overrides=(*request.overrides, *settings)).arguments
 
 
 @contextmanager

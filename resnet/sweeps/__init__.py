@@ -1,7 +1,6 @@
 """Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def sweeping(request: Request) -> Iterator[None]:
-    """Around Hydra's main, which runs the jobs.
+def sweeping(request: Request) -> Iterator[list[str]]:
+    """Around Hydra's main, which runs the jobs with the overrides that this adds.
 
     Raises:
         UserError: a job has a mistake; nothing was started.
@@ -30,19 +29,18 @@ def sweeping(request: Request) -> Iterator[None]:
     from resnet.sweeps.preflight import preflight
 
     sweep = sweep_of(request)
-    sys.argv.append(f"sweep.name={quoted(sweep.name)}")  # a time stamp is taken once
-    sys.argv.append(f"sweep.varied={json.dumps(varied(sweep))}")
+    settings = [f"sweep.name={quoted(sweep.name)}", f"sweep.varied={json.dumps(varied(sweep))}"]  # a time stamp is taken once
     if sweep.is_search:
         from resnet.sweeps.search import Search
 
         search = Search(sweep)
-        with undoing(lambda: _remove_if_empty(sweep), UserError), search.open(), _shown(sweep, [], search.jobs):
-            yield
+        with undoing(lambda: _remove_if_empty(sweep), UserError), search.open() as of_search, _shown(sweep, [], search.jobs):
+            yield [*settings, *of_search]
     else:
         refused.clear(sweep.directory)
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
         with _shown(sweep, list(jobs), lambda: (jobs, refused.told(sweep.directory), len(jobs))):
-            yield
+            yield settings
 
 
 @contextmanager

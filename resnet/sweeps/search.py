@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,16 +63,16 @@ class Search:
         return jobs
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """While open, no other command adds to the study, and Optuna's sweeper is told where it stands."""
+    def open(self) -> Iterator[list[str]]:
+        """While open, no other command adds to the study; yields the overrides that tell Optuna's sweeper where it stands."""
         self.sweep.directory.mkdir(parents=True, exist_ok=True)
         where = shortest(self.sweep.directory.resolve())
         try:
             with FileLock(self.sweep.directory / LOCK, timeout=0):
                 with self._taken_back():
-                    sys.argv += self._begin(where)
+                    settings = self._begin(where)
                 with self._distinct(), self._without_best(), self._losses_told(where):
-                    yield
+                    yield settings
         except Timeout:
             raise UserError(f"{where}: another search adds to its study; wait for it, or choose another sweep.name=...") from None
 
