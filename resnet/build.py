@@ -1,17 +1,14 @@
-"""Config -> objects. The only module that turns a _target_ into code."""
+"""Config -> objects."""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -24,15 +21,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet.config.components import COMPONENTS
-from resnet.config.components import check as check_component
+from resnet.build_model import build_model, check_stages, is_foreign, trial
 from resnet.config.errors import UserError
 from resnet.config.launched import is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
 from resnet.config.schema import Config
-from resnet.config.signature import read_signature
 from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
-from resnet.models import ResNet
+from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
 from resnet.training.learner import Learner
@@ -63,9 +58,9 @@ def build(config: Config, fabric: Fabric) -> Parts:
     fabric.seed_everything(config.seed, verbose=False)
     plan = build_plan(config, steps_per_epoch(config, data))
     train, val, test = build_loaders(config, data, fabric, plan)
-    model = build_model(config, data.channels, len(data.classes))
-    if config.model.weights is not None:
-        load_weights(model, Path(config.model.weights))
+    model = build_model(config, data.channels, len(data.classes), image_size)
+    if config.model["weights"] is not None:
+        load_weights(model, Path(config.model["weights"]))
     learner = build_learner(config, fabric, model, plan)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
@@ -140,8 +135,8 @@ def _data(settings: str) -> DataSet:
 
 
 def check_image_size(config: Config, data: DataSet) -> int:
-    """Pixels a side of the model's input."""
-    stages, augment, size = len(config.model.layers), config.augment, data.image_size
+    """Pixels a side of the model's input. Raises UserError where the model does not take the images of training."""
+    augment, size = config.augment, data.image_size
     if augment.crop is not None and augment.crop > size + 2 * augment.pad:
         raise UserError(
             f"augment.crop={augment.crop}: larger than the images of {data.image_size} pixels padded by augment.pad={augment.pad}; "
@@ -151,12 +146,10 @@ def check_image_size(config: Config, data: DataSet) -> int:
         raise UserError(f"augment.pad={augment.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
     size = augment.crop or size
     smallest = min([size, *augment.progressive])
-    if smallest < 2 ** (stages - 1):
-        layers, key = str(config.model.layers).replace(" ", ""), "augment.crop" if smallest == size else "augment.progressive"
-        raise UserError(
-            f"model.layers={layers}: images of {smallest} pixels are too small for {stages} stages, each of which halves them; "
-            f"take at most {smallest.bit_length()} stages, or larger images ({key})"
-        )
+    key = "augment.crop" if smallest == size else "augment.progressive"
+    check_stages(config, data, smallest, key)
+    if is_foreign(config):
+        trial(config, data, smallest)
     return size
 
 
@@ -202,13 +195,7 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
     )
 
 
-def build_model(config: Config, in_channels: int, num_classes: int) -> ResNet:
-    settings = asdict(config.model)
-    del settings["weights"]
-    return ResNet(in_channels, num_classes, **settings)
-
-
-def load_weights(model: ResNet, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     """From a file, or from a run directory: its best weights, where it has no held-out split its last."""
     path = weights_file(path)
     try:
@@ -267,27 +254,3 @@ def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[s
 def import_targets(config: Config) -> None:
     """So that the user's modules are there to be looked at. Raises UserError."""
     check_foreign(config)
-
-
-def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
-    """Whether the component has a parameter of this name that its settings leave open."""
-    parameters = read_signature(settings["_target_"], f"{key}._target_={settings['_target_']}").parameters
-    return name in parameters and settings.get(name) is None
-
-
-def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any) -> Any:
-    """Calls a component's target with its settings, and with what it takes of `offered`.
-
-    Raises:
-        UserError: it cannot be found, or refuses its settings.
-    """
-    role = COMPONENTS[key]
-    checked = check_component(key, settings, role, import_foreign=True)
-    chosen = {name: value for name, value in checked.items() if name not in role.kept}
-    extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
-    try:
-        return instantiate({**chosen, "_partial_": True}, _convert_="all")(*arguments, **extra)
-    except UserError:
-        raise
-    except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
-        raise UserError(f"{key}: {settings['_target_']} refuses its settings ({str(error).splitlines()[0]})") from None

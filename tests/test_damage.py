@@ -466,7 +466,7 @@ def test_hints_keep_the_data_and_the_overrides_and_can_be_pasted(finished) -> No
     deeper, seeds = offered(finished[1])
     config = compose(*deeper)
     assert (config.data.name, config.data.path, config.data.val_size) == ("arrays", "my data.npz", 100)
-    assert config.model.layers == [2] and config.epochs == 2 and config.lr == compose(*SETTINGS).lr / 2
+    assert config.model["layers"] == [2] and config.epochs == 2 and config.lr == compose(*SETTINGS).lr / 2
     assert seeds[0] == "-m" and set(SETTINGS) < set(seeds) and seeds[-1] == "seed=range(3)"
 
 

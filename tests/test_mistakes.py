@@ -124,7 +124,7 @@ IN_OTHER_WORDS = [
     ("scheduler.milestones=[5]", "scheduler.milestones belongs to scheduler=multistep"),
     ("resume=true", "python -m resnet resume RUN"),
     ("num_classes=10", "it follows from the data"),
-    ("model.foo=1", "model.foo: unknown key; model has activation, block, dropout"),
+    ("model.foo=1", "model.foo: unknown key; model has _target_, activation, attention, block"),
     ("checkpoint=x.pt", "it is a group of keys; set one of them: checkpoint.every_steps"),
     ("--lr=0.1", "--lr=0.1: no such flag; keys are written without dashes: lr=0.1"),
     ("--batch-size 32", "keys are written without dashes: batch_size=32"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet.config.schema import Config
 from resnet.config.signature import is_own, read_signature
+from resnet.config.upgrade import upgraded
 
 # Keys that leave a result as it is: the only list of its kind.
 WITHOUT = {
@@ -28,7 +29,7 @@ WITHOUT = {
     "fabric.num_nodes",
     "fabric.strategy",
 }
-TARGETS = ("optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
+TARGETS = ("model", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 
 FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
 
@@ -48,12 +49,13 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
-    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flatten(values)}.items()}
+    flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
+    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flat}.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
-    defaults = _schema_defaults(Config)
+    defaults = {**_schema_defaults(Config), "model.weights": None}
     flat = flatten(_without_defaults(dataclasses.asdict(config)))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
@@ -68,6 +70,15 @@ def _without_defaults(value: Any) -> Any:
     target = value.get("_target_")
     known = read_signature(target, target).parameters if isinstance(target, str) and is_own(target) else {}
     return {name: _without_defaults(item) for name, item in value.items() if name not in known or known[name].default != item}
+
+
+def _with_defaults(value: Any) -> Any:
+    """A component of this package with the settings that its signature adds."""
+    target = value.get("_target_") if isinstance(value, dict) else None
+    if not (isinstance(target, str) and is_own(target)):
+        return value
+    known = read_signature(target, target).parameters.values()
+    return {**{one.name: one.default for one in known if one.default not in (dataclasses.MISSING, None)}, **value}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -102,8 +113,10 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
     """Changes how the user's own files are written."""
     for key in FILES:
         group, _, name = key.partition(".")
-        if path := getattr(getattr(config, group), name):
-            setattr(getattr(config, group), name, change(path))
+        settings = getattr(config, group)
+        values = settings if isinstance(settings, dict) else vars(settings)
+        if values[name]:
+            values[name] = change(values[name])
 
 
 def real_path(path: Any) -> Any:

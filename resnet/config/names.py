@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+OUR_MODEL = "resnet.models.resnet.ResNet"
 BLOCKS: Mapping[str, str] = {
     "basic": "resnet.models.blocks.Block",
     "bottleneck": "resnet.models.blocks.Bottleneck",
@@ -30,7 +31,7 @@ NORMS: Mapping[str, str] = {
     "none": "resnet.models.layers.no_norm",
 }
 ACTIVATIONS: Mapping[str, str] = {
-    "relu": "resnet.models.layers.relu",
+    "relu": "torch.nn.ReLU",
     "gelu": "torch.nn.GELU",
     "silu": "torch.nn.SiLU",
     "tanh": "torch.nn.Tanh",

@@ -6,10 +6,6 @@ A key that is added once run directories exist gets its default here as well: an
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-BLOCKS = ("basic", "bottleneck", "preact_basic", "preact_bottleneck")
-SHORTCUTS = ("projection_1x1", "projection_3x3", "zero_pad", "projection_all", "none")
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
-NORMS = ("batch", "group", "none")
 DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PROBES = ("grad_norm", "activation_stats", "update_ratio")
@@ -25,21 +21,6 @@ def limited(default: Any = MISSING, **limits: Any) -> Any:
 
 def one_of(*choices: Any) -> Any:
     return limited(choices=choices)
-
-
-@dataclass(kw_only=True)
-class ModelConfig:
-    layers: list[int] = limited(at_least=1)
-    width: int = limited(at_least=1)
-    block: str = one_of(*BLOCKS)
-    shortcut: str = one_of(*SHORTCUTS)
-    activation: str = one_of(*ACTIVATIONS)
-    norm: str = one_of(*NORMS)
-    init: str = one_of("he", "default")
-    zero_init_residual: bool
-    stochastic_depth: float = limited(at_least=0, below=1)
-    dropout: float = limited(at_least=0, below=1)
-    weights: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -139,7 +120,7 @@ class Config:
     compile: bool
     channels_last: bool
     deterministic: bool
-    model: ModelConfig
+    model: Any  # _target_: any class that gives a module; weights: a file to start from
     data: DataConfig
     augment: AugmentConfig
     optimizer: Any  # _target_: any class that takes parameters and lr

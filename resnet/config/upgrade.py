@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resnet.config.names import MOVED
+from resnet.config.names import MOVED, OUR_MODEL
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_moved_targets(dict(values))
+    return _with_a_model(_with_moved_targets(dict(values)))
+
+
+def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
+    """There was one only, which needed no name."""
+    model = values.get("model")
+    if isinstance(model, Mapping) and model and "_target_" not in model:
+        return {**values, "model": {"_target_": OUR_MODEL, **model}}
+    return values
 
 
 def _with_moved_targets(value: Any, key: str = "") -> Any:

@@ -9,6 +9,7 @@ import yaml
 from resnet.config.checks import LARGEST
 from resnet.config.errors import UserError
 from resnet.config.hashing import flatten, lacking
+from resnet.config.upgrade import upgraded
 from resnet.plain import plain
 
 MOST_BYTES = 4 * 2**20  # of config.yaml or summary.json, which have thousands
@@ -71,7 +72,7 @@ def read_config(path: Path) -> dict[str, Any]:
     config = _checked(path, values)
     if "seed" not in config:
         raise Unreadable(path, "it is no config of a run: it has no seed")
-    if lacks := lacking(flatten(config)):
+    if lacks := lacking(flatten(upgraded(config))):
         raise Unreadable(path, f"it is cut short, or not written by train.py: it lacks {lacks[0]}")
     if not text.endswith("\n"):
         raise Unreadable(path, "it is cut short: its last line has no end")

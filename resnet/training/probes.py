@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from resnet.models.facts import watched
 from resnet.training.learner import Learner
 
 # What each probe records, as `<metric>/<layer>`.
@@ -21,7 +22,7 @@ class Probes:
     """`every`: optimizer steps between the watched ones; the first step is watched too.
 
     grad_norm (L2, after clipping) and update_ratio (L2 of a step's change over L2 of the weights before it) are of each
-    convolution's and linear layer's weights; activation_mean and activation_var of the outputs of the stem, each block and the head.
+    convolution's and linear layer's weights; activation_mean and activation_var of the outputs of each section, in ours of each block.
     """
 
     def __init__(self, learner: Learner, names: Sequence[str], every: int) -> None:
@@ -29,7 +30,7 @@ class Probes:
         model = learner.bare_model
         layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         self.weights = {name: module.weight for name, module in layers}
-        self.rooms = {name: module for name, module in model.named_modules() if _is_room(name)}
+        self.rooms = watched(model)
 
     @property
     def columns(self) -> list[str]:
@@ -86,13 +87,9 @@ def _norm(gradient: Tensor) -> Tensor:
     return (gradient / largest).norm() * largest
 
 
-def _is_room(name: str) -> bool:
-    """stem, stages.1.0 (a block), head."""
-    parts = name.split(".")
-    return name in ("stem", "head") or (parts[0] == "stages" and len(parts) == 3)
-
-
 def _note_activation(found: dict[str, list[Tensor]], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    if not isinstance(output, Tensor):  # a foreign section may give anything
+        return
     variance, mean = torch.var_mean(output.detach().float(), correction=0)
     found.setdefault(f"activation_mean/{name}", []).append(mean)
     found.setdefault(f"activation_var/{name}", []).append(variance)
