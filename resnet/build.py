@@ -35,6 +35,7 @@ from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batche
 from resnet.models import ResNet
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
+from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner
 from resnet.training.loop import Plan
 from resnet.training.memory import keep_freed_memory
@@ -53,6 +54,7 @@ class Parts:
     val: Loader | None
     test: Loader
     plan: Plan
+    callbacks: dict[str, Callback]
     image_size: int  # of the model's input
 
 
@@ -62,6 +64,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     image_size = check_image_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
     plan = build_plan(config, steps_per_epoch(config, data))
+    callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes))
     if config.model.weights is not None:
@@ -69,7 +72,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     learner = build_learner(config, fabric, model, plan)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
-    return Parts(fabric, data, learner, train, val, test, plan, image_size)
+    return Parts(fabric, data, learner, train, val, test, plan, callbacks, image_size)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -245,6 +248,16 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     return make("optimizer", config.optimizer, parameter_groups(model, config.decay_norm_and_bias))
 
 
+def build_callbacks(config: Config) -> dict[str, Callback]:
+    """Raises UserError."""
+    made = {name: make(f"callbacks.{name}", settings) for name, settings in config.callbacks.items()}
+    for name, one in made.items():
+        if not isinstance(one, Callback):
+            target = config.callbacks[name]["_target_"]
+            raise UserError(f"callbacks.{name}: {target} gives a {type(one).__name__}; a resnet.training.callbacks.Callback is needed")
+    return made
+
+
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
     """`total_steps` is handed to schedules that take it and leave it open."""
     return make("scheduler", config.scheduler, optimizer, total_steps=max(plan.total_steps, 1))
@@ -281,7 +294,7 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
     Raises:
         UserError: it cannot be found, or refuses its settings.
     """
-    role = COMPONENTS[key]
+    role = COMPONENTS[key.partition(".")[0]]
     checked = check_component(key, settings, role, import_foreign=True)
     chosen = {name: value for name, value in checked.items() if name not in role.kept}
     extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}

@@ -31,15 +31,14 @@ NUM_WORST = 16
 
 
 def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str], start_step: int, continued: str) -> RunFacts:
-    data, model = parts.data, config.model
-    layers = str(model.layers).replace(" ", "")
+    data = parts.data
     sizes = f"{len(data.train):,} training, {len(data.val) if data.val else 0:,} held-out, {len(data.test):,} test images"
     return RunFacts(
         name=config.name,
         overrides=overrides,
         config=_written(config),
         directory=directory,
-        model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
+        model=model_name(config),
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         flops=count_flops(config, data, parts.image_size),
         data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
@@ -49,6 +48,12 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         start_step=start_step,
         continued=continued,
     )
+
+
+def model_name(config: Config) -> str:
+    model = config.model
+    layers = str(model.layers).replace(" ", "")
+    return f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}"
 
 
 def _written(config: Config) -> dict[str, Any]:

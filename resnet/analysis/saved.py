@@ -24,7 +24,10 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
-ALLOWED = ("torch.optim", "resnet.training.optim.muon", "resnet.training.optim.schedules")  # what a saved _target_ may name
+ALLOWED = (
+    *("torch.optim", "resnet.training.optim.muon", "resnet.training.optim.schedules"),
+    *("resnet.training.probes", "resnet.training.profile"),
+)  # what a saved _target_ may name
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -9,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from resnet.config.checks import broken_limits
 from resnet.config.errors import UserError
+from resnet.config.names import CALLBACKS
 from resnet.config.signature import Parameter, is_own, read_signature
 from resnet.config.suggest import nearest
 from resnet.config.types import in_words
@@ -35,6 +37,7 @@ class Role:
 COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component
     "optimizer": Role(handed=1, kept=("_partial_",)),
     "scheduler": Role(handed=1, kept=("_partial_",)),
+    "callbacks": Role(names=CALLBACKS),  # a dict of them
 }
 
 
@@ -108,7 +111,7 @@ def _typed(key: str, value: Any, parameter: Parameter) -> Any:
         shown = "null" if value is None else value
         wanted = in_words(parameter.kind)
         raise UserError(f"{key}={shown}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}") from None
-    if wrong := list(broken_limits(key, typed, parameter.limits)):
+    if wrong := list(broken_limits(f"{key}={value}", typed, parameter.limits)):
         raise UserError("\n".join(wrong))
     return typed
 
@@ -117,6 +120,19 @@ def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = Fal
     """Of a list of components. Raises UserError."""
     places = [f"{key}[{index}]" for index in range(len(values))]
     return [check(place, as_component(place, value, role.names), role, import_foreign) for place, value in zip(places, values, strict=True)]
+
+
+def each_named(values: Values, key: str, role: Role, import_foreign: bool = False) -> dict[str, dict[str, Any]]:
+    """Of a dict of components; one that is null is left out. Raises UserError."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def add(name: str) -> None:
+        place = f"{key}.{name}"
+        made[name] = check(place, as_component(place, values[name], role.names), role, import_foreign)
+
+    if wrong := collected(*(partial(add, name) for name, value in values.items() if value is not None)):
+        raise UserError("\n".join(wrong))
+    return made
 
 
 def collected(*checks: Callable[[], Any]) -> list[str]:
