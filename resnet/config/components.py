@@ -35,7 +35,7 @@ class Role:
 
 
 COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component
-    "optimizer": Role(handed=1, kept=("_partial_",)),
+    "optimizer": Role(handed=1, kept=("_partial_", "groups", "layer_decay")),
     "scheduler": Role(handed=1, kept=("_partial_",)),
     "callbacks": Role(names=CALLBACKS),  # a dict of them
 }
@@ -74,18 +74,18 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     parameters = signature.settings(role.handed)
     wrong = [*_unknown(key, target, given, parameters)] if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
-    typed = dict(given)
+    settings = dict(given)
     for name, value in given.items():
         if name in parameters:
             try:
-                typed[name] = _typed(f"{key}.{name}", value, parameters[name])
+                settings[name] = typed(f"{key}.{name}", value, parameters[name])
             except UserError as error:
                 wrong.append(str(error))
     if wrong:
         raise UserError("\n".join(wrong))
     if is_own(target):
-        typed = {**{name: one.default for name, one in parameters.items() if one.default is not dataclasses.MISSING}, **typed}
-    return {**kept, **typed}
+        settings = {**{name: one.default for name, one in parameters.items() if one.default is not dataclasses.MISSING}, **settings}
+    return {**kept, **settings}
 
 
 def _unknown(key: str, target: str, given: Values, parameters: Mapping[str, Parameter]) -> Iterator[str]:
@@ -100,20 +100,21 @@ def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> li
     return [f"{key}.{name}: no value; set {key}.{name}=..." for name in lacking]
 
 
-def _typed(key: str, value: Any, parameter: Parameter) -> Any:
+def typed(key: str, value: Any, parameter: Parameter) -> Any:
+    """The value as the parameter has it. Raises UserError."""
     if known := parameter.limits.get("names"):
         as_component(key, value, known)
         return value
     schema = dataclasses.make_dataclass("Schema", [("value", parameter.kind)])
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
+        converted = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
     except OmegaConfBaseException as error:
         shown = "null" if value is None else value
         wanted = in_words(parameter.kind)
         raise UserError(f"{key}={shown}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}") from None
-    if wrong := list(broken_limits(f"{key}={value}", typed, parameter.limits)):
+    if wrong := list(broken_limits(f"{key}={value}", converted, parameter.limits)):
         raise UserError("\n".join(wrong))
-    return typed
+    return converted
 
 
 def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:

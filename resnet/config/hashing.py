@@ -126,7 +126,7 @@ def _is_left_out(key: str) -> bool:
 
 
 def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"optimizer.groups": [], "optimizer.layer_decay": None} if settings is Config else {}  # kept in an open group
     for entry in dataclasses.fields(settings):
         if dataclasses.is_dataclass(entry.type):
             found |= _schema_defaults(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]

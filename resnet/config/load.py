@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from resnet.config.checks import mistakes
 from resnet.config.components import COMPONENTS, Role, collected, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
+from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
 from resnet.config.schema import Config
 from resnet.config.suggest import unknown_key
@@ -56,7 +57,11 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     def check_callbacks() -> None:
         config.callbacks = each_named(config.callbacks, "callbacks", COMPONENTS["callbacks"], import_foreign)
 
-    single = [partial(check, key, role) for key, role in COMPONENTS.items() if key != "callbacks" and has_target(getattr(config, key))]
+    single: list[Callable[[], None]] = [
+        partial(check, key, role) for key, role in COMPONENTS.items() if key != "callbacks" and has_target(getattr(config, key))
+    ]
+    if has_target(config.optimizer):
+        single.append(partial(check_groups, config.optimizer, import_foreign))
     return collected(*single, check_callbacks)
 
 

@@ -138,6 +138,8 @@ class Training:
             scores = self.learner.scores(self.val.epoch())
             is_best = self.progress.judge(scores)
             metrics |= {"val/loss": scores.loss, "val/accuracy": scores.accuracy}
+        if is_due and metrics:
+            self.learner.follow(metrics["train/loss" if self.val is None else "val/loss"])
         if is_due:
             metrics |= self.callbacks.evaluation(self.progress.step, metrics)
         self._record(metrics)
