@@ -26,7 +26,7 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
     Raises:
         UserError: it cannot be found, or refuses its settings.
     """
-    role, target = COMPONENTS[key], settings["_target_"]
+    role, target = COMPONENTS[key.partition(".")[0]], settings["_target_"]
     checked = check_component(key, settings, role, import_foreign=True)
     chosen = {name: value for name, value in checked.items() if name not in role.kept}
     extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}

@@ -95,7 +95,7 @@ def test_hash_ignores_where_and_how_it_is_watched() -> None:
 
 
 def test_a_key_that_was_added_later_leaves_the_hash_of_old_runs() -> None:
-    assert not {"augment.progressive", "profile"} & identity(compose()).keys()
+    assert not {"augment.progressive", "callbacks"} & identity(compose()).keys()
     assert "augment.progressive" in identity(compose("augment.progressive=[8]"))
 
 

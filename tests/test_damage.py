@@ -181,7 +181,7 @@ def test_an_older_config_means_the_defaults_of_later_keys(runs) -> None:
     config = yaml.safe_load(path.read_text())
     for group, key in (("augment", "rotate"), ("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "objective")):
         del config[group][key]
-    del config["checkpoint"], config["probes"], config["profile"]
+    del config["checkpoint"], config["callbacks"]
     path.write_text(yaml.safe_dump(config))
     assert not look_for_runs([runs]).unreadable and len(compare_runs([runs], "val/accuracy").groups) == 1
 

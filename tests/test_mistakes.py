@@ -68,8 +68,8 @@ CONFIG_ALONE = [
     (f"wandb.tags=[{'a' * 65}]", "tags of 1 to 64 characters"),
     ("name=../a", "a run needs a name"),
     ("checkpoint.every_steps=0", "at least 1"),
-    ("probes=[activation_stats] compile=true", "hides its activations"),
-    ("probes=[grad_nrm]", "did you mean grad_norm?"),
+    ("callbacks=[activation_stats] compile=true", "hides its activations"),
+    ("callbacks=[grad_nrm]", "did you mean grad_norm?"),
     ("~lr", "lr"),
 ]
 WITH_DATA = [

@@ -11,13 +11,14 @@ from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_data, build_fabric, build_optimizer, parameter_groups
+from resnet.build import build, build_data, build_fabric, build_optimizer
 from resnet.build_model import meta_model
 from resnet.data import Augment, Loader
 from resnet.models import ResNet
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress, Window
 from resnet.training.optim import schedules
+from resnet.training.optim.groups import parameter_groups
 from resnet.training.optim.muon import Muon, orthogonal
 
 pytestmark = pytest.mark.numeric

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet.config.hashing import flatten
-from resnet.config.names import OUR_MODEL
+from resnet.config.names import CALLBACKS, OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -64,6 +64,11 @@ def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
         yield f"{given}: out of range; it must be {wanted}"
 
 
+def is_target(value: Any, name: str, known: Mapping[str, str]) -> bool:
+    """Whether a component, in whatever way it is written, is this built-in one."""
+    return (value.get("_target_") if isinstance(value, dict) else value) in (name, known[name])
+
+
 def _bad_unions(config: Config) -> Iterator[str]:
     """Keys whose type OmegaConf cannot express."""
     data, devices = config.data, config.fabric.devices
@@ -104,8 +109,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if config.augment.mixup and config.augment.cutmix:
         yield f"augment.mixup={config.augment.mixup} augment.cutmix={config.augment.cutmix}: only one of the two can mix a batch"
-    if config.compile and "activation_stats" in config.probes:
-        yield "compile=true probes=[activation_stats]: a compiled model hides its activations; set one of the two"
+    if config.compile and any(is_target(one, "activation_stats", CALLBACKS) for one in config.callbacks.values()):
+        yield "compile=true callbacks=[activation_stats]: a compiled model hides its activations; set one of the two"
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
         yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
     if config.data.name in ("arrays", "folder") and config.data.path is None:

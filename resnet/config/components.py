@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from resnet.config.checks import out_of_limits
 from resnet.config.errors import UserError
-from resnet.config.names import OUR_MODEL
+from resnet.config.names import CALLBACKS, OUR_MODEL
 from resnet.config.signature import Parameter, Signature, is_own, read_signature
 from resnet.config.suggest import nearest, unknown_key
 from resnet.config.targets import find_target
@@ -60,8 +61,9 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component
         kept={"weights": Parameter("weights", str | None, None)},
         default=OUR_MODEL,
     ),
-    "optimizer": Role(handed=1, kept=PARTIAL),
+    "optimizer": Role(handed=1, kept={**PARTIAL, **{name: Parameter(name, Any) for name in ("groups", "layer_decay")}}),
     "scheduler": Role(handed=1, kept=PARTIAL),
+    "callbacks": Role(names=CALLBACKS),  # a dict of them
 }
 
 
@@ -121,18 +123,18 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     parameters = role.settings(signature)
     wrong = _unknown(key, target, given, {**parameters, **role.kept}) if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
-    typed = {"_target_": target, **given}
+    settings = {"_target_": target, **given}
     for name, parameter in {**parameters, **role.kept}.items():
         if name in given:
             try:
-                typed[name] = _typed(f"{key}.{name}", given[name], parameter, import_foreign)
+                settings[name] = typed(f"{key}.{name}", given[name], parameter, import_foreign)
             except UserError as error:
                 wrong += str(error).splitlines()
         elif parameter.default is not dataclasses.MISSING and (is_own(target) or name in role.kept):
-            typed[name] = parameter.default
+            settings[name] = parameter.default
     if wrong:
         raise UserError("\n".join(wrong))
-    return typed
+    return settings
 
 
 def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter]) -> list[str]:
@@ -152,18 +154,18 @@ def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> li
     return [f"{key}.{name}: no value; set {key}.{name}=..." for name in lacking]
 
 
-def _typed(key: str, value: Any, parameter: Parameter, import_foreign: bool) -> Any:
-    """Raises UserError."""
+def typed(key: str, value: Any, parameter: Parameter, import_foreign: bool = False) -> Any:
+    """The value as the parameter has it. Raises UserError."""
     if "names" in parameter.limits:
         return _part(key, value, parameter, import_foreign)
     schema = dataclasses.make_dataclass("Schema", [("value", parameter.kind)])
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
+        converted = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
     except OmegaConfBaseException as error:
         raise UserError(_not_of_the_type(key, value, parameter, error)) from None
-    if wrong := list(out_of_limits(key, typed, parameter.limits)):
+    if wrong := list(out_of_limits(key, converted, parameter.limits)):
         raise UserError("\n".join(wrong))
-    return typed
+    return converted
 
 
 def _not_of_the_type(key: str, value: Any, parameter: Parameter, error: OmegaConfBaseException) -> str:
@@ -188,6 +190,19 @@ def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = Fal
     """Of a list of components. Raises UserError."""
     places = [f"{key}[{index}]" for index in range(len(values))]
     return [check(place, as_component(place, value, role.names), role, import_foreign) for place, value in zip(places, values, strict=True)]
+
+
+def each_named(values: Values, key: str, role: Role, import_foreign: bool = False) -> dict[str, dict[str, Any]]:
+    """Of a dict of components; one that is null is left out. Raises UserError."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def add(name: str) -> None:
+        place = f"{key}.{name}"
+        made[name] = check(place, as_component(place, values[name], role.names), role, import_foreign)
+
+    if wrong := collected(*(partial(add, name) for name, value in values.items() if value is not None)):
+        raise UserError("\n".join(wrong))
+    return made
 
 
 def collected(*checks: Callable[[], Any]) -> list[str]:

@@ -18,9 +18,6 @@ WITHOUT = {
     "wandb",
     "sweep",
     "checkpoint",
-    "probes",
-    "probe_every",
-    "profile",
     "data.root",
     "data.download",
     "data.workers",
@@ -56,9 +53,15 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
     defaults = {**_schema_defaults(Config), "model.weights": None}
-    flat = flatten(_without_defaults(dataclasses.asdict(config)))
+    values = dataclasses.asdict(config)
+    values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only look on
+    flat = flatten(_without_defaults(values))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
+
+
+def _target(component: Any) -> str:
+    return str(component["_target_"] if isinstance(component, dict) else component)
 
 
 def _without_defaults(value: Any) -> Any:
@@ -136,7 +139,7 @@ def _is_left_out(key: str) -> bool:
 
 
 def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"optimizer.groups": [], "optimizer.layer_decay": None} if settings is Config else {}  # kept in an open group
     for entry in dataclasses.fields(settings):
         if dataclasses.is_dataclass(entry.type):
             found |= _schema_defaults(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, collected, has_target
+from resnet.config.components import COMPONENTS, Role, collected, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
+from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
 from resnet.config.schema import Config
 from resnet.config.signature import Parameter, read_signature
@@ -54,7 +55,15 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     def check(key: str, role: Role) -> None:
         setattr(config, key, check_component(key, getattr(config, key), role, import_foreign))
 
-    return collected(*(partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))))
+    def check_callbacks() -> None:
+        config.callbacks = each_named(config.callbacks, "callbacks", COMPONENTS["callbacks"], import_foreign)
+
+    single: list[Callable[[], None]] = [
+        partial(check, key, role) for key, role in COMPONENTS.items() if key != "callbacks" and has_target(getattr(config, key))
+    ]
+    if has_target(config.optimizer):
+        single.append(partial(check_groups, config.optimizer, import_foreign))
+    return collected(*single, check_callbacks)
 
 
 def _explain(error: OmegaConfBaseException) -> str:

@@ -44,6 +44,12 @@ METRICS: Mapping[str, str] = {
     "top5": "resnet.metrics.Top5",
     "calibration_error": "resnet.metrics.CalibrationError",
 }
+CALLBACKS: Mapping[str, str] = {
+    "grad_norm": "resnet.training.probes.GradNorm",
+    "activation_stats": "resnet.training.probes.ActivationStats",
+    "update_ratio": "resnet.training.probes.UpdateRatio",
+    "profile": "resnet.training.profile.Profile",
+}
 DATA_SETS: Mapping[str, str] = {  # what an older config calls data.name
     "digits": "resnet.data.sources.digits",
     "mnist": "resnet.data.sources.mnist",

@@ -8,7 +8,6 @@ from typing import Any
 
 DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PROBES = ("grad_norm", "activation_stats", "update_ratio")
 OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
 WANDB_MODES = ("offline", "online", "disabled")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
@@ -114,9 +113,7 @@ class Config:
     eval_every: int = limited(at_least=1)
     early_stop: int | None = limited(at_least=1)
     log_every: int = limited(at_least=1)
-    probes: list[str] = field(default_factory=list, metadata={"choices": PROBES, "may_be_empty": True})
-    probe_every: int = limited(default=100, at_least=1)
-    profile: bool = False
+    callbacks: dict[str, Any] = field(default_factory=dict)  # name: a component
     compile: bool
     channels_last: bool
     deterministic: bool

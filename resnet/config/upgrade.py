@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resnet.config.names import MOVED, OUR_MODEL
+from resnet.config.names import CALLBACKS, MOVED, OUR_MODEL
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_a_model(_with_moved_targets(dict(values)))
+    return _with_callbacks(_with_a_model(_with_moved_targets(dict(values))))
 
 
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
@@ -17,6 +17,15 @@ def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, Mapping) and model and "_target_" not in model:
         return {**values, "model": {"_target_": OUR_MODEL, **model}}
     return values
+
+
+def _with_callbacks(values: dict[str, Any]) -> dict[str, Any]:
+    """`probes`, `probe_every` and `profile` were keys of their own."""
+    probes, every, profile = values.pop("probes", []), values.pop("probe_every", 100), values.pop("profile", False)
+    known = [name for name in probes if name in CALLBACKS] if isinstance(probes, list) else []
+    old = {name: {"_target_": CALLBACKS[name], "every": every} for name in known}
+    old |= {"profile": {"_target_": CALLBACKS["profile"]}} if profile else {}
+    return {**values, "callbacks": {**old, **(values.get("callbacks") or {})}} if old else values
 
 
 def _with_moved_targets(value: Any, key: str = "") -> Any:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -129,8 +130,8 @@ class Parts:
         model, flops = self._model(config, data, size)
         steps = build.steps_per_epoch(config, data)
         plan = build.build_plan(config, steps)
-        schedule = config.optimizer, config.scheduler, plan.total_steps
-        self._once(lambda: build.build_scheduler(config, build.build_optimizer(config, model), plan), *schedule)
+        schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
+        self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
