@@ -61,7 +61,9 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component
         kept={"weights": Parameter("weights", str | None, None)},
         default=OUR_MODEL,
     ),
-    "optimizer": Role(handed=1, kept={**PARTIAL, **{name: Parameter(name, Any) for name in ("groups", "layer_decay")}}),
+    "optimizer": Role(
+        handed=1, kept={**PARTIAL, **{name: Parameter(name, Any, dataclasses.MISSING) for name in ("groups", "layer_decay")}}
+    ),
     "scheduler": Role(handed=1, kept=PARTIAL),
     "callbacks": Role(names=CALLBACKS),  # a dict of them
 }
