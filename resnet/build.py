@@ -1,17 +1,16 @@
-"""Config -> objects. The only module that turns a _target_ into code."""
+"""Config -> objects."""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -24,20 +23,22 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet.config.components import COMPONENTS
-from resnet.config.components import check as check_component
+from resnet.build_model import build_model, check_stages, is_foreign, trial
 from resnet.config.errors import UserError
-from resnet.config.launched import is_srun, is_torchrun, started_processes
+from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
 from resnet.config.schema import Config
-from resnet.config.signature import read_signature
+from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
-from resnet.models import ResNet
+from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
+from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner
 from resnet.training.loop import Plan
 from resnet.training.memory import keep_freed_memory
+from resnet.training.optim.groups import frozen_parts, parameter_groups
+from resnet.training.optim.trial import too_many_evaluations, try_out
 
 EVAL_BATCH = 500  # images; the result does not depend on it
 
@@ -53,6 +54,7 @@ class Parts:
     val: Loader | None
     test: Loader
     plan: Plan
+    callbacks: dict[str, Callback]
     image_size: int  # of the model's input
 
 
@@ -62,14 +64,15 @@ def build(config: Config, fabric: Fabric) -> Parts:
     image_size = check_image_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
     plan = build_plan(config, steps_per_epoch(config, data))
+    callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
-    model = build_model(config, data.channels, len(data.classes))
-    if config.model.weights is not None:
-        load_weights(model, Path(config.model.weights))
+    model = build_model(config, data.channels, len(data.classes), image_size)
+    if config.model["weights"] is not None:
+        load_weights(model, Path(config.model["weights"]))
     learner = build_learner(config, fabric, model, plan)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
-    return Parts(fabric, data, learner, train, val, test, plan, image_size)
+    return Parts(fabric, data, learner, train, val, test, plan, callbacks, image_size)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -147,13 +150,10 @@ def check_image_size(config: Config, data: DataSet) -> int:
     except DataError as error:
         raise UserError(str(error)) from None
     *smaller, size = augment.training_sizes(data.image_size)
-    smallest, stages = min([size, *smaller]), len(config.model.layers)
-    if smallest < 2 ** (stages - 1):
-        layers, key = str(config.model.layers).replace(" ", ""), "size of augment's crop" if smallest == size else "sizes of progressive"
-        raise UserError(
-            f"model.layers={layers}: images of {smallest} pixels are too small for {stages} stages, each of which halves them; "
-            f"take at most {smallest.bit_length()} stages, or larger images ({key})"
-        )
+    smallest = min([size, *smaller])
+    check_stages(config, data, smallest, "size of augment's crop" if smallest == size else "sizes of progressive")
+    if is_foreign(config):
+        trial(config, data, smallest)
     return size
 
 
@@ -207,13 +207,7 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
     )
 
 
-def build_model(config: Config, in_channels: int, num_classes: int) -> ResNet:
-    settings = asdict(config.model)
-    del settings["weights"]
-    return ResNet(in_channels, num_classes, **settings)
-
-
-def load_weights(model: ResNet, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> None:
     """From a file, or from a run directory: its best weights, where it has no held-out split its last."""
     path = weights_file(path)
     try:
@@ -234,6 +228,7 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    needs_closure = try_optimizer(config, model, plan)
     optimizer = build_optimizer(config, model)
     if config.fabric.precision == "16-mixed":  # torch's fused SGD keeps momentum that was never set where the first step overflows
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -243,11 +238,64 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
         average.module.to(fabric.device)  # its counter stays: each step would wait to read it
     compiled = torch.compile(model) if config.compile else model
     wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
-    return Learner(fabric, wrapped, fabric_optimizer, scheduler, average, config.label_smoothing, config.accumulate, config.clip_grad_norm)
+    return Learner(
+        fabric,
+        wrapped,
+        fabric_optimizer,
+        scheduler,
+        average,
+        label_smoothing=config.label_smoothing,
+        accumulate=config.accumulate,
+        clip_grad_norm=config.clip_grad_norm,
+        needs_closure=needs_closure,
+        frozen=frozen_parts(model, config.optimizer.get("groups") or []),
+    )
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
-    return make("optimizer", config.optimizer, parameter_groups(model, config.decay_norm_and_bias))
+    return _optimizer(config, build_groups(config, model))
+
+
+def build_groups(config: Config, model: nn.Module) -> list[dict[str, Any]]:
+    """Of the parameters that are trained; what is frozen loses its gradients. Raises UserError."""
+    settings = config.optimizer
+    return parameter_groups(model, config.decay_norm_and_bias, settings.get("groups") or [], settings.get("layer_decay"))
+
+
+def _optimizer(config: Config, groups: Sequence[dict[str, Any]]) -> Optimizer:
+    optimizer: Optimizer = make("optimizer", config.optimizer, groups)
+    for group in optimizer.param_groups:
+        if "lr_scale" in group:
+            group["lr"] = group["lr"] * group["lr_scale"]
+    return optimizer
+
+
+def try_optimizer(config: Config, model: nn.Module, plan: Plan) -> bool:
+    """Whether its steps need a closure. Raises UserError where it, or the schedule, cannot do what training needs."""
+    target = str(config.optimizer["_target_"])
+    if find_target(f"optimizer._target_={target}", target) is torch.optim.LBFGS:
+        raise UserError(too_many_evaluations(target))
+
+    def make_both(groups: Sequence[dict[str, Any]]) -> tuple[Optimizer, LRScheduler]:
+        optimizer = _optimizer(config, groups)
+        return optimizer, build_scheduler(config, optimizer, plan)
+
+    found = try_out(target, make_both, build_groups(config, model))
+    if found.needs_closure and config.fabric.precision == "16-mixed":
+        raise UserError(f"fabric.precision=16-mixed: {target} steps with a closure, which scaled losses do not allow; take bf16-mixed")
+    if found.forgets and is_first_process():
+        print(f"warning: optimizer: {target}: its state_dict leaves out some of its state, so a resumed run will differ", file=sys.stderr)
+    return found.needs_closure
+
+
+def build_callbacks(config: Config) -> dict[str, Callback]:
+    """Raises UserError."""
+    made = {name: make(f"callbacks.{name}", settings) for name, settings in config.callbacks.items()}
+    for name, one in made.items():
+        if not isinstance(one, Callback):
+            target = config.callbacks[name]["_target_"]
+            raise UserError(f"callbacks.{name}: {target} gives a {type(one).__name__}; a resnet.training.callbacks.Callback is needed")
+    return made
 
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
@@ -260,39 +308,6 @@ def needs_length(config: Config) -> bool:
     return build_augment(config).needs_length or takes("scheduler", config.scheduler, "total_steps")
 
 
-def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict[str, Any]]:
-    """One group, or a second one without weight decay for vectors: biases and the parameters of normalisations."""
-    parameters = list(model.parameters())
-    if decay_norm_and_bias:
-        return [{"params": parameters}]
-    matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
-    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def import_targets(config: Config) -> None:
     """So that the user's modules are there to be looked at. Raises UserError."""
     check_foreign(config)
-
-
-def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
-    """Whether the component has a parameter of this name that its settings leave open."""
-    parameters = read_signature(settings["_target_"], f"{key}._target_={settings['_target_']}").parameters
-    return name in parameters and settings.get(name) is None
-
-
-def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any) -> Any:
-    """Calls a component's target with its settings, and with what it takes of `offered`.
-
-    Raises:
-        UserError: it cannot be found, or refuses its settings.
-    """
-    role = COMPONENTS[key.partition(".")[0]]
-    checked = check_component(key, settings, role, import_foreign=True)
-    chosen = {name: value for name, value in checked.items() if name not in role.kept}
-    extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
-    try:
-        return instantiate({**chosen, "_partial_": True}, _convert_="all")(*arguments, **extra)
-    except UserError:
-        raise
-    except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
-        raise UserError(f"{key}: {settings['_target_']} refuses its settings ({str(error).splitlines()[0]})") from None

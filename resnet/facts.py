@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_data, build_model, import_targets, weights_file
+from resnet.build import Parts, build_data, import_targets, weights_file
+from resnet.build_model import trial
 from resnet.config import Config, UserError
+from resnet.config.components import has_target
 from resnet.config.hashing import set_files
+from resnet.config.names import OUR_MODEL
 from resnet.data import DataError, DataSet
 from resnet.data.digest import file_digests, whole
-from resnet.models import ResNet
 from resnet.record.code import Code, module_digests
 from resnet.record.content import other_code
 from resnet.record.directory import PATCH, RunDirectory
@@ -31,15 +33,14 @@ NUM_WORST = 16
 
 
 def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str], start_step: int, continued: str) -> RunFacts:
-    data, model = parts.data, config.model
-    layers = str(model.layers).replace(" ", "")
+    data = parts.data
     sizes = f"{len(data.train):,} training, {len(data.val) if data.val else 0:,} held-out, {len(data.test):,} test images"
     return RunFacts(
         name=config.name,
         overrides=overrides,
         config=_written(config),
         directory=directory,
-        model=f"layers {layers}, width {model.width}, {model.block} blocks, shortcut {model.shortcut}",
+        model=model_line(config.model),
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         flops=count_flops(config, data, parts.image_size),
         data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
@@ -49,6 +50,21 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         start_step=start_step,
         continued=continued,
     )
+
+
+def model_line(settings: Mapping[str, Any]) -> str:
+    """Of our networks the main settings; of another its name and its settings."""
+    if settings["_target_"] != OUR_MODEL:
+        own = {name: value for name, value in settings.items() if name not in ("_target_", "weights")}
+        return ", ".join([settings["_target_"], *(f"{name} {as_text(value)}" for name, value in own.items())])
+    told = {name: as_text(value) for name, value in settings.items()}
+    rest = [f", {name} {told[name]}" for name, usual in (("stem", "conv3x3"), ("attention", "none")) if told[name] != usual]
+    return f"layers {told['layers']}, width {told['width']}, {told['block']} blocks, shortcut {told['shortcut']}{''.join(rest)}"
+
+
+def as_text(value: Any) -> str:
+    """A component by its name, without its settings."""
+    return str(value["_target_"] if has_target(value) else value).replace(" ", "")
 
 
 def _written(config: Config) -> dict[str, Any]:
@@ -98,10 +114,10 @@ def data_facts(data: DataSet) -> dict[str, Any]:
 
 def weights_digest(config: Config) -> str | None:
     """Of the file that training begins from; None where there is none."""
-    if config.model.weights is None:
+    if config.model["weights"] is None:
         return None
     try:
-        return file_digests([weights_file(Path(config.model.weights))])[0].hex()
+        return file_digests([weights_file(Path(config.model["weights"]))])[0].hex()
     except DataError:  # which the run's start will tell, if it still needs the file
         return None
 
@@ -167,18 +183,12 @@ def speed(progress: Progress) -> dict[str, float]:
     }
 
 
-def meta_model(config: Config, data: DataSet) -> ResNet:
-    """The model without memory for its weights."""
-    with torch.device("meta"):
-        return build_model(config, data.channels, len(data.classes)).eval()
-
-
 def count_flops(config: Config, data: DataSet, image_size: int) -> int:
-    """Operations of one image forward, two per multiply-add, counted on the meta device."""
-    model, image = meta_model(config, data), torch.empty(1, data.channels, image_size, image_size, device="meta")
+    """Operations of one image forward, two per multiply-add."""
+    model, images = trial(config, data, image_size)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(image)
+        model(images[:1])
     return int(counter.get_total_flops())
 
 

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -48,11 +48,11 @@ from resnet.record.local import LocalRecord, warn
 from resnet.record.trackers import COLUMNS, Recorded, RunFacts, TestReport, Tracker, TrackerError, Trackers, reason
 from resnet.record.wandb import Mirrored, WandbTracker
 from resnet.training import checkpoint
+from resnet.training.callbacks import CallbackError, Callbacks, Context
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.hang import Insistence
 from resnet.training.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
-from resnet.training.probes import Probes
 from resnet.training.processes import Failure, Watch, adopt, end_with_parent, ended, leave, on_first, tell_failure, together
 
 
@@ -129,6 +129,9 @@ class Run:
             if not isinstance(error, DirectoryGone):
                 self._remove_unbegun()
             raise RunFailed(str(error)) from None
+        except UserError:
+            self._remove_unbegun()
+            raise
         except TrackerError as error:  # before the first step
             if self.fabric.is_global_zero:
                 self.directory.write_summary(standing.summary) if standing.summary else self.directory.remove()
@@ -221,8 +224,9 @@ class Run:
 
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}
-        probes = Probes(parts.learner, self.config.probes, self.config.probe_every)
-        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, probes)
+        callbacks = Callbacks(parts.callbacks, lambda text: warn(self.directory, text))
+        together(self.fabric, lambda: self._start_callbacks(callbacks, parts), UserError)
+        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, callbacks)
         if state is not None:
             together(self.fabric, lambda: self._resume(training, state), UserError)
         code = read_code()
@@ -242,7 +246,7 @@ class Run:
         self.data_digest = summary["data"]["digest"]
         remember_built()
         self.signals.begin()
-        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *probes.columns], code), TrackerError)
+        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *self.columns], code), TrackerError)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -256,10 +260,13 @@ class Run:
                 if self.fabric.world_size == 1:
                     self.signals.stop_waiting()  # the test is no step, after which to save
                 results, report = self._test(parts, training, recorded.last)
+                callbacks.end(is_finished=True)
                 summary |= results
             if isinstance(tracker, Trackers):
                 self._finish(summary, tracker, report)
         except (Exception, Interrupted) as error:
+            with suppress(CallbackError):  # of the failure itself, or of what it led to
+                callbacks.end(is_finished=False)
             self._end_badly(summary, tracker, training, error)
             raise
         return summary
@@ -267,9 +274,20 @@ class Run:
     def _resume(self, training: Training, state: State) -> None:
         try:
             training.resume(state)
+        except CallbackError as error:
+            raise UserError(f"{self.path}: {error}; start anew under another name=...") from None
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{self.path}: its checkpoint does not fit its config ({reason}); start anew under another name=...") from None
+
+    def _start_callbacks(self, callbacks: Callbacks, parts: Parts) -> None:
+        title = f"{record.model_line(self.config.model)}; {record.device_name(parts)}"
+        context = Context(parts.learner, parts.data, parts.plan, self.directory, title)
+        try:
+            callbacks.start(lambda name: replace(context, name=name))
+            self.columns = callbacks.columns(COLUMNS)
+        except CallbackError as error:
+            raise UserError(str(error)) from None
 
     def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> Tracker:
         """The trackers; from here on the directory says that the run is running."""
@@ -286,10 +304,6 @@ class Run:
             self.directory.write_summary(summary)
             self.mirror.replay(self.directory.metrics)
             mirrors.append(self.mirror)
-        if self.config.profile:
-            from resnet.training.profile import Profile
-
-            mirrors.append(Profile(self.directory, on_gpu=self.fabric.device.type == "cuda"))
         mirrors.append(Console(self.in_sweep))
         tracker = Trackers(LocalRecord(self.directory, columns), mirrors, lambda text: warn(self.directory, text))
         tracker.start(facts)
@@ -337,7 +351,7 @@ class Run:
         other = None if is_everywhere else tell_failure(error) or ended(self.children)
         if not self.fabric.is_global_zero:
             return
-        is_plain = is_everywhere or isinstance(error, DirectoryError)
+        is_plain = is_everywhere or isinstance(error, DirectoryError | CallbackError)
         text = other.text if other else str(error) if is_plain else reason(error)
         if isinstance(error, DirectoryGone):
             self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.now)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from rounding import tolerance
 from torch import Tensor, nn
 
-from resnet.config.schema import BLOCKS, SHORTCUTS
+from resnet.config.names import BLOCKS, SHORTCUTS
 from resnet.models import ResNet
 
 # Channels, normalisation (without it the convolutions have biases) and pixels a side: even ones and odd ones take other ways below.

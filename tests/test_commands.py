@@ -14,7 +14,6 @@ from rounding import near_ties, scores_of, tolerance
 from test_run import rows, summary
 
 from resnet.analysis import export
-from resnet.analysis.describe import receptive_field
 from resnet.analysis.evaluate import calibration_error, share
 from resnet.analysis.predict import as_trained
 from resnet.analysis.saved import load_model, open_run
@@ -22,6 +21,7 @@ from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data.files import read_image
 from resnet.models import ResNet
+from resnet.models.facts import receptive_field
 
 
 def call(folder, *arguments, status=0):
@@ -210,9 +210,9 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
     maps[0, :, 8, 8].sum().backward()
     reached = images.grad[0, 0].abs() > 0
     side = int(reached.any(0).sum())
-    field, jump = receptive_field(model.stem, 1, 1)
+    field, jump = receptive_field(model.stem, (1, 1))
     for stage in model.stages:
-        field, jump = receptive_field(stage, field, jump)
+        field, jump = receptive_field(stage, (field, jump))
     assert (field, jump) == (side, 4)
 
 

@@ -73,7 +73,7 @@ def test_what_to_try_next_finds_the_users_own_configs(train, own) -> None:
     output = train("--config-dir", "mine", "experiment=mine", "name=a").stdout
     offered = output[output.index("try next: ") :].splitlines()[0].removeprefix("try next: ")
     request = read_request(read_arguments(shlex.split(offered)[2:]))
-    assert (request.config.data.name, request.config.model.layers, request.config.lr) == ("digits", [2], 0.025)
+    assert (request.config.data.name, request.config.model["layers"], request.config.lr) == ("digits", [2], 0.025)
     assert "try next" not in train("--config-path", "outputs/a", "name=b").stdout
 
 

@@ -181,7 +181,7 @@ def test_an_older_config_means_the_defaults_of_later_keys(runs) -> None:
     config = yaml.safe_load(path.read_text())
     for group, key in (("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "objective")):
         del config[group][key]
-    del config["checkpoint"], config["probes"], config["profile"]
+    del config["checkpoint"], config["callbacks"]
     path.write_text(yaml.safe_dump(config))
     assert not look_for_runs([runs]).unreadable and len(compare_runs([runs], "val/accuracy").groups) == 1
 
@@ -468,7 +468,7 @@ def test_hints_keep_the_data_and_the_overrides_and_can_be_pasted(finished) -> No
     deeper, seeds = offered(finished[1])
     config = compose(*deeper)
     assert (config.data.name, config.data.path, config.data.val_size) == ("arrays", "my data.npz", 100)
-    assert config.model.layers == [2] and config.epochs == 2 and config.lr == compose(*SETTINGS).lr / 2
+    assert config.model["layers"] == [2] and config.epochs == 2 and config.lr == compose(*SETTINGS).lr / 2
     assert seeds[0] == "-m" and set(SETTINGS) < set(seeds) and seeds[-1] == "seed=range(3)"
 
 

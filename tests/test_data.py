@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import TrivialAugmentWide
 from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data import Augment, Loader
-from resnet.data.augment import Crop, Flip, Mixup
+from resnet.data.augment import Crop, Flip, Mixup, Progressive
 from resnet.data.splits import balanced_subset, stratified_split
 
 
@@ -73,7 +73,7 @@ def test_statistics_are_of_the_training_split() -> None:
 
 
 def test_images_grow_with_the_training() -> None:
-    grown = loader(digits(), Augment(pad=1, progressive=[4, 6]), total_batches=30)  # of 39
+    grown = loader(digits(), Augment([Crop(pad=1), Progressive([4, 6])]), total_batches=30)  # of 39
     sizes = [batch.images.shape[-1] for epoch in range(3) for batch in grown.epoch(epoch)]
     assert len(grown) == 13 and sizes == [4] * 10 + [6] * 10 + [8] * 19
     assert torch.equal(next(grown.epoch(1, start=9)).images, [*grown.epoch(1)][9].images)

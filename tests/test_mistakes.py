@@ -70,8 +70,8 @@ CONFIG_ALONE = [
     (f"wandb.tags=[{'a' * 65}]", "tags of 1 to 64 characters"),
     ("name=../a", "a run needs a name"),
     ("checkpoint.every_steps=0", "at least 1"),
-    ("probes=[activation_stats] compile=true", "hides its activations"),
-    ("probes=[grad_nrm]", "did you mean grad_norm?"),
+    ("callbacks=[activation_stats] compile=true", "hides its activations"),
+    ("callbacks=[grad_nrm]", "did you mean grad_norm?"),
     ("~lr", "lr"),
 ]
 WITH_DATA = [
@@ -126,7 +126,7 @@ IN_OTHER_WORDS = [
     ("scheduler.milestones=[5]", "scheduler.milestones belongs to scheduler=multistep"),
     ("resume=true", "python -m resnet resume RUN"),
     ("num_classes=10", "it follows from the data"),
-    ("model.foo=1", "model.foo: unknown key; model has activation, block, dropout"),
+    ("model.foo=1", "model.foo: unknown key; model has _target_, activation, attention, block"),
     ("checkpoint=x.pt", "it is a group of keys; set one of them: checkpoint.every_steps"),
     ("--lr=0.1", "--lr=0.1: no such flag; keys are written without dashes: lr=0.1"),
     ("--batch-size 32", "keys are written without dashes: batch_size=32"),

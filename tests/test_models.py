@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.config.schema import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
+from resnet.config.names import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
 from resnet.models import ResNet
-from resnet.models.layers import make_conv
+from resnet.models.layers import Layers
 from resnet.models.shortcuts import ZeroPad
 
 pytestmark = pytest.mark.numeric
@@ -53,7 +53,7 @@ def test_feature_maps_of_the_stages() -> None:
 
 def test_zero_pad_takes_every_second_pixel_between_new_channels() -> None:
     x = torch.arange(2 * 4 * 4.0).reshape(1, 2, 4, 4)
-    out = ZeroPad(2, 4, 2)(x)
+    out = ZeroPad(2, 4, 2, Layers())(x)
     assert torch.equal(out[:, 1:3], x[:, :, ::2, ::2])
     assert not out[:, 0].any() and not out[:, 3].any()
 
@@ -128,7 +128,7 @@ def test_stochastic_depth_falls_linearly_from_the_last_block() -> None:
 def test_a_strided_1x1_convolution_is_torch_s(pixels: int) -> None:
     """Computed another way: its values, gradients, parameters and operations are those of the strided one."""
     torch.manual_seed(0)
-    ours, theirs = make_conv(4, 6, 1, 2, "none").double(), torch.nn.Conv2d(4, 6, 1, 2).double()
+    ours, theirs = Layers("none").conv(4, 6, 1, 2).double(), torch.nn.Conv2d(4, 6, 1, 2).double()
     theirs.load_state_dict(ours.state_dict())
     images, operations, gradients = torch.randn(3, 4, pixels, pixels, dtype=torch.float64), [], []
     for conv in (ours, theirs):

@@ -10,14 +10,15 @@ from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_augment, build_data, build_fabric, build_optimizer, parameter_groups
+from resnet.build import build, build_augment, build_data, build_fabric, build_optimizer
+from resnet.build_model import meta_model
 from resnet.data import Augment, Loader
 from resnet.data.augment import Crop
-from resnet.facts import meta_model
 from resnet.models import ResNet
 from resnet.training.learner import Learner, Scores
 from resnet.training.loop import Progress, Window
 from resnet.training.optim import schedules
+from resnet.training.optim.groups import parameter_groups
 from resnet.training.optim.muon import Muon, orthogonal
 
 pytestmark = pytest.mark.numeric
@@ -227,7 +228,7 @@ def test_a_step_never_waits_for_the_device(augment) -> None:
     meta = torch.device("meta")
     config = compose("data=digits", f"augment={augment}", "optimizer.fused=null")
     data = build_data(config)
-    model = meta_model(config, data).train()
+    model = meta_model(config, data.channels, len(data.classes)).train()
     optimizer = build_optimizer(config, model)
     learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), AveragedModel(model), 0.1)
     settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "device": meta}

@@ -422,8 +422,8 @@ def test_command_line_then_environment_then_conf(monkeypatch, environment, given
 def test_a_name_says_what_differs_in_short() -> None:
     config = {"name": "a", "lr": 1, "model": {"width": 1, "layers": [1]}, "data": {"flip": 0, "name": "x"}, "augment": {"flip": 1}}
     single, swept = {**config, "sweep": {"varied": []}}, {**config, "sweep": {"varied": ["lr", "model.width"]}}
-    overrides = ["data=digits", "model.width=8", "+lr=0.1", "augment.flip=0.5"]
-    assert display_name(overrides, single) == "data=digits width=8 lr=0.1 augment.flip=0.5"
+    overrides = ["data=digits", "model.width=8", "+lr=0.1", "augment.0.p=0.5"]
+    assert display_name(overrides, single) == "data=digits width=8 lr=0.1 augment.0.p=0.5"
     assert display_name(overrides, swept) == "width=8 lr=0.1"
     name = display_name([f"model.width={'9' * 200}"], single)
     assert len(name) == 64 and name.endswith("…")

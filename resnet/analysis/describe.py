@@ -2,17 +2,18 @@
 
 import itertools
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet.build import Parts, build, build_fabric
+from resnet.build_model import trial
 from resnet.config import Config
-from resnet.facts import device_name, meta_model
-from resnet.models import ResNet
-from resnet.models.blocks import Block
+from resnet.facts import count_flops, device_name, model_line
+from resnet.models.facts import WHOLE, receptive_fields, sections
 from resnet.training.processes import adopt, leave
 
 WARM_UP, MEASURED = 3, 10  # optimizer steps
@@ -34,9 +35,9 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
         "stages": stages,
-        "parameters": sum(stage["parameters"] for stage in stages),
-        "flops": sum(stage["flops"] for stage in stages),
-        "receptive_field": stages[-1]["receptive_field"],
+        "model": model_line(config.model),
+        "parameters": sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
+        "flops": count_flops(config, data, parts.image_size),
         "data": {
             "name": config.data.name,
             "mean": data.mean,
@@ -55,42 +56,46 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
 
 
 def _stages(config: Config, parts: Parts) -> list[dict[str, Any]]:
-    model = meta_model(config, parts.data)
-    image = torch.empty(1, parts.data.channels, parts.image_size, parts.image_size, device="meta")
-    rows, jump, field = [], 1, 1
-    for name, module in _rooms(model):
-        field, jump = receptive_field(module, field, jump)
-        with torch.no_grad(), (counter := FlopCounterMode(display=False)):
-            output = module(image)
-        rows.append(
-            {
-                "stage": name,
-                "output": list(output.shape[1:]),
-                "parameters": sum(parameter.numel() for parameter in module.parameters()),
-                "flops": int(counter.get_total_flops()),
-                "receptive_field": field,
-            }
-        )
-        image = output
-    return rows
+    """One row a section. `output` is None of one that gives no tensor, or that the model does not call."""
+    model, images = trial(config, parts.data, parts.image_size)
+    counter = FlopCounterMode(display=False)
+    modules = sections(model)
+    seen = {name: _watch(module, counter) for name, module in modules.items()}
+    with torch.no_grad(), counter:
+        model(images[:1])
+    return [
+        {
+            "stage": name,
+            "output": seen[name].shape,
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "flops": seen[name].flops,
+            "receptive_field": "whole image" if field == WHOLE else field,
+        }
+        for (name, module), field in zip(modules.items(), receptive_fields(model), strict=True)
+    ]
 
 
-def _rooms(model: ResNet) -> list[tuple[str, nn.Module]]:
-    return [("stem", model.stem), *((f"stages.{index}", stage) for index, stage in enumerate(model.stages)), ("head", model.head)]
+@dataclass
+class Seen:
+    """What a section gave, and the operations that it took, over all its calls."""
+
+    shape: list[int] | None = None
+    flops: int = 0
 
 
-def receptive_field(module: nn.Module, field: int, jump: int) -> tuple[int, int]:
-    """(pixels a side that one output sees, pixels between neighbouring outputs), along the residual branch: the widest path."""
-    for child in module.modules():
-        if isinstance(child, nn.Conv2d) and not _is_in_shortcut(module, child):
-            field += (child.kernel_size[0] - 1) * jump
-            jump *= child.stride[0]
-    return field, jump
+def _watch(module: nn.Module, counter: FlopCounterMode) -> Seen:
+    seen = Seen()
 
+    def before(*_: Any) -> None:
+        seen.flops -= counter.get_total_flops()
 
-def _is_in_shortcut(module: nn.Module, conv: nn.Conv2d) -> bool:
-    blocks = [block for block in module.modules() if isinstance(block, Block) and block.shortcut is not None]
-    return any(conv is child for block in blocks for child in block.shortcut.modules())  # type: ignore[union-attr]
+    def after(_: nn.Module, inputs: Any, output: Any) -> None:
+        seen.flops += counter.get_total_flops()
+        seen.shape = list(output.shape[1:]) if isinstance(output, Tensor) else None
+
+    module.register_forward_pre_hook(before)
+    module.register_forward_hook(after)
+    return seen
 
 
 def _seconds_per_step(parts: Parts) -> float:

@@ -16,7 +16,6 @@ from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.config import UserError
 from resnet.data import Split
 from resnet.data.transforms import centre_crop
-from resnet.models import ResNet
 from resnet.record.directory import RunDirectory
 
 NUM_CHECKED = 64  # test images
@@ -29,7 +28,7 @@ class Deployed(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: ResNet, mean: list[float], std: list[float], size: int) -> None:
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: int) -> None:
         super().__init__()
         self.model, self.size = model, size
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
@@ -50,7 +49,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     with torch.no_grad():
         expected = deployed(images)[0]
     facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": run.model_size}
-    facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": vars(run.config.model)}
+    facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": run.config.model}
     check_writable(folder)
     makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}

@@ -9,13 +9,14 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
-from resnet.build import build_augment, build_data, build_eval_loader, build_fabric, build_model
+from resnet.build import build_augment, build_data, build_eval_loader, build_fabric
+from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
 from resnet.data import DataSet, Split
 from resnet.facts import data_facts
-from resnet.models import ResNet
 from resnet.models.published import is_dense
 from resnet.record.content import as_digest, data_digest, other_data, short
 from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
@@ -82,16 +83,19 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
     return SavedRun(directory, config, summary, allowed)
 
 
-def load_model(run: SavedRun, which: str | None = None) -> tuple[ResNet, str, int]:
+def load_model(run: SavedRun, which: str | None = None) -> tuple[nn.Module, str, int]:
     """The model in eval mode, the file of its weights and their step. `which`: best or last; None: best where there is one."""
     name = {"best": BEST, "last": LAST, None: BEST if (run.directory / BEST).exists() else LAST}[which]
-    with trusting_only(run.allowed), torch.device("meta"):  # takes no memory before the shapes are known to be those of the file
-        model = build_model(run.config, run.channels, len(run.classes))
+    shape = run.channels, len(run.classes), run.model_size
+    with trusting_only(run.allowed):
+        # Ours takes no memory before the shapes are known to be those of the file; a foreign one may hold more than its state dict has.
+        is_ours = not is_foreign(run.config)
+        model = (meta_model if is_ours else build_model)(run.config, *shape)
     try:
         content = checkpoint.load(run.directory / name)
         weights = _weights(content)
         _check_plain(weights, model)
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(weights, assign=is_ours)
         step = int(content["progress"]["step"])
         _check_own(run, content)
     except CheckpointError as error:
@@ -110,7 +114,7 @@ def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
         raise ValueError(f"it was trained on other data: digest {short(theirs)}, not {short(own)}")
 
 
-def _check_plain(weights: dict[str, Any], model: ResNet) -> None:
+def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
     """Raises TypeError at what loading would take and computing would not."""
     expected = model.state_dict()
     for name, value in weights.items():

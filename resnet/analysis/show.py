@@ -25,18 +25,21 @@ def files(result: list[str]) -> None:
 
 
 def description(result: dict[str, Any]) -> None:
-    table = _table("stage", "output", "parameters", "operations", "receptive field")
+    known = any(row["receptive_field"] is not None for row in result["stages"])
+    table = _table("stage", "output", "parameters", "operations", *(["receptive field"] if known else []))
     for row in result["stages"]:
-        shape = "x".join(map(str, row["output"]))
-        table.add_row(row["stage"], shape, f"{row['parameters']:,}", count(row["flops"]), f"{row['receptive_field']}")
+        shape = "x".join(map(str, row["output"] or ()))
+        field = "" if row["receptive_field"] is None else str(row["receptive_field"])
+        table.add_row(_shown(row["stage"]), shape, f"{row['parameters']:,}", count(row["flops"]), *([field] if known else []))
     table.add_section()
-    table.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]), f"{result['receptive_field']}")
+    table.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]))
     splits = {name: result["data"][name] for name in ("train", "val", "test") if name in result["data"]}
     counts = _table("class", *splits)
     for name in next(iter(splits.values())):
         counts.add_row(_shown(name), *(f"{split[name]:,}" for split in splits.values()))
     counts.add_section()
     counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
+    print(plain(f"model: {result['model']}"))
     _print(table, counts)
     print(
         f"operations: of one image forward, two per multiply-add; data: {result['data']['name']}, mean {_few(result['data']['mean'])}, "

@@ -4,11 +4,12 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet.config.hashing import flatten
+from resnet.config.names import CALLBACKS, OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -25,24 +26,30 @@ COMPARISONS = {
 
 def mistakes(config: Config) -> list[str]:
     """One line per mistake, each naming the key, the value and what is allowed."""
-    return [*_out_of_limits(config), *_bad_unions(config), *_contradictions(config)]
+    return [*_all_out_of_limits(config), *_bad_unions(config), *_contradictions(config)]
 
 
-def _out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
+def _all_out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
     for entry in dataclasses.fields(settings):
         key, value = prefix + entry.name, getattr(settings, entry.name)
         if dataclasses.is_dataclass(value):
-            yield from _out_of_limits(value, f"{key}.")
-        elif isinstance(value, list):
-            if not value and entry.metadata and not entry.metadata.get("may_be_empty"):
-                yield f"{key}=[]: at least one value is needed"
-            for item in value:
-                yield from broken_limits(f"{key}={value}".replace(" ", ""), item, entry.metadata)
-        elif value is not None:
-            yield from broken_limits(f"{key}={value}", value, entry.metadata)
+            yield from _all_out_of_limits(value, f"{key}.")
+        else:
+            yield from out_of_limits(key, value, entry.metadata)
 
 
-def broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
+def out_of_limits(key: str, value: Any, limits: Mapping[str, Any]) -> Iterator[str]:
+    """Of a value, or of each of a list. Null, where the type allows it, is within all limits."""
+    if isinstance(value, list):
+        if not value and limits and not limits.get("may_be_empty"):
+            yield f"{key}=[]: at least one value is needed"
+        for item in value:
+            yield from _broken_limits(f"{key}={value}".replace(" ", ""), item, limits)
+    elif value is not None:
+        yield from _broken_limits(f"{key}={value}", value, limits)
+
+
+def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
     if "choices" in limits and value not in limits["choices"]:
         yield f"{given}: no such choice{nearest(value, limits['choices'])}; choose one of {', '.join(map(str, limits['choices']))}"
     if isinstance(value, float) and not math.isfinite(value):
@@ -57,6 +64,11 @@ def broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
         yield f"{given}: out of range; it must be {wanted}"
 
 
+def is_target(value: Any, name: str, known: Mapping[str, str]) -> bool:
+    """Whether a component, in whatever way it is written, is this built-in one."""
+    return (value.get("_target_") if isinstance(value, dict) else value) in (name, known[name])
+
+
 def _bad_unions(config: Config) -> Iterator[str]:
     """Keys whose type OmegaConf cannot express."""
     data, devices = config.data, config.fabric.devices
@@ -68,10 +80,11 @@ def _bad_unions(config: Config) -> Iterator[str]:
             yield f"data.std={value}: out of range; it must be above 0"
     if devices != "auto" and (type(devices) is not int or devices < 1):
         yield f"fabric.devices={devices}: a whole number of at least 1 is needed, or auto"
-    for group in ("optimizer", "scheduler"):
+    for group in ("model", "optimizer", "scheduler"):
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
-            yield f"{group}={settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help)"
+            in_file = f"in a file's defaults override /{group}: NAME"
+            yield f"{group}={settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help), {in_file}"
         elif group == "optimizer" and isinstance(settings.get("lr"), str):
             yield f"lr={settings['lr']!r}: a number is needed, without quotes"
         elif group == "optimizer" and math.isfinite(config.lr) and settings.get("lr", config.lr) != config.lr:
@@ -89,13 +102,13 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
     if config.early_stop is not None and config.data.val_size == 0:
         yield f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null"
-    if config.model.shortcut == "none" and config.model.stochastic_depth > 0:
+    if _is_plain(config.model) and config.model.get("stochastic_depth", 0) != 0:
         yield (
-            f"model.stochastic_depth={config.model.stochastic_depth}: a plain network (model.shortcut=none) has no shortcut to fall "
+            f"model.stochastic_depth={config.model['stochastic_depth']}: a plain network (model.shortcut=none) has no shortcut to fall "
             "back on; set one of the two"
         )
-    if config.compile and "activation_stats" in config.probes:
-        yield "compile=true probes=[activation_stats]: a compiled model hides its activations; set one of the two"
+    if config.compile and any(is_target(one, "activation_stats", CALLBACKS) for one in config.callbacks.values()):
+        yield "compile=true callbacks=[activation_stats]: a compiled model hides its activations; set one of the two"
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
         yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
     if config.data.name in ("arrays", "folder") and config.data.path is None:
@@ -110,6 +123,11 @@ def _contradictions(config: Config) -> Iterator[str]:
     if not 1 <= len(project.strip()) <= 128 or set(project) & set("/\\#?%:"):
         yield f"wandb.project={project}: W&B takes names of 1 to 128 characters, without / \\ # ? % and :"
     yield from _secrets(config)
+
+
+def _is_plain(model: Any) -> bool:
+    """Of ours, before its settings have their types."""
+    return isinstance(model, dict) and model.get("_target_") == OUR_MODEL and model.get("shortcut") == "none"
 
 
 def bad_name(key: str, name: str | None) -> str | None:

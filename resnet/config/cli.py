@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 import resnet.config.parser  # noqa: F401 - before Hydra makes one
 from resnet.config import refused
 from resnet.config.arguments import CommandLine, read_arguments, readable
-from resnet.config.compose import Composer, Request, read_request, set_by_sweep, with_settings, without_hydra
+from resnet.config.compose import Composer, Request, as_given, read_request, set_by_sweep, with_settings, with_targets, without_hydra
 from resnet.config.environment import wandb_settings
 from resnet.config.errors import RunBusy, RunFailed, RunInterrupted, UserError
 from resnet.config.explain import explain
@@ -139,7 +139,7 @@ def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
         check_processes(config)
         config.wandb.group = config.wandb.group or config.sweep.name
     elsewhere = ("wandb", "name=", "sweep", "optimizer.lr=")  # the last is what lr says
-    overrides = [text for text in hydra.overrides.task if not text.startswith(elsewhere)]
+    overrides = [text for text in as_given(hydra.overrides.task) if not text.startswith(elsewhere)]
     keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
     by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
     overrides += [f"{key}={value}" for key, value in by_sweep.items() if key not in keys]
@@ -210,7 +210,8 @@ def compose_config(overrides: Sequence[str], config_dir: str | None = None) -> C
     """The checked config that train.py would have for these overrides. Raises UserError."""
     command = CommandLine(tuple(map(readable, overrides)), config_dir=config_dir)
     try:
-        config = Composer(command).compose(command.overrides)
+        composer = Composer(command)
+        config = composer.compose(with_targets(command.overrides, composer))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explained(error, command)) from None
     return load_config(without_hydra(config))

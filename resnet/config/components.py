@@ -1,24 +1,27 @@
 """Checks the settings of components against the signatures of their targets. Imports what is not of this package only where asked to."""
 
 import dataclasses
+import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet.config import names
-from resnet.config.checks import broken_limits
+from resnet.config.checks import out_of_limits
 from resnet.config.errors import UserError
-from resnet.config.signature import Parameter, is_own, read_signature
-from resnet.config.suggest import nearest
+from resnet.config.names import AUGMENTATIONS, CALLBACKS, OUR_MODEL
+from resnet.config.signature import Parameter, Signature, is_own, read_signature
+from resnet.config.suggest import nearest, unknown_key
 from resnet.config.targets import find_target
 from resnet.config.types import in_words
 
 # What a run hands to a parameter of this name that its settings leave open.
 OFFERED = frozenset(
     (
-        *("in_channels", "num_classes", "class_names", "class_counts", "image_size", "mean", "std", "total_steps", "steps_per_epoch"),
+        *("in_channels", "in_chans", "num_classes", "class_names", "class_counts", "image_size", "mean", "std"),
+        *("total_steps", "steps_per_epoch"),
         *("root", "download", "path", "channels", "in_memory", "split_seed"),
     )
 )
@@ -30,14 +33,40 @@ class Role:
     """How the components of a key are called, and which of its keys are not theirs."""
 
     handed: int = 0  # arguments by position
-    kept: Collection[str] = ()  # keys that the run itself reads
+    by_name: Collection[str] = ()  # those that are handed by name to a target that has, or takes, such parameters
+    kept: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # keys that the run itself reads
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short ones of built-in components
+    default: str | None = None  # the target that an older config means, which names none
+
+    def settings(self, signature: Signature) -> dict[str, Parameter]:
+        """The parameters that the config sets."""
+        named = self.is_by_name(signature)
+        parameters = signature.settings(0 if named else self.handed)
+        return {name: one for name, one in parameters.items() if not (named and name in self.by_name)}
+
+    def is_by_name(self, signature: Signature) -> bool:
+        """One that takes anything is handed its first arguments by position only where they must be given."""
+        if any(name in signature.parameters for name in self.by_name):
+            return True
+        first = [*signature.parameters.values()][: self.handed]
+        must = len(first) == self.handed and all(one.default is dataclasses.MISSING for one in first)
+        return bool(self.by_name) and signature.takes_any and not must
 
 
-COMPONENTS: Mapping[str, Role] = {  # keys of the config that are a component, or a list of them
-    "augment": Role(names=names.AUGMENTATIONS),
-    "optimizer": Role(handed=1, kept=("_partial_",)),
-    "scheduler": Role(handed=1, kept=("_partial_",)),
+PARTIAL = {"_partial_": Parameter("_partial_", bool, dataclasses.MISSING)}
+COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component, or several
+    "model": Role(
+        handed=2,
+        by_name=("in_channels", "in_chans", "num_classes"),
+        kept={"weights": Parameter("weights", str | None, None)},
+        default=OUR_MODEL,
+    ),
+    "augment": Role(names=AUGMENTATIONS),  # a list of them
+    "optimizer": Role(
+        handed=1, kept={**PARTIAL, **{name: Parameter(name, Any, dataclasses.MISSING) for name in ("groups", "layer_decay")}}
+    ),
+    "scheduler": Role(handed=1, kept=PARTIAL),
+    "callbacks": Role(names=CALLBACKS),  # a dict of them
 }
 
 
@@ -46,15 +75,25 @@ def has_target(value: Any) -> bool:
 
 
 def targets_in(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Each _target_, wherever it stands, with its key."""
+    """Each target, wherever it stands, with its key: a _target_, or a part of one of ours that stands there as `module.Class`."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             if name == "_target_" and isinstance(item, str):
                 yield f"{key}._target_", item
             yield from targets_in(item, f"{key}.{name}")
+        yield from _named_parts(value, key)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from targets_in(item, f"{key}[{index}]")
+
+
+def _named_parts(value: Values, key: str) -> Iterator[tuple[str, str]]:
+    target = value.get("_target_")
+    known = read_signature(target, f"{key}={target}").parameters if isinstance(target, str) and is_own(target) else {}
+    for name, parameter in known.items():
+        part = value.get(name)
+        if "names" in parameter.limits and isinstance(part, str) and part not in parameter.limits["names"]:
+            yield f"{key}.{name}", part
 
 
 def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, Any]:
@@ -78,39 +117,37 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
         UserError: one line per mistake.
     """
     target = values["_target_"]
-    kept = {name: value for name, value in values.items() if name == "_target_" or name in role.kept}
-    given = {name: value for name, value in values.items() if name not in kept}
+    given = {name: value for name, value in values.items() if name != "_target_"}
     if import_foreign:
         for place, inner in targets_in(values, key):
             find_target(f"{place}={inner}", inner)
-    elif not is_own(target):
-        return dict(values)
-    signature = read_signature(target, f"{key}._target_={target}")
-    parameters = signature.settings(role.handed)
-    wrong = _unknown(key, target, given, parameters) if not signature.takes_any else []
+    is_known = is_own(target) or import_foreign
+    signature = read_signature(target, f"{key}._target_={target}") if is_known else Signature({}, takes_any=True)
+    parameters = role.settings(signature)
+    wrong = _unknown(key, target, given, {**parameters, **role.kept}) if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
-    typed = dict(given)
-    for name, value in given.items():
-        if name in parameters:
+    settings = {"_target_": target, **given}
+    for name, parameter in {**parameters, **role.kept}.items():
+        if name in given:
             try:
-                typed[name] = _typed(f"{key}.{name}", value, parameters[name])
+                settings[name] = typed(f"{key}.{name}", given[name], parameter, import_foreign)
             except UserError as error:
-                wrong.append(str(error))
+                wrong += str(error).splitlines()
+        elif parameter.default is not dataclasses.MISSING and (is_own(target) or name in role.kept):
+            settings[name] = parameter.default
     if wrong:
         raise UserError("\n".join(wrong))
-    if is_own(target):
-        typed = {**{name: one.default for name, one in parameters.items() if one.default is not dataclasses.MISSING}, **typed}
-    return {**kept, **typed}
+    return settings
 
 
-def _unknown(key: str, target: str, given: Values, parameters: Mapping[str, Parameter]) -> list[str]:
-    """All in one line: they come from one option, of which another target was given."""
-    unknown = [name for name in given if name not in parameters]
-    if not unknown:
-        return []
+def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter]) -> list[str]:
+    """Of a foreign target all in one line: they come from one option, of which another target was given."""
+    unknown = [name for name in given if name not in known]
+    if is_own(target) or not unknown:
+        return [f"{key}.{name}: {unknown_key(f'{key}.{name}', [f'{key}.{one}' for one in known])}" for name in unknown]
     keys = ", ".join(f"{key}.{name}" for name in unknown)
-    what = f"unknown key{nearest(unknown[0], parameters)}" if len(unknown) == 1 else "unknown keys"
-    takes = f"{target.rpartition('.')[2]} takes {', '.join(parameters) or 'no settings'}"
+    what = f"unknown key{nearest(unknown[0], known)}" if len(unknown) == 1 else "unknown keys"
+    takes = f"{target.rpartition('.')[2]} takes {', '.join(name for name in known if not name.startswith('_')) or 'no settings'}"
     leave_out = " ".join(f"'~{key}.{name}'" for name in unknown)
     return [f"{keys}: {what}; {takes}; {leave_out} leave{'s it' if len(unknown) == 1 else ' them'} out"]
 
@@ -120,27 +157,55 @@ def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> li
     return [f"{key}.{name}: no value; set {key}.{name}=..." for name in lacking]
 
 
-def _typed(key: str, value: Any, parameter: Parameter) -> Any:
-    if known := parameter.limits.get("names"):
-        as_component(key, value, known)
-        return value
+def typed(key: str, value: Any, parameter: Parameter, import_foreign: bool = False) -> Any:
+    """The value as the parameter has it. Raises UserError."""
+    if "names" in parameter.limits:
+        return _part(key, value, parameter, import_foreign)
     schema = dataclasses.make_dataclass("Schema", [("value", parameter.kind)])
     try:
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
+        converted = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
     except OmegaConfBaseException as error:
-        shown = "null" if value is None else value
-        wanted = in_words(parameter.kind)
-        raise UserError(f"{key}={shown}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}") from None
-    items = typed if isinstance(typed, list) else [] if typed is None else [typed]
-    if wrong := [line for item in items for line in broken_limits(f"{key}={typed}".replace(" ", ""), item, parameter.limits)]:
+        raise UserError(_not_of_the_type(key, value, parameter, error)) from None
+    if wrong := list(out_of_limits(key, converted, parameter.limits)):
         raise UserError("\n".join(wrong))
-    return typed
+    return converted
 
 
-def each(key: str, values: Sequence[Any], role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:
+def _not_of_the_type(key: str, value: Any, parameter: Parameter, error: OmegaConfBaseException) -> str:
+    kind, inner = parameter.kind, str(error.full_key or "").removeprefix("value")
+    if inner:  # one of a list
+        key, value, kind = f"{key}{inner}", error.value, typing.get_args(kind)[0]
+    wanted = in_words(kind)
+    return f"{key}={'null' if value is None else value}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}"
+
+
+def _part(key: str, value: Any, parameter: Parameter, import_foreign: bool) -> Any:
+    """A component of a component; a name stays a name."""
+    names = parameter.limits["names"]
+    settings = as_component(key, value, names)
+    if isinstance(value, str) and value in names:
+        return value
+    checked = check(key, settings, Role(handed=parameter.limits.get("handed", 0)), import_foreign)
+    return value if isinstance(value, str) else checked
+
+
+def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:
     """Of a list of components. Raises UserError."""
     places = [f"{key}.{index}" for index in range(len(values))]
     return [check(place, as_component(place, value, role.names), role, import_foreign) for place, value in zip(places, values, strict=True)]
+
+
+def each_named(values: Values, key: str, role: Role, import_foreign: bool = False) -> dict[str, dict[str, Any]]:
+    """Of a dict of components; one that is null is left out. Raises UserError."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def add(name: str) -> None:
+        place = f"{key}.{name}"
+        made[name] = check(place, as_component(place, values[name], role.names), role, import_foreign)
+
+    if wrong := collected(*(partial(add, name) for name, value in values.items() if value is not None)):
+        raise UserError("\n".join(wrong))
+    return made
 
 
 def collected(*checks: Callable[[], Any]) -> list[str]:

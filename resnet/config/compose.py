@@ -31,6 +31,8 @@ from resnet.config.hashing import flatten
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
+CUSTOM = "custom"  # the option of a group that sets nothing: chosen by GROUP._target_=module.Class, not by its name
+TARGETED = ("model",)  # the groups that have it
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
@@ -58,6 +60,11 @@ class Composer:
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
 
+    def has_choices(self) -> bool:
+        """Not so of a run's own config.yaml as the primary config, which is whole."""
+        loaded = self.loader.repository.load_config(self.primary)
+        return bool(loaded and loaded.defaults_list)
+
     def groups(self) -> list[str]:
         return [name for name in self.loader.repository.get_group_options("", ObjectType.GROUP) if name != "hydra"]
 
@@ -69,7 +76,7 @@ class Composer:
             for name in repository.get_group_options(group, ObjectType.GROUP)
             for option in self.options(f"{group}/{name}")
         ]
-        return sorted({*repository.get_group_options(group, ObjectType.CONFIG), *below})
+        return sorted({*repository.get_group_options(group, ObjectType.CONFIG), *below} - {CUSTOM})
 
 
 class Files(ConfigRepository):
@@ -115,6 +122,7 @@ def read_request(command: CommandLine) -> Request:
     """Raises UserError, and whatever Hydra and OmegaConf raise."""
     composer = Composer(command)
     overrides = [*command.overrides, *(["hydra.mode=MULTIRUN"] if command.is_multirun else [])]
+    overrides = with_targets(overrides, composer)
     parsed = composer.parse(overrides)
     overrides = [_spelled_out(item, composer) for item in parsed]
     swept = {item.key_or_group for item in parsed if item.is_sweep_override()}
@@ -137,6 +145,25 @@ def read_request(command: CommandLine) -> Request:
     request = Request(composer, tuple(of_choices.get(text, text) for text in overrides), config)
     composer.loader.validate_sweep_overrides_legal(parsed, RunMode.MULTIRUN if request.is_sweep else RunMode.RUN, from_shell=True)
     return request
+
+
+def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
+    """`model._target_=lab.Net model.depth=3` without `model=NAME` takes only what is given with it: the settings of no option."""
+    parsed = composer.parse(overrides)
+    given = {item.key_or_group for item in parsed}
+    groups = [group for group in TARGETED if f"{group}._target_" in given and group not in given]
+    if not groups or not composer.has_choices():
+        return list(overrides)
+    own = tuple(f"{group}." for group in groups)
+    texts = [f"++{text}" if text.startswith(own) and "._target_=" not in text.split(",")[0] else text for text in overrides]
+    return [*(f"{group}={CUSTOM}" for group in groups), *texts]
+
+
+def as_given(overrides: Sequence[str]) -> list[str]:
+    """What `with_targets` makes of them, taken back."""
+    chosen = [group for group in TARGETED if f"{group}={CUSTOM}" in overrides]
+    added, own = {f"{group}={CUSTOM}" for group in chosen}, tuple(f"++{group}." for group in chosen)
+    return [text.removeprefix("++") if text.startswith(own) else text for text in overrides if text not in added]
 
 
 def _spelled_out(item: Override, composer: Composer) -> str:
@@ -231,7 +258,7 @@ def _set_by(config: str, repository: ConfigRepository) -> Iterator[tuple[str, st
         if isinstance(entry, ConfigDefault) and entry.path != "_self_":
             yield from _set_by(f"sweep/{entry.path}", repository)
         elif isinstance(entry, GroupDefault) and "hydra" not in str(entry.group):
-            yield str(entry.group).removeprefix("/"), str(entry.value)
+            yield str(entry.group).removeprefix("/"), str(entry.value).replace("'", "").replace(" ", "")  # which may be several
     values: dict[str, Any] = OmegaConf.to_container(loaded.config)  # type: ignore[assignment]
     kept = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
     for key, value in flatten(kept).items():

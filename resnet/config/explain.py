@@ -83,8 +83,8 @@ def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
         if not match[1].isdigit():
             name, setting = next(((name, keys[match[1]]) for name, keys in OPERATIONS.items() if match[1] in keys), ("flip", "p"))
             return (
-                f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or write "
-                f"it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
+                f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or "
+                f"write it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
             )
         if "list index out of range" in str(error):
             return f"{text}: augment has no operation number {match[1]}; they count from 0, in the order of --cfg job"

@@ -19,9 +19,6 @@ WITHOUT = {
     "wandb",
     "sweep",
     "checkpoint",
-    "probes",
-    "probe_every",
-    "profile",
     "data.root",
     "data.download",
     "data.workers",
@@ -30,7 +27,7 @@ WITHOUT = {
     "fabric.num_nodes",
     "fabric.strategy",
 }
-TARGETS = ("optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
+TARGETS = ("model", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 LISTS = ("augment",)  # keys whose value is a list of such groups
 
 FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
@@ -51,17 +48,23 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
-    flat = {**_schema_defaults(Config), **flatten(upgraded(values))}
+    flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
+    flat = {**_schema_defaults(Config), **flat}
     return {key: as_text(value) if key in LISTS and _are_components(value) else _same_number(value) for key, value in flat.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
-    defaults = _schema_defaults(Config)
+    defaults = {**_schema_defaults(Config), "model.weights": None}
     values = dataclasses.asdict(config)
+    values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only look on
     flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
+
+
+def _target(component: Any) -> str:
+    return str(component["_target_"] if isinstance(component, dict) else component)
 
 
 def _without_defaults(value: Any) -> Any:
@@ -100,6 +103,15 @@ def _are_components(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) and isinstance(item.get("_target_"), str) for item in value)
 
 
+def _with_defaults(value: Any) -> Any:
+    """A component of this package with the settings that its signature adds."""
+    target = value.get("_target_") if isinstance(value, dict) else None
+    if not (isinstance(target, str) and is_own(target)):
+        return value
+    known = read_signature(target, target).parameters.values()
+    return {**{one.name: one.default for one in known if one.default not in (dataclasses.MISSING, None)}, **value}
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts -> `group.key: value`."""
     flat: dict[str, Any] = {}
@@ -132,8 +144,10 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
     """Changes how the user's own files are written."""
     for key in FILES:
         group, _, name = key.partition(".")
-        if path := getattr(getattr(config, group), name):
-            setattr(getattr(config, group), name, change(path))
+        settings = getattr(config, group)
+        values = settings if isinstance(settings, dict) else vars(settings)
+        if values[name]:
+            values[name] = change(values[name])
 
 
 def real_path(path: Any) -> Any:
@@ -155,7 +169,7 @@ def _is_left_out(key: str) -> bool:
 
 
 def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"optimizer.groups": [], "optimizer.layer_decay": None} if settings is Config else {}  # kept in an open group
     for entry in dataclasses.fields(settings):
         if dataclasses.is_dataclass(entry.type):
             found |= _schema_defaults(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -12,11 +12,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, collected, each, has_target
+from resnet.config.components import COMPONENTS, Role, collected, each, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
+from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
 from resnet.config.schema import Config
+from resnet.config.signature import Parameter, read_signature
 from resnet.config.suggest import unknown_key
 from resnet.config.types import in_words
 from resnet.config.upgrade import upgraded
@@ -34,10 +36,10 @@ def load_config(values: Any) -> Config:
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
-    set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     wrong = [*mistakes(config), *_check_components(config)]
     if wrong:
         raise UserError("\n".join(wrong))
+    set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     return config
 
 
@@ -51,14 +53,18 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     """The mistakes in their settings, which get their types."""
 
     def check(key: str, role: Role) -> None:
-        value = getattr(config, key)
-        checked = each if isinstance(value, list) else check_component
-        setattr(config, key, checked(key, value, role, import_foreign))
+        setattr(config, key, check_component(key, getattr(config, key), role, import_foreign))
 
-    def is_given(value: Any) -> bool:
-        return isinstance(value, list) or has_target(value)
+    def check_callbacks() -> None:
+        config.callbacks = each_named(config.callbacks, "callbacks", COMPONENTS["callbacks"], import_foreign)
 
-    return collected(*(partial(check, key, role) for key, role in COMPONENTS.items() if is_given(getattr(config, key))))
+    def check_augment() -> None:
+        config.augment = each(config.augment, "augment", COMPONENTS["augment"], import_foreign)
+
+    single: list[Callable[[], None]] = [partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))]
+    if has_target(config.optimizer):
+        single.append(partial(check_groups, config.optimizer, import_foreign))
+    return collected(*single, check_augment, check_callbacks)
 
 
 def _explain(error: OmegaConfBaseException) -> str:
@@ -96,15 +102,29 @@ def text_keys() -> frozenset[str]:
 
 
 def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every key of the schema, groups included, as it is typed on the command line."""
+    """Every key of the schema, groups included, as it is typed on the command line; of components those of the default one."""
     for name, kind in typing.get_type_hints(settings).items():
         yield prefix + name
         if dataclasses.is_dataclass(kind):
             yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")
+        yield from (f"{prefix}{name}.{setting}" for setting in _settings(prefix + name))
+
+
+@cache
+def _settings(key: str) -> dict[str, Parameter]:
+    """Of the component that stands there by default."""
+    role = COMPONENTS.get(key)
+    if role is None or role.default is None:
+        return {}
+    return {**role.settings(read_signature(role.default, key)), **role.kept}
 
 
 def wanted_type(key: str) -> str | None:
+    group, _, setting = key.split("[")[0].partition(".")
     kind: Any = Config
+    if setting in _settings(group):
+        kind = _settings(group)[setting].kind
+        return in_words(typing.get_args(kind)[0] if "[" in key else kind)
     for name in key.split("[")[0].split("."):
         kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
     if "[" in key:  # an item of a list

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+OUR_MODEL = "resnet.models.resnet.ResNet"
 BLOCKS: Mapping[str, str] = {
     "basic": "resnet.models.blocks.Block",
     "bottleneck": "resnet.models.blocks.Bottleneck",
@@ -30,7 +31,7 @@ NORMS: Mapping[str, str] = {
     "none": "resnet.models.layers.no_norm",
 }
 ACTIVATIONS: Mapping[str, str] = {
-    "relu": "resnet.models.layers.relu",
+    "relu": "torch.nn.ReLU",
     "gelu": "torch.nn.GELU",
     "silu": "torch.nn.SiLU",
     "tanh": "torch.nn.Tanh",
@@ -51,6 +52,12 @@ METRICS: Mapping[str, str] = {
     "macro_f1": "resnet.metrics.MacroF1",
     "top5": "resnet.metrics.Top5",
     "calibration_error": "resnet.metrics.CalibrationError",
+}
+CALLBACKS: Mapping[str, str] = {
+    "grad_norm": "resnet.training.probes.GradNorm",
+    "activation_stats": "resnet.training.probes.ActivationStats",
+    "update_ratio": "resnet.training.probes.UpdateRatio",
+    "profile": "resnet.training.profile.Profile",
 }
 DATA_SETS: Mapping[str, str] = {  # what an older config calls data.name
     "digits": "resnet.data.sources.digits",

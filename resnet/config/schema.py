@@ -6,13 +6,8 @@ A key that is added once run directories exist gets its default here as well: an
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-BLOCKS = ("basic", "bottleneck", "preact_basic", "preact_bottleneck")
-SHORTCUTS = ("projection_1x1", "projection_3x3", "zero_pad", "projection_all", "none")
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
-NORMS = ("batch", "group", "none")
 DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PROBES = ("grad_norm", "activation_stats", "update_ratio")
 OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
 WANDB_MODES = ("offline", "online", "disabled")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
@@ -25,21 +20,6 @@ def limited(default: Any = MISSING, **limits: Any) -> Any:
 
 def one_of(*choices: Any) -> Any:
     return limited(choices=choices)
-
-
-@dataclass(kw_only=True)
-class ModelConfig:
-    layers: list[int] = limited(at_least=1)
-    width: int = limited(at_least=1)
-    block: str = one_of(*BLOCKS)
-    shortcut: str = one_of(*SHORTCUTS)
-    activation: str = one_of(*ACTIVATIONS)
-    norm: str = one_of(*NORMS)
-    init: str = one_of("he", "default")
-    zero_init_residual: bool
-    stochastic_depth: float = limited(at_least=0, below=1)
-    dropout: float = limited(at_least=0, below=1)
-    weights: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -119,13 +99,11 @@ class Config:
     eval_every: int = limited(at_least=1)
     early_stop: int | None = limited(at_least=1)
     log_every: int = limited(at_least=1)
-    probes: list[str] = field(default_factory=list, metadata={"choices": PROBES, "may_be_empty": True})
-    probe_every: int = limited(default=100, at_least=1)
-    profile: bool = False
+    callbacks: dict[str, Any] = field(default_factory=dict)  # name: a component
     compile: bool
     channels_last: bool
     deterministic: bool
-    model: ModelConfig
+    model: Any  # _target_: any class that gives a module; weights: a file to start from
     data: DataConfig
     augment: list[Any]  # operations: a name, module.Class, or a mapping with a _target_
     optimizer: Any  # _target_: any class that takes parameters and lr

@@ -16,7 +16,8 @@ from resnet.config.errors import UserError
 
 # What every saved config may build: this package's components and those of torch that are like them.
 TRUSTED = (
-    *("resnet.models", "resnet.losses", "resnet.metrics", "resnet.data", "resnet.training.optim", "resnet.training.callbacks"),
+    *("resnet.models", "resnet.losses", "resnet.metrics", "resnet.data"),
+    *("resnet.training.optim", "resnet.training.probes", "resnet.training.profile"),
     *("torch.optim", "torch.nn", "torchvision.models", "torchvision.transforms.v2"),
 )
 _only: ContextVar[tuple[str, ...] | None] = ContextVar("only", default=None)  # modules; None: whatever the user's own command names

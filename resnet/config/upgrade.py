@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resnet.config.names import AUGMENTATIONS, MOVED
+from resnet.config.names import AUGMENTATIONS, CALLBACKS, MOVED, OUR_MODEL
 
 # Keys of `augment` before it was a list, by the operation that they set, in the order in which these were done.
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
@@ -19,7 +19,7 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_operations(_with_moved_targets(dict(values)))
+    return _with_callbacks(_with_a_model(_with_operations(_with_moved_targets(dict(values)))))
 
 
 def _with_operations(values: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,23 @@ def _operations(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         settings = {new: given[old] for old, new in keys.items() if given.get(old)}
         if set(settings) - {"mode"}:
             yield {"_target_": AUGMENTATIONS[name], **settings}
+
+
+def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
+    """There was one only, which needed no name."""
+    model = values.get("model")
+    if isinstance(model, Mapping) and model and "_target_" not in model:
+        return {**values, "model": {"_target_": OUR_MODEL, **model}}
+    return values
+
+
+def _with_callbacks(values: dict[str, Any]) -> dict[str, Any]:
+    """`probes`, `probe_every` and `profile` were keys of their own."""
+    probes, every, profile = values.pop("probes", []), values.pop("probe_every", 100), values.pop("profile", False)
+    known = [name for name in probes if name in CALLBACKS] if isinstance(probes, list) else []
+    old = {name: {"_target_": CALLBACKS[name], "every": every} for name in known}
+    old |= {"profile": {"_target_": CALLBACKS["profile"]}} if profile else {}
+    return {**values, "callbacks": {**old, **(values.get("callbacks") or {})}} if old else values
 
 
 def _with_moved_targets(value: Any, key: str = "") -> Any:

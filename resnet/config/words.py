@@ -89,6 +89,11 @@ _ADVICE = {
         "resume resume_from resume_path resume_from_checkpoint ckpt ckpt_path checkpoint_path load_checkpoint"
     ),
     "it follows from the data": "num_classes n_classes nb_classes classes in_channels input_channels",
+    "it is a callback now: callbacks=[grad_norm,activation_stats,update_ratio], callbacks.grad_norm.every=100": (
+        "probes probe probe_every grad_norm activation_stats update_ratio"
+    ),
+    "it is a callback now: callbacks=profile": "profile profiler",
+    "callbacks=[NAME] chooses one that is built in, +callbacks.NAME._target_=module.Class adds your own": "callback hook hooks",
     "it is measured and written down in every run": "metric metrics",
     "python -m resnet evaluate RUN judges a run": "evaluate eval eval_only test test_only",
     "python -m resnet predict RUN IMAGE names the class of an image": "predict inference infer",

@@ -1,22 +1,71 @@
-"""The choices inside a block, by the short names of the config: activation, normalisation, initialisation."""
+"""What all blocks of a network share: its convolutions, normalisations, activations, shortcuts and attention."""
 
 import math
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def make_activation(name: str, norm: str) -> nn.Module:
-    """ReLU works in place behind a normalisation, whose output nobody else holds: less memory to write."""
-    kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-    return nn.ReLU(inplace=norm != "none") if name == "relu" else kinds[name]()
+from resnet.config.names import ACTIVATIONS, ATTENTIONS, NORMS, SHORTCUTS
+from resnet.models.parts import find_part
 
 
-def make_norm(name: str, channels: int) -> nn.Module:
-    """Group normalisation (Wu and He 2018) takes 8 groups, or as many of them as divide the channels."""
-    if name == "none":
-        return nn.Identity()
-    return nn.BatchNorm2d(channels) if name == "batch" else nn.GroupNorm(math.gcd(channels, 8), channels)
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of one network, in the network's style: each part is a name or a component, as in the config.
+
+    `is_preactivation`: each block begins with a normalisation and an activation, so that stems end without them, and shortcuts have
+    no normalisation.
+    """
+
+    norm_part: Any = "batch"
+    activation_part: Any = "relu"
+    shortcut_part: Any = "projection_3x3"
+    attention_part: Any = "none"
+    is_preactivation: bool = False
+    is_in_shortcut: bool = False
+
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+        """Keeps the size, or halves it with stride 2 (rounding up); has a bias only where no normalisation brings one."""
+        kind = StridedPointwiseConv if kernel_size == 1 and stride > 1 else nn.Conv2d
+        return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=self._norm.func is no_norm)
+
+    def norm(self, channels: int) -> nn.Module:
+        return nn.Identity() if self.is_in_shortcut and self.is_preactivation else self._norm(channels)
+
+    def activation(self, inplace: bool = False) -> nn.Module:
+        """`inplace`: nobody else holds its input, so that ReLU may write into it where a built-in normalisation stands before it."""
+        if inplace and self._activation.func is nn.ReLU and self._norm.func in (nn.BatchNorm2d, group_norm):
+            return nn.ReLU(inplace=True)
+        return self._activation()
+
+    def shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+        """The identity where the shape stays; None in a plain network."""
+        keeps_shape = stride == 1 and in_channels == out_channels
+        if keeps_shape and not getattr(self._shortcut.func, "stands_in_every_block", False):
+            return nn.Identity()
+        return self._shortcut(in_channels, out_channels, stride, replace(self, is_in_shortcut=True))  # type: ignore[no-any-return]
+
+    def attention(self, channels: int) -> nn.Module:
+        return self._attention(channels)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _norm(self) -> partial[Any]:
+        return find_part("norm", self.norm_part, NORMS)
+
+    @cached_property
+    def _activation(self) -> partial[Any]:
+        return find_part("activation", self.activation_part, ACTIVATIONS)
+
+    @cached_property
+    def _shortcut(self) -> partial[Any]:
+        return find_part("shortcut", self.shortcut_part, SHORTCUTS)
+
+    @cached_property
+    def _attention(self) -> partial[Any]:
+        return find_part("attention", self.attention_part, ATTENTIONS)
 
 
 class StridedPointwiseConv(nn.Conv2d):
@@ -30,10 +79,13 @@ class StridedPointwiseConv(nn.Conv2d):
         return F.conv2d(kept, self.weight, self.bias)
 
 
-def make_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str) -> nn.Conv2d:
-    """Keeps the size, or halves it with stride 2 (rounding up); has a bias only where no normalisation brings one."""
-    kind = StridedPointwiseConv if kernel_size == 1 and stride > 1 else nn.Conv2d
-    return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=norm == "none")
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Wu and He 2018, with 8 groups, or as many of them as divide the channels."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+def no_norm(channels: int) -> nn.Identity:
+    return nn.Identity()
 
 
 def init_he(model: nn.Module) -> None:

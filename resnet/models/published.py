@@ -1,4 +1,4 @@
-"""Reads weights from a file and fits them to a ResNet, also under the names of public networks for CIFAR.
+"""Reads weights from a file and fits them to a model; to a ResNet also under the names of public networks for CIFAR.
 
 Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `shortcut`) and chenyaofo/pytorch-cifar-models (`fc`,
 `downsample`). Both are also common elsewhere.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnet.models.resnet import ResNet
 
@@ -46,7 +46,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All that `model` needs, under its own names; raises WeightsError where a name or a shape does not fit."""
     expected = model.state_dict()
     sources = _sources(model, weights)
@@ -61,7 +61,10 @@ def fit_weights(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, Tenso
         *_listed("of another shape", [f"{name}: file {file}, model {ours}" for name, (file, ours) in shapes.items() if file != ours]),
     ]
     if problems:
-        raise WeightsError("\n".join(["the weights do not fit the model", *problems, _advice([*sources], [*expected])]))
+        advice = (
+            _advice([*sources], [*expected]) if isinstance(model, ResNet) else "a model of your own takes weights of its own names alone"
+        )
+        raise WeightsError("\n".join(["the weights do not fit the model", *problems, advice]))
     return fitted
 
 
@@ -99,9 +102,9 @@ def is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
-def _sources(model: ResNet, weights: Mapping[str, Tensor]) -> dict[str, str]:
+def _sources(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
     """Our name of each entry of the file: its name there."""
-    layers = _our_layers(model)
+    layers = _our_layers(model) if isinstance(model, ResNet) else {}
     sources = {}
     for name in weights:
         layer, _, parameter = name.rpartition(".")

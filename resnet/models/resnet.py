@@ -1,18 +1,22 @@
-"""The residual networks for small images: He et al. 2015, section 4.2, and He et al. 2016; stem, stages, head."""
+"""The residual networks of He et al. 2015 and 2016, of stem, stages and head. By default those for small images (section 4.2)."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
-from resnet.models.blocks import BLOCKS, Block, PreactBlock, Style
-from resnet.models.layers import init_he, make_activation, make_conv, make_norm
+from resnet.config.errors import UserError
+from resnet.config.names import ACTIVATIONS, ATTENTIONS, BLOCKS, NORMS, SHORTCUTS, STEMS
+from resnet.models.layers import Layers, init_he
+from resnet.models.parts import find_part
 
 
 class ResNet(nn.Module):
-    """Images (N, in_channels, H, W) -> class scores (N, num_classes), at any size of at least 2 ** (stages - 1) pixels.
+    """Images (N, in_channels, H, W) -> class scores (N, num_classes), at any size of at least 2 ** (stages - 1) pixels behind the stem.
 
     `layers` is the number of blocks of each stage. Stage i has width * 2 ** i channels (times the block's expansion); each stage
-    after the first halves the image.
+    after the first halves the image. `handed` is the number of arguments that each part is called with besides its settings.
     """
 
     def __init__(
@@ -20,40 +24,49 @@ class ResNet(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        layers: Sequence[int],
-        width: int = 16,
-        block: str = "basic",
-        shortcut: str = "projection_1x1",
-        activation: str = "relu",
-        norm: str = "batch",
-        init: str = "he",
+        layers: Annotated[Sequence[int], {"at_least": 1}] = (2, 2, 2),
+        width: Annotated[int, {"at_least": 1}] = 16,
+        block: Annotated[Any, {"names": BLOCKS, "handed": 5}] = "basic",
+        shortcut: Annotated[Any, {"names": SHORTCUTS, "handed": 4}] = "projection_3x3",
+        stem: Annotated[Any, {"names": STEMS, "handed": 3}] = "conv3x3",
+        attention: Annotated[Any, {"names": ATTENTIONS, "handed": 1}] = "none",
+        norm: Annotated[Any, {"names": NORMS, "handed": 1}] = "batch",
+        activation: Annotated[Any, {"names": ACTIVATIONS}] = "relu",
+        init: Literal["he", "default"] = "he",
         zero_init_residual: bool = False,
-        stochastic_depth: float = 0.0,
-        dropout: float = 0.0,
+        stochastic_depth: Annotated[float, {"at_least": 0, "below": 1}] = 0.0,
+        dropout: Annotated[float, {"at_least": 0, "below": 1}] = 0.0,
     ) -> None:
         super().__init__()
-        style = Style(shortcut, activation, norm)
-        kind = BLOCKS[block]
-        preact = issubclass(kind, PreactBlock)
-        stem = make_conv(in_channels, width, 3, 1, norm)
-        self.stem = stem if preact else nn.Sequential(stem, make_norm(norm, width), make_activation(activation, norm))
+        kind = find_part("block", block, BLOCKS)
+        style = Layers(norm, activation, shortcut, attention, is_preactivation=getattr(kind.func, "is_preactivation", False))
+        self.stem = find_part("stem", stem, STEMS)(in_channels, width, style)
         self.stages = _make_stages(kind, layers, width, style, stochastic_depth)
-        out_channels = width * 2 ** (len(layers) - 1) * kind.expansion
+        out_channels = self.stages[-1][-1].out_channels  # type: ignore[index, union-attr]
         self.head = nn.Sequential(
-            *([make_norm(norm, out_channels), make_activation(activation, norm)] if preact else []),
+            *([style.norm(out_channels), style.activation(inplace=True)] if style.is_preactivation else []),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Dropout(dropout),
             nn.Linear(out_channels, num_classes),
         )
-        self._init_parameters(init, zero_init_residual)
-
-    def _init_parameters(self, init: str, zero_init_residual: bool) -> None:
         if init == "he":
             init_he(self)
-        for module in self.modules():
-            if zero_init_residual and isinstance(module, Block):
-                module.zero_init_residual()
+        if zero_init_residual:
+            self._zero_init_residual()
+
+    def _zero_init_residual(self) -> None:
+        for stage in self.stages:
+            for block in stage.children():
+                zero = getattr(block, "zero_init_last", None)
+                if not callable(zero):
+                    name = f"{type(block).__module__}.{type(block).__qualname__}"
+                    raise UserError(f"model.zero_init_residual=true: {name} has no method zero_init_last; add it, or set this to false")
+                zero()
+
+    def sections(self) -> dict[str, nn.Module]:
+        """One after another, from the image to the scores."""
+        return {"stem": self.stem, **{f"stages.{index}": stage for index, stage in enumerate(self.stages)}, "head": self.head}
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The feature maps of the stem and of each stage, (N, C, H, W) each."""
@@ -63,14 +76,14 @@ class ResNet(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images)[-1])
+        return self.head(self.features(images)[-1])  # type: ignore[no-any-return]
 
 
-def _make_stages(kind: type[Block], layers: Sequence[int], width: int, style: Style, stochastic_depth: float) -> nn.Sequential:
+def _make_stages(kind: partial[Any], layers: Sequence[int], width: int, style: Layers, stochastic_depth: float) -> nn.Sequential:
     stages: list[nn.Sequential] = []
     in_channels, num_before = width, 0
     for index, num_blocks in enumerate(layers):
-        blocks = []
+        blocks: list[Any] = []
         for position in range(num_blocks):
             stride = 2 if index > 0 and position == 0 else 1
             drop_probability = stochastic_depth * (num_before + position + 1) / sum(layers)

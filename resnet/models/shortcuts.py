@@ -1,15 +1,26 @@
-"""What is added to a block's output: the options A, B and C of He et al. 2015, section 4.1, and the article's."""
+"""What is added to a block's output: the options A, B and C of He et al. 2015, section 4.1, and the article's.
+
+Called only where the shape changes, but for those that say that they stand in every block.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet.models.layers import make_conv, make_norm
+from resnet.models.layers import Layers
+
+
+def in_every_block(shortcut: Callable[..., Any]) -> Callable[..., Any]:
+    shortcut.stands_in_every_block = True  # type: ignore[attr-defined]
+    return shortcut
 
 
 class ZeroPad(nn.Module):
     """Option A, no parameters: every stride-th pixel; half of the new channels before the old ones, half after, all zero."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
         super().__init__()
         new = out_channels - in_channels
         self.stride, self.before, self.after = stride, new // 2, new - new // 2
@@ -18,13 +29,27 @@ class ZeroPad(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
-def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Module | None:
-    """None for a plain network. `norm` follows a projection."""
-    if kind == "none":
-        return None
-    if stride == 1 and in_channels == out_channels and kind != "projection_all":
-        return nn.Identity()
-    if kind == "zero_pad":
-        return ZeroPad(in_channels, out_channels, stride)
-    kernel_size = 3 if kind == "projection_3x3" else 1
-    return nn.Sequential(make_conv(in_channels, out_channels, kernel_size, stride, norm), make_norm(norm, out_channels))
+def projection_1x1(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
+    """Option B."""
+    return _projection(in_channels, out_channels, 1, stride, layers)
+
+
+def projection_3x3(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
+    """The article's."""
+    return _projection(in_channels, out_channels, 3, stride, layers)
+
+
+@in_every_block
+def projection_all(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
+    """Option C."""
+    return _projection(in_channels, out_channels, 1, stride, layers)
+
+
+@in_every_block
+def none(in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
+    """A plain network."""
+
+
+def _projection(in_channels: int, out_channels: int, kernel_size: int, stride: int, layers: Layers) -> nn.Module:
+    conv = layers.conv(in_channels, out_channels, kernel_size, stride)
+    return conv if layers.is_preactivation else nn.Sequential(conv, layers.norm(out_channels))

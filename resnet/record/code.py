@@ -15,7 +15,14 @@ from typing import Any
 from resnet.config.checks import secrets
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DECIDES = ("build.py", "data", "models", "training")  # what a result depends on in this package: the rest launches, records and shows
+DECIDES = (
+    "build.py",
+    "build_model.py",
+    "make.py",
+    "data",
+    "models",
+    "training",
+)  # what a result depends on in this package: the rest launches, records and shows
 INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 LARGEST = 1_000_000  # bytes of a patch
 MOST_READ = 4 * LARGEST  # of what git prints

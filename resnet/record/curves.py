@@ -12,6 +12,7 @@ from resnet.record.directory import CURVES, PROBES, PROFILE, Row, RunDirectory
 if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.figure import Figure
 
+PROBED = ("grad_norm", "update_ratio", "activation_mean", "activation_var")  # what the built-in probes record, layer by layer
 TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
 
@@ -40,7 +41,7 @@ def draw_probes(directory: RunDirectory, title: str) -> None:
     layers: dict[str, list[str]] = {}
     for column in rows[0] if rows else ():
         metric, slash, _ = column.partition("/")
-        if slash and metric not in ("train", "val"):
+        if slash and metric in PROBED:
             layers.setdefault(metric, []).append(column)
     if not layers:
         return

@@ -4,6 +4,7 @@ import shlex
 import sys
 from typing import Any
 
+from resnet.config.names import OUR_MODEL
 from resnet.record.directory import shortest
 from resnet.record.hints import own_search_path, without
 from resnet.record.trackers import RunFacts
@@ -60,12 +61,14 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
 
 def _experiments(facts: RunFacts, places: list[str]) -> list[tuple[str, str]]:
     model, lr = facts.config["model"], facts.config["lr"]
-    deeper = f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")
-    own = without(facts.overrides, "lr", "optimizer.lr", "model.layers")
-    shortcuts = ["model.shortcut=none,projection_3x3"] if model["stochastic_depth"] == 0 else []  # which a plain network cannot have
+    is_ours = model["_target_"] == OUR_MODEL  # another has settings that only its user knows
+    deeper = [f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")] if is_ours else []
+    own = without(facts.overrides, "lr", "optimizer.lr", *(["model.layers"] if deeper else []))
+    has_choice = is_ours and model["stochastic_depth"] == 0  # which a plain network cannot have
+    shortcuts = ["model.shortcut=none,projection_3x3"] if has_choice else []
     alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [
-        ("try next", shlex.join(["python", "train.py", *places, *own, deeper, f"lr={lr / 2:.6g}"])),
+        ("try next", shlex.join(["python", "train.py", *places, *own, *deeper, f"lr={lr / 2:.6g}"])),
         ("", shlex.join(["python", "train.py", *places, "-m", *alike, *shortcuts, "seed=range(3)"])),
     ]
 

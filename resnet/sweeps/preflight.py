@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,8 +23,9 @@ from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from resnet.data import DataSet
-    from resnet.models import ResNet
 
 MOST_ROWS = 40  # of the table
 BETWEEN = 1.0  # seconds of a job before its first step and after its last
@@ -115,34 +117,36 @@ class Parts:
 
     def __init__(self, has_its_devices: bool) -> None:
         self.has_its_devices = has_its_devices  # whether the jobs run on this machine
-        self.models: dict[str, tuple[ResNet, int]] = {}  # with the operations of one image
+        self.models: dict[str, tuple[nn.Module, int]] = {}  # with the operations of one image
         self.tried: set[str] = set()
 
     def sizes(self, config: Config) -> tuple[int, int]:
         """Parameters, and operations of training and evaluation. Raises UserError where a part has a mistake."""
         from resnet import build
+        from resnet.build_model import build_model
 
         data = build.build_data(config)
         size = build.check_image_size(config, data)
         model, flops = self._model(config, data, size)
         steps = build.steps_per_epoch(config, data)
         plan = build.build_plan(config, steps)
-        schedule = config.optimizer, config.scheduler, plan.total_steps
-        self._once(lambda: build.build_scheduler(config, build.build_optimizer(config, model), plan), *schedule)
+        schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
+        self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
-        if config.model.weights is not None:
-            shape, weights = (data.channels, len(data.classes)), Path(config.model.weights)
-            self._once(lambda: build.load_weights(build.build_model(config, *shape), weights), config.model, shape)
+        if config.model["weights"] is not None:
+            shape, weights = (data.channels, len(data.classes), size), Path(config.model["weights"])
+            self._once(lambda: build.load_weights(build_model(config, *shape), weights), config.model, shape)
         evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
         return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
 
-    def _model(self, config: Config, data: "DataSet", size: int) -> tuple["ResNet", int]:
-        from resnet.facts import count_flops, meta_model
+    def _model(self, config: Config, data: "DataSet", size: int) -> tuple["nn.Module", int]:
+        from resnet.build_model import trial
+        from resnet.facts import count_flops
 
         key = repr((config.model, size, data.channels, len(data.classes)))
         if key not in self.models:
-            self.models[key] = meta_model(config, data), count_flops(config, data, size)
+            self.models[key] = trial(config, data, size)[0], count_flops(config, data, size)
         return self.models[key]
 
     def _once(self, part: Callable[[], object], *settings: object) -> None:

@@ -1,8 +1,10 @@
 """What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet.data import Batch
+from resnet.training.optim.closure import Closure, random_state, set_random_state
+from resnet.training.optim.modes import Modes, must_be_given
 from resnet.training.processes import dealt_back, of_all
 
 
@@ -29,6 +33,12 @@ class Learner:
     label_smoothing: float = 0.0
     accumulate: int = 1
     clip_grad_norm: float | None = None
+    needs_closure: bool = False  # of the optimizer's step
+    frozen: Sequence[nn.Module] = ()  # parts of the model that stay in eval mode
+
+    def __post_init__(self) -> None:
+        self.modes = Modes(self.bare_optimizer)
+        self.follows_metric = must_be_given(self.scheduler)  # as ReduceLROnPlateau does, which steps at evaluations
 
     def step(self, images: Tensor, targets: Tensor, batch_size: int, is_copy: bool = False) -> Tensor:
         """One optimizer step on this process's share of a batch; returns its sums (loss, right answers, images), on the device.
@@ -36,6 +46,26 @@ class Learner:
         Gradients are averaged over the processes, so a share weighs as many images as it has of `batch_size`.
         """
         self.model.train()
+        for part in self.frozen:
+            part.eval()
+        self.modes.set(is_training=True)
+        gradients = partial(self._gradients, images, targets, batch_size)
+        if self.needs_closure:
+            closure = Closure(gradients, self.bare_model, self.fabric.device)
+            sums = closure.sums
+            self.optimizer.step(closure)  # type: ignore[arg-type]
+        else:
+            sums = gradients()
+            self.optimizer.step()
+        if not self.follows_metric:
+            self.scheduler.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.bare_model)
+        return torch.zeros_like(sums) if is_copy else sums
+
+    def _gradients(self, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
+        """Leaves the gradients, clipped, in the parameters; returns the sums."""
         sums = torch.zeros(3, device=images.device)
         count = max(min(self.accumulate, batch_size // self.fabric.world_size), 1)  # the same in all processes
         parts = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
@@ -47,17 +77,18 @@ class Learner:
             sums += _sums(loss.detach() * len(part), logits, part_targets)
         if self.clip_grad_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.clip_grad_norm, error_if_nonfinite=False)  # type: ignore[arg-type]
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update_parameters(self.bare_model)
-        return torch.zeros_like(sums) if is_copy else sums
+        return sums
+
+    def follow(self, metric: float) -> None:
+        """After an evaluation, for a schedule that goes by its result."""
+        if self.follows_metric:
+            self.scheduler.step(metric)  # type: ignore[arg-type]
 
     @property
     def lr(self) -> float:
-        """Of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Of the next step, without any group's factor."""
+        group = min(self.optimizer.param_groups, key=lambda group: "lr_scale" in group)
+        return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     @property
     def weights(self) -> nn.Module:
@@ -74,6 +105,7 @@ class Learner:
         return cast(nn.Module, getattr(module, "_orig_mod", module))  # without torch.compile's
 
     def scores(self, batches: Generator[Batch], keep_logits: bool = False) -> "Scores":
+        self.modes.set(is_training=False)
         self.average_statistics()
         return evaluate(self.fabric, self.model if self.average is None else self.average, batches, keep_logits)
 
@@ -99,26 +131,32 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
-            "random": of_all(self.fabric, self._random()),
+            "random": of_all(self.fabric, random_state(self.fabric.device)),
+            **(self._both_modes() if self.modes.is_training else {}),
         }
+
+    def _both_modes(self) -> dict[str, Any]:
+        """`model`: the weights that are evaluated; `model_in_training`: those that the next step begins with, which stay as they are."""
+        optimizer = deepcopy(self.optimizer.state_dict())
+        in_training = {name: value.clone() for name, value in self.bare_model.state_dict().items()}
+        self.modes.set(is_training=False)
+        evaluated = {name: value.clone() for name, value in self.bare_model.state_dict().items()}
+        self.modes.set(is_training=True)
+        self.bare_model.load_state_dict(in_training)
+        self.optimizer.load_state_dict(deepcopy(optimizer))
+        return {"model": evaluated, "model_in_training": in_training, "optimizer": optimizer}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse. Where the processes are not as many as before, those but the first keep the random numbers that they have."""
-        self.bare_model.load_state_dict(state["model"])
+        self.modes.set(is_training="model_in_training" in state)
+        self.bare_model.load_state_dict(state.get("model_in_training", state["model"]))
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if len(state["random"]) == self.fabric.world_size or self.fabric.is_global_zero:
-            random = state["random"][self.fabric.global_rank]
-            torch.set_rng_state(random["cpu"])
-            if self.fabric.device.type == "cuda" and random["cuda"] is not None:
-                torch.cuda.set_rng_state(random["cuda"], self.fabric.device)
-
-    def _random(self) -> dict[str, Tensor | None]:
-        device = self.fabric.device
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
+            set_random_state(state["random"][self.fabric.global_rank], self.fabric.device)
 
 
 @dataclass(frozen=True)

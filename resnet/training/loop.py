@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from resnet.data import Loader
+from resnet.training.callbacks import Callbacks
 from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.learner import Learner, Scores
-from resnet.training.probes import Probes
 
 SAVE_LAST, SAVE_BEST = "last", "best"
 State = dict[str, Any]
@@ -78,7 +78,7 @@ class Training:
     observer: Observer
     save: Callable[[str, State], None]
     signals: StopSignals
-    probes: Probes
+    callbacks: Callbacks
     progress: Progress = field(default_factory=Progress)
     best: State | None = None  # the weights of the best evaluation
 
@@ -89,6 +89,7 @@ class Training:
         self.learner.load_state(state)
         self.progress, self.best = Progress(**state["progress"]), state["best"]
         self.window = Window(self.learner, self.progress, state["window"])
+        self.callbacks.load_state(state.get("callbacks", {}))
 
     def fit(self) -> None:
         """Trains to the end of the plan; the best and the last state are handed to `save`.
@@ -118,9 +119,10 @@ class Training:
         with closing(self.train.epoch(epoch, position)) as batches:
             for batch in batches:
                 lr = self.learner.lr
-                with self.probes.watch(self.progress.step + 1) as seen:
-                    sums = self.learner.step(*batch)
+                self.callbacks.before_step(self.progress.step + 1)
+                sums = self.learner.step(*batch)
                 self.window.add(lr, sums)
+                seen = self.callbacks.after_step(self.progress.step)
                 self.observer.advance(self.progress.step)
                 if self.progress.step == self.plan.total_steps or self.progress.step % self.plan.steps_per_epoch == 0:
                     break
@@ -136,6 +138,10 @@ class Training:
             scores = self.learner.scores(self.val.epoch())
             is_best = self.progress.judge(scores)
             metrics |= {"val/loss": scores.loss, "val/accuracy": scores.accuracy}
+        if is_due and metrics:
+            self.learner.follow(metrics["train/loss" if self.val is None else "val/loss"])
+        if is_due:
+            metrics |= self.callbacks.evaluation(self.progress.step, metrics)
         self._record(metrics)
         if is_best:
             self.best = {"model": copied(self.learner.weights.state_dict()), "progress": asdict(self.progress)}
@@ -160,7 +166,13 @@ class Training:
     def _save_last(self) -> None:
         window = self.window.state()
         self.progress.seconds = self.seconds_before + time.perf_counter() - self.started
-        state = {**self.learner.state(), "progress": asdict(self.progress), "window": window, "best": self.best}
+        state = {
+            **self.learner.state(),
+            "progress": asdict(self.progress),
+            "window": window,
+            "best": self.best,
+            "callbacks": self.callbacks.state(),
+        }
         self.save(SAVE_LAST, state)
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 

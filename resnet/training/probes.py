@@ -1,83 +1,110 @@
-"""Read-only observers of single steps: gradient norms, update-to-weight ratios, activations, layer by layer.
+"""Read-only callbacks: gradient norms, update-to-weight ratios and activations of single steps, layer by layer.
 
-Attached for the steps that they watch and taken off again: switched off, or between those steps, they cost nothing.
+Attached for the steps that they watch and taken off again: between those steps they cost nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from resnet.training.learner import Learner
-
-# What each probe records, as `<metric>/<layer>`.
-RECORDED = {"grad_norm": ["grad_norm"], "activation_stats": ["activation_mean", "activation_var"], "update_ratio": ["update_ratio"]}
+from resnet.models.facts import watched
+from resnet.training.callbacks import Callback, Context
 
 
-class Probes:
-    """`every`: optimizer steps between the watched ones; the first step is watched too.
+class Probe(Callback):
+    """`every`: optimizer steps between the watched ones; the first step is watched too. `metrics`: recorded as METRIC/LAYER."""
 
-    grad_norm (L2, after clipping) and update_ratio (L2 of a step's change over L2 of the weights before it) are of each
-    convolution's and linear layer's weights; activation_mean and activation_var of the outputs of the stem, each block and the head.
-    """
+    metrics: Sequence[str] = ()
 
-    def __init__(self, learner: Learner, names: Sequence[str], every: int) -> None:
-        self.learner, self.names, self.every = learner, names, every
-        model = learner.bare_model
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        self.weights = {name: module.weight for name, module in layers}
-        self.rooms = {name: module for name, module in model.named_modules() if _is_room(name)}
+    def __init__(self, every: Annotated[int, {"at_least": 1}] = 100) -> None:
+        self.every = every
 
-    @property
-    def columns(self) -> list[str]:
-        """In the order of the layers."""
-        metrics = [metric for name in self.names for metric in RECORDED[name]]
-        return [f"{metric}/{layer}" for metric in metrics for layer in (self.rooms if "activation" in metric else self.weights)]
+    def start(self, context: Context) -> None:
+        self.learner = context.learner
+        self.layers = self.watched(context.learner.bare_model)
+        self.columns = [f"{metric}/{layer}" for metric in self.metrics for layer in self.layers]
 
-    @contextmanager
-    def watch(self, step: int) -> Iterator[dict[str, float]]:
-        """What was seen of the step taken inside, once it is taken; empty where the step is not watched."""
-        seen: dict[str, float] = {}
-        if not self.names or (step != 1 and step % self.every):
-            yield seen
-            return
-        found: dict[str, list[Tensor]] = {}
-        with ExitStack() as hooks:
-            for handle in self._attach(found):
-                hooks.callback(handle.remove)
-            yield seen
-        if not found:  # 16-mixed left this step out
-            return
-        means = torch.stack([torch.stack(values).mean() for values in found.values()])  # over the parts of an accumulated batch
+    def before_step(self, step: int) -> None:
+        self.found: dict[str, list[Tensor]] = {}
+        self.hooks = [*self.attach()] if step == 1 or step % self.every == 0 else []
+
+    def after_step(self, step: int) -> Mapping[str, float]:
+        for hook in self.hooks:
+            hook.remove()
+        if not self.found:  # not watched, or a step that 16-mixed left out
+            return {}
+        means = torch.stack([torch.stack(values).mean() for values in self.found.values()])  # over the parts of an accumulated batch
         shared = cast(Tensor, self.learner.fabric.all_reduce(means, reduce_op="mean"))
-        seen |= dict(zip(found, shared.tolist(), strict=True))
+        return dict(zip(self.found, shared.tolist(), strict=True))
 
-    def _attach(self, found: dict[str, list[Tensor]]) -> Iterator[Any]:
+    def watched(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Convolutions and linear layers, by name."""
+        return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+
+    def attach(self) -> Iterator[Any]:
+        """The hooks, which fill `found`."""
+        raise NotImplementedError
+
+
+class GradNorm(Probe):
+    """L2 norm of the gradient of each convolution's and linear layer's weights, after clipping."""
+
+    metrics = ("grad_norm",)
+
+    def __init__(self, every: Annotated[int, {"at_least": 1}] = 100) -> None:
+        super().__init__(every)
+
+    def attach(self) -> Iterator[Any]:
+        yield self.learner.bare_optimizer.register_step_pre_hook(lambda *_: self._note())
+
+    def _note(self) -> None:
+        for name, layer in self.layers.items():
+            gradient = cast(nn.Linear, layer).weight.grad
+            if gradient is not None:
+                self.found[f"grad_norm/{name}"] = [_norm(gradient.detach())]
+
+
+class UpdateRatio(Probe):
+    """L2 norm of a step's change over the L2 norm of the weights before it, of each convolution and linear layer."""
+
+    metrics = ("update_ratio",)
+
+    def __init__(self, every: Annotated[int, {"at_least": 1}] = 100) -> None:
+        super().__init__(every)
+
+    def attach(self) -> Iterator[Any]:
         optimizer = self.learner.bare_optimizer
-        if "grad_norm" in self.names:
-            yield optimizer.register_step_pre_hook(lambda *_: self._note_gradients(found))
-        if "update_ratio" in self.names:
-            before: dict[str, Tensor] = {}
-            yield optimizer.register_step_pre_hook(lambda *_: before.update(self._copies()))
-            yield optimizer.register_step_post_hook(lambda *_: self._note_updates(found, before))
-        if "activation_stats" in self.names:
-            for name, module in self.rooms.items():
-                yield module.register_forward_hook(partial(_note_activation, found, name))
+        yield optimizer.register_step_pre_hook(lambda *_: self._copy())
+        yield optimizer.register_step_post_hook(lambda *_: self._note())
 
-    def _note_gradients(self, found: dict[str, list[Tensor]]) -> None:
-        for name, weight in self.weights.items():
-            if weight.grad is not None:
-                found[f"grad_norm/{name}"] = [_norm(weight.grad.detach())]
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: cast(nn.Linear, layer).weight.detach() for name, layer in self.layers.items()}
 
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: weight.detach().clone() for name, weight in self.weights.items()}
+    def _copy(self) -> None:
+        self.before = {name: weight.clone() for name, weight in self._weights().items()}
 
-    def _note_updates(self, found: dict[str, list[Tensor]], before: dict[str, Tensor]) -> None:
-        for name, weight in self.weights.items():
-            found[f"update_ratio/{name}"] = [(weight.detach() - before[name]).norm() / before[name].norm()]
+    def _note(self) -> None:
+        for name, weight in self._weights().items():
+            self.found[f"update_ratio/{name}"] = [(weight - self.before[name]).norm() / self.before[name].norm()]
+
+
+class ActivationStats(Probe):
+    """Mean and variance of the outputs of the stem, each block and the head."""
+
+    metrics = ("activation_mean", "activation_var")
+
+    def __init__(self, every: Annotated[int, {"at_least": 1}] = 100) -> None:
+        super().__init__(every)
+
+    def watched(self, model: nn.Module) -> dict[str, nn.Module]:
+        return watched(model)
+
+    def attach(self) -> Iterator[Any]:
+        for name, layer in self.layers.items():
+            yield layer.register_forward_hook(partial(_note_activation, self.found, name))
 
 
 def _norm(gradient: Tensor) -> Tensor:
@@ -86,13 +113,9 @@ def _norm(gradient: Tensor) -> Tensor:
     return (gradient / largest).norm() * largest
 
 
-def _is_room(name: str) -> bool:
-    """stem, stages.1.0 (a block), head."""
-    parts = name.split(".")
-    return name in ("stem", "head") or (parts[0] == "stages" and len(parts) == 3)
-
-
 def _note_activation(found: dict[str, list[Tensor]], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    if not isinstance(output, Tensor):  # a foreign section may give anything
+        return
     variance, mean = torch.var_mean(output.detach().float(), correction=0)
     found.setdefault(f"activation_mean/{name}", []).append(mean)
     found.setdefault(f"activation_var/{name}", []).append(variance)

@@ -2,15 +2,14 @@
 
 import os
 import time
-from typing import Any
 
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from resnet.record.curves import draw_profile
-from resnet.record.directory import PROFILE_TABLE, PROFILE_TRACE, RunDirectory
-from resnet.record.trackers import RunFacts, TestReport, Tracker
+from resnet.record.directory import PROFILE_TABLE, PROFILE_TRACE
+from resnet.training.callbacks import Callback, Context
 
 SKIPPED, WARM_UP, PROFILED = 5, 3, 12  # optimizer steps; warm-up: recorded and thrown away
 # The first that is in an operation's name is its kind; what has none is told as the rest.
@@ -26,39 +25,37 @@ KINDS = {
 REST, BETWEEN = "other operations", "between operations (Python, waiting)"
 
 
-class Profile(Tracker):
-    """Of the steps after the first few; the operations' own times, on a GPU those of its kernels."""
+class Profile(Callback):
+    """Of the steps after the first few; the operations' own times, on a GPU those of its kernels. Of the first process alone."""
 
-    failed, again = "there is no profile", "the same command with another name=... makes one"
+    warning = "there is no profile: {}; the same command with another name=... makes one"
 
-    def __init__(self, directory: RunDirectory, on_gpu: bool) -> None:
-        self.directory, self.on_gpu = directory, on_gpu
+    def __init__(self) -> None:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
+        self.profiler: profile | None = None
+        self.times: list[float] = []
+
+    def start(self, context: Context) -> None:
+        if not context.is_first:
+            return
+        self.directory, self.title = context.directory, context.title
+        self.on_gpu = context.learner.fabric.device.type == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_gpu else [])]
         plan = schedule(skip_first=SKIPPED, wait=0, warmup=WARM_UP, active=PROFILED, repeat=1)
         self.profiler = profile(activities=activities, schedule=plan, on_trace_ready=self._write)
-        self.times: list[float] = []
-
-    def start(self, facts: RunFacts) -> None:
-        self.title = f"{facts.model}; {facts.device}"
         self.profiler.start()
 
-    def advance(self, step: int) -> None:
-        if len(self.times) >= SKIPPED + WARM_UP + PROFILED:
+    def after_step(self, step: int) -> None:
+        if self.profiler is None or len(self.times) >= SKIPPED + WARM_UP + PROFILED:
             return
         if self.on_gpu:
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
         self.profiler.step()
 
-    def finish(self, summary: dict[str, Any], report: TestReport) -> None:
-        self.profiler.stop()
-
-    def fail(self, summary: dict[str, Any]) -> None:
-        self.profiler.stop()
-
-    def leave(self) -> None:
-        self.profiler.stop()
+    def end(self, is_finished: bool) -> None:
+        if self.profiler is not None:
+            self.profiler.stop()
 
     def _write(self, profiler: profile) -> None:
         first = SKIPPED + WARM_UP - 1

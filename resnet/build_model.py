@@ -1,0 +1,119 @@
+"""Config -> model: ours, or any module that takes the images of the data and gives a score for each class."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet.config.components import COMPONENTS, targets_in
+from resnet.config.errors import UserError
+from resnet.config.names import OUR_MODEL
+from resnet.config.schema import Config
+from resnet.config.signature import Signature, is_own, read_signature
+from resnet.data import DataSet
+from resnet.make import make
+
+CHANNELS = ("in_channels", "in_chans")
+
+
+def build_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
+    """Raises UserError where it cannot be made."""
+    target = config.model["_target_"]
+    signature = read_signature(target, f"model._target_={target}")
+    by_name = {**dict.fromkeys(CHANNELS, in_channels), "num_classes": num_classes, "image_size": image_size}
+    if COMPONENTS["model"].is_by_name(signature):
+        made = _made({**_unnamed(signature, in_channels, num_classes), **config.model}, by_name)
+    else:
+        made = make("model", config.model, in_channels, num_classes, image_size=image_size)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"model._target_={target}: it gives a {type(made).__name__}; a torch.nn.Module is needed")
+    return made
+
+
+def _unnamed(signature: Signature, in_channels: int, num_classes: int) -> dict[str, int]:
+    """What a target takes without naming it, as timm.create_model does; a network that names no channels is made for three."""
+    if not signature.takes_any:
+        return {}
+    unnamed = {"num_classes": num_classes} if "num_classes" not in signature.parameters else {}
+    names_channels = any(name in signature.parameters for name in CHANNELS)
+    return unnamed if names_channels or in_channels == 3 else {**unnamed, "in_chans": in_channels}
+
+
+def _made(settings: dict[str, Any], by_name: dict[str, Any]) -> Any:
+    try:
+        return make("model", settings, **by_name)
+    except UserError as error:
+        if "unexpected keyword argument 'in_chans'" not in str(error):
+            raise
+        raise UserError(
+            f"model._target_={settings['_target_']}: it is made for images of 3 channels, and has no in_channels or in_chans; "
+            f"the data have {by_name['in_channels']}: take data of 3 channels, or another model"
+        ) from None
+
+
+def is_foreign(config: Config) -> bool:
+    """Whether code that is not of this package or torch's takes part in the model."""
+    return any(not is_own(target) for _, target in targets_in(config.model, "model"))
+
+
+def meta_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
+    """Without memory for its weights."""
+    with torch.device("meta"):
+        return build_model(config, in_channels, num_classes, image_size).eval()
+
+
+def trial(config: Config, data: DataSet, image_size: int) -> tuple[nn.Module, Tensor]:
+    """The model, and two images that it gives scores for: on the meta device, where no memory is needed, or else on the CPU.
+
+    Raises:
+        UserError: it is foreign, and does not take them.
+    """
+    shape = (2, data.channels, image_size, image_size)
+    if not is_foreign(config):
+        return meta_model(config, data.channels, len(data.classes), image_size), torch.empty(shape, device="meta")
+    try:
+        return _tried(config, data, torch.empty(shape, device="meta"))
+    except Exception:  # the code may need values
+        with torch.random.fork_rng(devices=[]):
+            return _tried(config, data, torch.zeros(shape))
+
+
+def _tried(config: Config, data: DataSet, images: Tensor) -> tuple[nn.Module, Tensor]:
+    with torch.device(images.device):
+        model = build_model(config, data.channels, len(data.classes), images.shape[-1]).eval()
+    given = f"model._target_={config.model['_target_']}: images of {'x'.join(map(str, images.shape[1:]))}"
+    try:
+        with torch.no_grad():
+            scores = model(images)
+    except Exception as error:  # of any kind: the code is not ours
+        reason = (" ".join(str(error).split()) or "without a word").rstrip(".")
+        raise UserError(f"{given} do not pass through it ({type(error).__name__}: {reason}){_other_channels(model, data)}") from None
+    wanted = (len(images), len(data.classes))
+    if not isinstance(scores, Tensor) or scores.shape != wanted:
+        found = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        raise UserError(f"{given}, {len(images)} of them, give {found}; one score for each class is needed, a tensor of shape {wanted}")
+    return model, images
+
+
+def _other_channels(model: nn.Module, data: DataSet) -> str:
+    taken = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), data.channels)
+    if taken == data.channels:
+        return ""
+    return f"; its first convolution takes {taken} channels, and the data have {data.channels}: take other data, or another model"
+
+
+def check_stages(config: Config, data: DataSet, size: int, key: str) -> None:
+    """Of our networks: each stage needs something to halve. `key`: what the size of the images comes from. Raises UserError."""
+    if config.model["_target_"] != OUR_MODEL:
+        return
+    stages, layers = len(config.model["layers"]), str(config.model["layers"]).replace(" ", "")
+    left, told = size, ""
+    if config.model["stem"] != "conv3x3":
+        model, images = trial(config, data, size)
+        left = model.stem(images).shape[-1]  # type: ignore[operator]
+        told = f", {left} behind the stem," if left < size else ""
+    if left < 2 ** (stages - 1):
+        raise UserError(
+            f"model.layers={layers}: images of {size} pixels{told} are too small for {stages} stages, each of which halves them; "
+            f"take at most {left.bit_length()} stages, or larger images ({key})"
+        )

@@ -1,0 +1,38 @@
+"""The one place where a `_target_` becomes code."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from resnet.config.components import COMPONENTS
+from resnet.config.components import check as check_component
+from resnet.config.errors import UserError
+from resnet.config.signature import is_own, read_signature
+
+
+def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
+    """Whether the component has a parameter of this name that its settings leave open."""
+    parameters = read_signature(settings["_target_"], f"{key}._target_={settings['_target_']}").parameters
+    return name in parameters and settings.get(name) is None
+
+
+def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any) -> Any:
+    """Calls a component's target with its settings, and with what it takes of `offered`.
+
+    Components inside its settings are made too, but not those of our own targets, which know what to call theirs with.
+
+    Raises:
+        UserError: it cannot be found, or refuses its settings.
+    """
+    role, target = COMPONENTS[key.partition(".")[0]], settings["_target_"]
+    checked = check_component(key, settings, role, import_foreign=True)
+    chosen = {name: value for name, value in checked.items() if name not in role.kept}
+    extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
+    try:
+        return instantiate({**chosen, "_partial_": True}, _convert_="all", _recursive_=not is_own(target))(*arguments, **extra)
+    except UserError:
+        raise
+    except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
+        raise UserError(f"{key}: {target} refuses its settings ({(str(error) or type(error).__name__).splitlines()[0]})") from None

@@ -1,0 +1,28 @@
+"""What stands before the first block. Before pre-activation blocks it ends without a normalisation and an activation."""
+
+from torch import nn
+
+from resnet.models.layers import Layers
+
+
+def conv3x3(in_channels: int, width: int, layers: Layers) -> nn.Module:
+    """For small images: He et al. 2015, section 4.2."""
+    conv = layers.conv(in_channels, width, 3)
+    return conv if layers.is_preactivation else nn.Sequential(conv, layers.norm(width), layers.activation(inplace=True))
+
+
+def conv7x7_pool(in_channels: int, width: int, layers: Layers) -> nn.Module:
+    """For ImageNet: He et al. 2015, section 4.1. Quarters the size."""
+    return nn.Sequential(*_last(layers.conv(in_channels, width, 7, 2), width, layers), nn.MaxPool2d(3, 2, 1))
+
+
+def deep(in_channels: int, width: int, layers: Layers) -> nn.Module:
+    """ResNet-C (He et al. 2019): three 3x3 convolutions in place of the 7x7 one. Quarters the size."""
+    half = max(width // 2, 1)
+    first, second = layers.conv(in_channels, half, 3, 2), layers.conv(half, half, 3)
+    hidden = [layer for conv in (first, second) for layer in (conv, layers.norm(half), layers.activation(inplace=True))]
+    return nn.Sequential(*hidden, *_last(layers.conv(half, width, 3), width, layers), nn.MaxPool2d(3, 2, 1))
+
+
+def _last(conv: nn.Module, width: int, layers: Layers) -> list[nn.Module]:
+    return [conv] if layers.is_preactivation else [conv, layers.norm(width), layers.activation(inplace=True)]

@@ -1,0 +1,58 @@
+"""The closure of one optimizer step, for optimizers that want gradients at other weights too (SAM, Foret et al. 2021)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Random = dict[str, Tensor | None]
+
+
+class Closure:
+    """`gradients` computes gradients and returns sums (loss, right answers, images); it is called here at once.
+
+    A call gives the loss, and computes gradients again only where the weights or the gradients are not those of the last time: with the
+    same random numbers, so that dropout is the same, and without moving running statistics again. So an optimizer may begin
+    with the gradients that are there, or with the closure.
+    """
+
+    def __init__(self, gradients: Callable[[], Tensor], model: nn.Module, device: torch.device) -> None:
+        self.gradients, self.model, self.device = gradients, model, device
+        self.random = random_state(device)
+        self.sums = self.last = gradients()  # at the weights that the step begins with
+        self.known = self._values()
+
+    def __call__(self) -> Tensor:
+        values = self._values()
+        if len(values) != len(self.known) or not all(map(torch.equal, values, self.known)):
+            self._compute_again()
+        return self.last[0] / self.last[2]
+
+    def _compute_again(self) -> None:
+        random, buffers = random_state(self.device), [buffer.clone() for buffer in self.model.buffers()]
+        set_random_state(self.random, self.device)
+        self.model.zero_grad()
+        with torch.enable_grad():
+            self.last = self.gradients()
+        set_random_state(random, self.device)
+        with torch.no_grad():
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        self.known = self._values()
+
+    def _values(self) -> list[Tensor]:
+        """Copies, as what is changed through `.data` leaves no other trace."""
+        parameters = list(self.model.parameters())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        return [value.detach().clone() for value in (*parameters, *gradients)]
+
+
+def random_state(device: torch.device) -> Random:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
+
+
+def set_random_state(state: Random, device: torch.device) -> None:
+    assert state["cpu"] is not None
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
