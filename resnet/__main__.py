@@ -187,6 +187,7 @@ def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.analysis.saved import open_run
+    from resnet.config.hashing import plain_values
     from resnet.record.hints import kept_overrides
     from resnet.record.wandb_record import is_at_home
     from resnet.run import run
@@ -197,7 +198,7 @@ def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
         print(plain(f"{arguments.run}: its overrides are told without {left_out}, which may be a stranger's; its config stands"))
     config = _with_own_wandb(saved.config, is_at_home(saved.summary, arguments.run), arguments)
     with trusting_only(arguments.allow):
-        for key, target in targets_in(asdict(saved.config), ""):
+        for key, target in targets_in(plain_values(saved.config), ""):
             check_trusted(f"{arguments.run}: {key.removeprefix('.')}={target}", target)
         run(config, arguments.run.resolve(), [*kept, *arguments.overrides])
     return saved.directory.summary

@@ -29,7 +29,7 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import check_foreign
 from resnet.config.schema import Config
 from resnet.config.targets import find_target
-from resnet.data import Augment, DataError, DataSet, Loader, Split, count_batches, load_dataset
+from resnet.data import Augment, DataError, DataSet, Loader, Source, Split, checked, count_batches, split_dataset
 from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
@@ -129,17 +129,30 @@ def _no_device(config: Config, error: Exception) -> UserError:
 def build_data(config: Config) -> DataSet:
     """Read once in a process, however many jobs of a sweep use it."""
     settings = asdict(config.data)
-    for key in ("workers", "shift", "flip"):  # of the loaders and the augmentation
+    for key in ("name", "workers", "shift", "flip"):  # of the tables, the loaders and the augmentation
         del settings[key]
     return _data(json.dumps(settings))
 
 
 @lru_cache(maxsize=2)
 def _data(settings: str) -> DataSet:
+    """`settings` as JSON, which can be looked up."""
+    given = json.loads(settings)
+    source = given.pop("source")
+    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed")}
     try:
-        return load_dataset(**json.loads(settings))
+        return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
     except DataError as error:
         raise UserError(str(error)) from None
+    except OSError as error:  # of a file that a source of one's own reads
+        raise UserError(f"data._target_={source['_target_']}: {error.strerror or error}: {error.filename}") from None
+
+
+def _checked_source(target: str, source: Any) -> Source:
+    try:
+        return checked(source)
+    except DataError as error:
+        raise UserError(f"data._target_={target}: {error}") from None
 
 
 def check_image_size(config: Config, data: DataSet) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from resnet.analysis.drawing import drawings, missing
 from resnet.analysis.page import REPORT
 from resnet.config import Config, UserError
+from resnet.config.hashing import plain_values
 from resnet.record import wandb_record
 from resnet.record.directory import MIRRORED, DirectoryError, RunDirectory, shortest
 from resnet.record.local import warn
@@ -59,7 +60,7 @@ class Closing:
         """Without the pictures of its answers, which only the process that tested it knew. Its summary stays as it is."""
         known = {**summary, **wandb_record.identity(summary, self.directory.path)}
         parameters, flops = summary["parameters"], summary["flops"].get("forward", 0)
-        run = Mirrored(self.directory.path, summary["name"], summary["overrides"], asdict(config), parameters, flops)
+        run = Mirrored(self.directory.path, summary["name"], summary["overrides"], plain_values(config), parameters, flops)
         try:
             mirror = WandbTracker(asdict(config.wandb), run, known)
         except TrackerError as error:

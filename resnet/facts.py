@@ -4,7 +4,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from resnet.build import Parts, build_data, import_targets, weights_file
 from resnet.build_model import trial
 from resnet.config import Config, UserError
 from resnet.config.components import has_target
-from resnet.config.hashing import set_files
+from resnet.config.hashing import plain_values, set_files
 from resnet.config.names import OUR_MODEL
 from resnet.data import DataError, DataSet
 from resnet.data.digest import file_digests, whole
@@ -71,7 +70,7 @@ def _written(config: Config) -> dict[str, Any]:
     """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
     kept = deepcopy(config)
     set_files(kept, os.path.abspath)
-    return asdict(kept)
+    return plain_values(kept)
 
 
 def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,10 @@ def saved_config(**changes: Any) -> dict[str, Any]:
 
 
 def _default_config() -> dict[str, Any]:
+    from resnet.config.hashing import plain_values
+
     if not _composed:
-        _composed.append(json.dumps(asdict(compose("data=digits"))))
+        _composed.append(json.dumps(plain_values(compose("data=digits"))))
     return json.loads(_composed[0])  # type: ignore[no-any-return]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet.config.hashing import flatten
-from resnet.config.names import CALLBACKS, OUR_MODEL
+from resnet.config.hashing import flatten, plain_values
+from resnet.config.names import CALLBACKS, DATA_SETS, OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -111,8 +111,11 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "compile=true callbacks=[activation_stats]: a compiled model hides its activations; set one of the two"
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
         yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
-    if config.data.name in ("arrays", "folder") and config.data.path is None:
-        yield f"data.path=null: data={config.data.name} needs the path of your own data: data.path=..."
+    target = config.data.source["_target_"]
+    if target in (DATA_SETS["arrays"], DATA_SETS["folder"]) and config.data.path is None:
+        yield f"data.path=null: data={target.rpartition('.')[2]} needs the path of your own data: data.path=..."
+    if DATA_SETS.get(config.data.name, target) != target:
+        yield f"data.name={config.data.name}: the name of other data than data._target_={target}; choose data={config.data.name}"
     for key, name in (("name", config.name), ("sweep.name", config.sweep.name)):
         if wrong := bad_name(key, name):
             yield wrong
@@ -151,7 +154,7 @@ def bad_name(key: str, name: str | None) -> str | None:
 
 def _secrets(config: Config) -> Iterator[str]:
     """A config is written into the run directory and sent to W&B: no key may come in by ${oc.env:...} or the shell."""
-    for key, value in flatten(dataclasses.asdict(config)).items():
+    for key, value in flatten(plain_values(config)).items():
         for secret, name in secrets().items():
             if secret in str(value):
                 yield f"{key}: it holds the value of the environment variable {name}, which would be written down; leave it out"

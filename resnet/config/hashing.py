@@ -56,7 +56,7 @@ def completed(values: dict[str, Any]) -> dict[str, Any]:
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
     defaults = {**_schema_defaults(Config), "model.weights": None}
-    values = dataclasses.asdict(config)
+    values = plain_values(config)
     values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only look on
     flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
@@ -112,6 +112,13 @@ def _with_defaults(value: Any) -> Any:
     return {**{one.name: one.default for one in known if one.default not in (dataclasses.MISSING, None)}, **value}
 
 
+def plain_values(config: Config) -> dict[str, Any]:
+    """As config.yaml has them: the settings of the data source beside the keys that all data sets share."""
+    values = dataclasses.asdict(config)
+    source = values["data"].pop("source")
+    return {**values, "data": {**source, **values["data"]}}
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts -> `group.key: value`."""
     flat: dict[str, Any] = {}
@@ -136,6 +143,8 @@ def _keys_without_default(settings: type, prefix: str = "") -> Iterator[str]:
             yield from _keys_without_default(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
         elif prefix + entry.name in TARGETS:
             yield f"{entry.name}._target_"
+        elif prefix + entry.name == "data.source":
+            yield "data._target_"
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             yield prefix + entry.name
 

@@ -12,12 +12,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, collected, each, each_named, has_target
+from resnet.config.components import COMPONENTS, Role, as_component, collected, each, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
-from resnet.config.schema import Config
+from resnet.config.names import DATA_SETS
+from resnet.config.schema import Config, DataConfig
 from resnet.config.signature import Parameter, read_signature
 from resnet.config.suggest import unknown_key
 from resnet.config.types import in_words
@@ -32,7 +33,7 @@ def load_config(values: Any) -> Config:
     """
     try:
         values = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
-        typed = OmegaConf.merge(OmegaConf.structured(Config), upgraded(values))
+        typed = OmegaConf.merge(OmegaConf.structured(Config), separated(upgraded(values)))
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
@@ -41,6 +42,20 @@ def load_config(values: Any) -> Config:
         raise UserError("\n".join(wrong))
     set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     return config
+
+
+def separated(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the data source apart from the keys that all data sets share. Raises UserError."""
+    data = values.get("data")
+    if not isinstance(data, dict) or "source" in data:
+        return values
+    shared = {entry.name for entry in dataclasses.fields(DataConfig)}
+    source = {key: value for key, value in data.items() if key not in shared}
+    if "_target_" not in source:
+        raise UserError("data: no _target_; choose data=NAME (see --help), or give data._target_=module.function")
+    source = as_component("data", source, DATA_SETS)
+    name = data.get("name") or source["_target_"].rpartition(".")[2]
+    return {**values, "data": {**{key: value for key, value in data.items() if key in shared}, "name": name, "source": source}}
 
 
 def check_foreign(config: Config) -> None:
@@ -61,10 +76,13 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     def check_augment() -> None:
         config.augment = each(config.augment, "augment", COMPONENTS["augment"], import_foreign)
 
+    def check_data() -> None:
+        config.data.source = check_component("data", config.data.source, COMPONENTS["data"], import_foreign)
+
     single: list[Callable[[], None]] = [partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))]
     if has_target(config.optimizer):
         single.append(partial(check_groups, config.optimizer, import_foreign))
-    return collected(*single, check_augment, check_callbacks)
+    return collected(*single, check_data, check_augment, check_callbacks)
 
 
 def _explain(error: OmegaConfBaseException) -> str:

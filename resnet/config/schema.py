@@ -6,7 +6,6 @@ A key that is added once run directories exist gets its default here as well: an
 from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-DATA_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "arrays", "folder")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
 WANDB_MODES = ("offline", "online", "disabled")
@@ -24,7 +23,8 @@ def one_of(*choices: Any) -> Any:
 
 @dataclass(kw_only=True)
 class DataConfig:
-    name: str = one_of(*DATA_SETS)
+    source: dict[str, Any]  # a _target_ that gives a resnet.data.Source, and its own settings; flat in config.yaml, as all the others
+    name: str  # of the data set, for tables and headers
     root: str
     download: bool
     path: str | None

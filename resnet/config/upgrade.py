@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resnet.config.names import AUGMENTATIONS, CALLBACKS, MOVED, OUR_MODEL
+from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, MOVED, OUR_MODEL
 
 # Keys of `augment` before it was a list, by the operation that they set, in the order in which these were done.
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
@@ -19,7 +19,7 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_callbacks(_with_a_model(_with_operations(_with_moved_targets(dict(values)))))
+    return _with_callbacks(_with_a_model(_with_a_source(_with_operations(_with_moved_targets(dict(values))))))
 
 
 def _with_operations(values: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,14 @@ def _operations(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         settings = {new: given[old] for old, new in keys.items() if given.get(old)}
         if set(settings) - {"mode"}:
             yield {"_target_": AUGMENTATIONS[name], **settings}
+
+
+def _with_a_source(values: dict[str, Any]) -> dict[str, Any]:
+    """`data.name` was what chose the data."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or {"_target_", "source"} & set(data) or data.get("name") not in DATA_SETS:
+        return values
+    return {**values, "data": {"_target_": DATA_SETS[data["name"]], **data}}
 
 
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,22 @@
 """Sources become uint8 tensors and splits; loaders turn them into batches. Knows nothing of the rest of the project."""
 
-from resnet.data.datasets import DataSet, load_dataset
+from resnet.data.checked import checked
+from resnet.data.datasets import DataSet, split_dataset
 from resnet.data.errors import DataError
 from resnet.data.loaders import Batch, Loader, count_batches
 from resnet.data.pipeline import Augment
-from resnet.data.sources import Split, images_to_evaluate
+from resnet.data.sources import Source, Split, images_to_evaluate
 
-__all__ = ["Augment", "Batch", "DataError", "DataSet", "Loader", "Split", "count_batches", "images_to_evaluate", "load_dataset"]
+__all__ = [
+    "Augment",
+    "Batch",
+    "DataError",
+    "DataSet",
+    "Loader",
+    "Source",
+    "Split",
+    "checked",
+    "count_batches",
+    "images_to_evaluate",
+    "split_dataset",
+]

@@ -3,16 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from resnet.data import sources
 from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles
-from resnet.data.sources import Source, Split
+from resnet.data.sources import Source, Split, with_test_set
 from resnet.data.splits import balanced_subset, stratified_split
 
 PerChannel = float | Sequence[float] | None
@@ -43,36 +41,10 @@ class DataSet:
         return data_digests({"train": self.train, "val": self.val, "test": self.test}, self.classes)
 
 
-def load_dataset(
-    name: str,
-    *,
-    root: str,
-    download: bool,
-    path: str | None,
-    mean: PerChannel,
-    std: PerChannel,
-    val_size: int,
-    train_size: int | None,
-    split_seed: int,
-    image_size: int | None,
-    channels: int,
-    in_memory: bool,
-) -> DataSet:
-    """Raises DataError where files are missing, corrupt or don't fit what is asked of them."""
-    if name == "digits":
-        source = sources.digits(split_seed)
-    elif name in ("mnist", "fashion_mnist"):
-        source = sources.mnist_family(name, Path(root), download)
-    elif name in ("cifar10", "cifar100"):
-        source = sources.cifar_family(name, Path(root), download)
-    elif name == "arrays":
-        source = sources.arrays(Path(str(path)))
-    else:
-        source = sources.folder(Path(str(path)), image_size, channels, in_memory, split_seed)
-    return split_dataset(source, mean, std, val_size, train_size, split_seed)
-
-
-def split_dataset(source: Source, mean: PerChannel, std: PerChannel, val_size: int, train_size: int | None, split_seed: int) -> DataSet:
+def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size: int, train_size: int | None, split_seed: int) -> DataSet:
+    """Raises DataError where the source does not fit what is asked of it."""
+    source = with_test_set(source, split_seed)
+    assert source.test is not None
     train, val = source.train, None
     if val_size:
         rest, held_out = stratified_split(train.labels.numpy(), val_size, split_seed)

@@ -46,8 +46,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
+    """What `data` must give. `test=None`: a fifth of `train`, stratified and fixed by data.split_seed, is the test set."""
+
     train: Split
-    test: Split
+    test: Split | None
     classes: list[str]
 
 
@@ -58,7 +60,24 @@ def digits(split_seed: int) -> Source:
         raise DataError("data=digits: scikit-learn, which ships the images, is not installed; pip install scikit-learn")
     table = np.loadtxt(Path(package.submodule_search_locations[0], "datasets/data/digits.csv.gz"), delimiter=",")
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return _without_test_set(Split(torch.from_numpy(images), torch.from_numpy(table[:, -1].astype(np.int64))), _numbers(10), split_seed)
+    whole = Split(torch.from_numpy(images), torch.from_numpy(table[:, -1].astype(np.int64)))
+    return with_test_set(Source(whole, None, _numbers(10)), split_seed)
+
+
+def mnist(root: str, download: bool) -> Source:
+    return mnist_family("mnist", Path(root), download)
+
+
+def fashion_mnist(root: str, download: bool) -> Source:
+    return mnist_family("fashion_mnist", Path(root), download)
+
+
+def cifar10(root: str, download: bool) -> Source:
+    return cifar_family("cifar10", Path(root), download)
+
+
+def cifar100(root: str, download: bool) -> Source:
+    return cifar_family("cifar100", Path(root), download)
 
 
 def mnist_family(name: str, root: Path, download: bool) -> Source:
@@ -99,14 +118,27 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
     return Source(train, test, list(parts[0].classes))
 
 
-def arrays(path: Path) -> Source:
-    """The user's own .npz file."""
-    train, test = _open_arrays(path, f"data.path={path}", ("train", "test"))
+def arrays(path: str, classes: list[str] | None = None) -> Source:
+    """The user's own .npz file. `classes`: their names; None: those of the file, else their numbers."""
+    train, test = _open_arrays(Path(path), f"data.path={path}", ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
         raise DataError(f"data.path={path}: x_train has images of shape {shapes[0]}, x_test of {shapes[1]}; they must agree")
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return Source(train, test, _numbers(num_classes))
+    return Source(train, test, classes or _class_names(Path(path)) or _numbers(num_classes))
+
+
+def _class_names(path: Path) -> list[str]:
+    """Those that the file has under `classes`; it has been opened before."""
+    with zipfile.ZipFile(path) as archive:
+        if "classes.npy" not in archive.namelist():
+            return []
+    try:
+        _check_sizes(path, f"data.path={path}", ["classes"])
+        with np.load(path, allow_pickle=False) as file:
+            return [str(name) for name in file["classes"]]
+    except Exception as error:
+        raise DataError(f"data.path={path}: classes is no plain array of names ({_one_line(error)[:200]})") from None
 
 
 def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
@@ -150,18 +182,19 @@ def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype
     return shape, dtype
 
 
-def folder(path: Path, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
+def folder(path: str, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
     """The user's own images; with in_memory=False they stay files and are decoded while training."""
     if not os.path.isdir(path):
         raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
-    parts = [path / "train", path / "test"] if (path / "train").is_dir() and (path / "test").is_dir() else [path]
+    whole = Path(path)
+    parts = [whole / "train", whole / "test"] if (whole / "train").is_dir() and (whole / "test").is_dir() else [whole]
     classes = list_classes(parts[0])
     splits = []
     for part in parts:
         paths, labels = list_images(part, classes)
         files = ImageFiles(paths, image_size, channels)
         splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
-    return Source(splits[0], splits[1], classes) if len(splits) == 2 else _without_test_set(splits[0], classes, split_seed)
+    return Source(splits[0], splits[1], classes) if len(splits) == 2 else with_test_set(Source(splits[0], None, classes), split_seed)
 
 
 def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels: int) -> Split:
@@ -184,9 +217,13 @@ def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels
     return split
 
 
-def _without_test_set(whole: Split, classes: list[str], split_seed: int) -> Source:
+def with_test_set(source: Source, split_seed: int) -> Source:
+    """One that has none gives up a share of its images."""
+    if source.test is not None:
+        return source
+    whole = source.train
     rest, test = stratified_split(whole.labels.numpy(), len(whole) // TEST_SHARE, split_seed)
-    return Source(whole.subset(rest), whole.subset(test), classes)
+    return Source(whole.subset(rest), whole.subset(test), source.classes)
 
 
 def _numbers(num_classes: int) -> list[str]:
