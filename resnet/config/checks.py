@@ -80,7 +80,7 @@ def _bad_unions(config: Config) -> Iterator[str]:
             yield f"data.std={value}: out of range; it must be above 0"
     if devices != "auto" and (type(devices) is not int or devices < 1):
         yield f"fabric.devices={devices}: a whole number of at least 1 is needed, or auto"
-    for group in ("model", "optimizer", "scheduler"):
+    for group in ("model", "loss", "optimizer", "scheduler"):
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
             in_file = f"in a file's defaults override /{group}: NAME"

@@ -32,7 +32,7 @@ from resnet.config.hashing import flatten
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
 CUSTOM = "custom"  # the option of a group that sets nothing: chosen by GROUP._target_=module.Class, not by its name
-TARGETED = ("model",)  # the groups that have it
+TARGETED = ("model", "loss")  # the groups that have it
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 

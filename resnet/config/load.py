@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, collected, each_named, has_target
+from resnet.config.components import COMPONENTS, Role, collected, each, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
+from resnet.config.measured import wrong_metrics
 from resnet.config.schema import Config
 from resnet.config.signature import Parameter, read_signature
 from resnet.config.suggest import unknown_key
@@ -58,12 +59,17 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     def check_callbacks() -> None:
         config.callbacks = each_named(config.callbacks, "callbacks", COMPONENTS["callbacks"], import_foreign)
 
+    def check_metrics() -> None:
+        config.metrics = each(config.metrics, "metrics", COMPONENTS["metrics"], import_foreign)
+        if wrong := list(wrong_metrics(config)):
+            raise UserError("\n".join(wrong))
+
     single: list[Callable[[], None]] = [
-        partial(check, key, role) for key, role in COMPONENTS.items() if key != "callbacks" and has_target(getattr(config, key))
+        partial(check, key, role) for key, role in COMPONENTS.items() if key not in ("callbacks", "metrics") and has_target(getattr(config, key))
     ]
     if has_target(config.optimizer):
         single.append(partial(check_groups, config.optimizer, import_foreign))
-    return collected(*single, check_callbacks)
+    return collected(*single, check_callbacks, check_metrics)
 
 
 def _explain(error: OmegaConfBaseException) -> str:

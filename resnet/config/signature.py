@@ -95,8 +95,11 @@ def _from_source(target: str) -> Signature | None:
         return None
     node = next((item for item in _definitions(file) if item.name == name), None)
     if isinstance(node, ast.ClassDef):
+        is_plain = not node.bases
         node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
         handed = 1  # self
+        if node is None and is_plain:
+            return Signature({}, takes_any=False)
     else:
         handed = 0
     if node is None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resnet.config.names import CALLBACKS, MOVED, OUR_MODEL
+from resnet.config.names import CALLBACKS, MOVED, OUR_LOSS, OUR_MODEL
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_callbacks(_with_a_model(_with_moved_targets(dict(values))))
+    return _with_a_choice(_with_a_loss(_with_callbacks(_with_a_model(_with_moved_targets(dict(values))))))
 
 
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
@@ -17,6 +17,21 @@ def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, Mapping) and model and "_target_" not in model:
         return {**values, "model": {"_target_": OUR_MODEL, **model}}
     return values
+
+
+def _with_a_loss(values: dict[str, Any]) -> dict[str, Any]:
+    """There was one only, of which `label_smoothing` was a key of its own."""
+    if "label_smoothing" not in values or "loss" in values:
+        return values
+    return {**values, "loss": {"_target_": OUR_LOSS, "smoothing": values.pop("label_smoothing")}}
+
+
+def _with_a_choice(values: dict[str, Any]) -> dict[str, Any]:
+    """`sweep.objective` ranked by what the best accuracy had chosen, which is what such a run kept."""
+    sweep = values.get("sweep")
+    if not isinstance(sweep, Mapping) or "objective" not in sweep or "choose_by" in values:
+        return values
+    return {**values, "sweep": {name: value for name, value in sweep.items() if name != "objective"}}
 
 
 def _with_callbacks(values: dict[str, Any]) -> dict[str, Any]:

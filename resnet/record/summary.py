@@ -62,6 +62,7 @@ SHAPE = {
         "image_size": SOME,
         "mean": [FINITE],
         "std": [ABOVE_0],
+        "class_counts": [COUNT],
         "digest": TEXT,
     },
     "sessions": [{"step": COUNT, "started": TEXT, "threads": SOME, "processes": SOME, "device": TEXT, "torch": TEXT, "extended": [TEXT]}],

@@ -132,6 +132,7 @@ class Parts:
         plan = build.build_plan(config, steps)
         schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
+        self._once(lambda: _try_objective(config, data, size), config.loss, config.data, config.augment)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
@@ -154,6 +155,15 @@ class Parts:
         if (key := repr(settings)) not in self.tried:
             part()
             self.tried.add(key)
+
+
+def _try_objective(config: Config, data: "DataSet", image_size: int) -> None:
+    import torch
+
+    from resnet import build
+
+    device = torch.device("cpu")
+    build.try_objective(config, build.build_objective(config, device, **build.offered_by(data)), data, image_size, device)
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
