@@ -47,6 +47,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,
+        measured={name: read["unit"] == "%" for name, read in how_read(config).items() if name in parts.learner.metrics},
         start_step=start_step,
         continued=continued,
     )
