@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_data, import_targets, how_read, offered_by, weights_file
+from resnet.build import Parts, build_data, how_read, import_targets, offered_by, weights_file
 from resnet.build_model import trial
 from resnet.config import Config, UserError
 from resnet.config.components import has_target

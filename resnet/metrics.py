@@ -26,7 +26,7 @@ class BalancedAccuracy:
 
 
 class MacroF1:
-    """The mean over the classes of F1, the harmonic mean of precision and recall; a class that is neither there nor answered does not count."""
+    """The mean over the classes of F1, the harmonic mean of precision and recall; a class never there nor answered is left out."""
 
     direction, unit = "maximize", "%"
 
@@ -56,6 +56,7 @@ class CalibrationError:
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
     """Mean distance of confidence and accuracy over bins of equal width, weighted by their images. Both (N,)."""
+    confidence, right = torch.as_tensor(confidence), torch.as_tensor(right)
     bins = (confidence * BINS).long().clamp_max(BINS - 1)
     distance = torch.bincount(bins, confidence, BINS) - torch.bincount(bins, right.to(confidence.dtype), BINS)
     return float(distance.abs().sum() / len(right))

@@ -246,7 +246,11 @@ class Run:
         self.data_digest = summary["data"]["digest"]
         remember_built()
         self.signals.begin()
-        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *self.columns, *(f"val/{name}" for name in parts.learner.metrics)], code), TrackerError)
+        tracker = together(
+            self.fabric,
+            lambda: self._start(facts, summary, [*COLUMNS, *self.columns, *(f"val/{name}" for name in parts.learner.metrics)], code),
+            TrackerError,
+        )
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)

@@ -90,7 +90,10 @@ def compare_runs(
 
 
 def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str | None = None, unreadable: Sequence[str] = ()) -> Comparison:
-    """Of runs at hand, by a held-out metric, if none is named by what chose their checkpoints. Where nothing was held out: test accuracies in the order found, and none is the best."""
+    """Of runs at hand, by a held-out metric, if none is named by what chose their checkpoints.
+
+    Where nothing was held out: test accuracies in the order found, and none is the best.
+    """
     metric = metric or chosen_by([run.summary for run in runs])
     has_held_out = any(run.value(metric) is not None for run in runs) or not any(run.value("test/accuracy") is not None for run in runs)
     found = Found(list(runs), list(unreadable))
@@ -253,7 +256,9 @@ def answer(comparison: Comparison) -> str:
     others = [group for group in comparison.groups if group is not best]
     if best is not comparison.baseline:
         difference = compare(best, comparison.baseline, comparison.num_comparisons)
-        first += f"; against the baseline, {comparison.baseline.name}: {in_words(difference, comparison.read.is_share, comparison.unit_of_runs)}"
+        first += (
+            f"; against the baseline, {comparison.baseline.name}: {in_words(difference, comparison.read.is_share, comparison.unit_of_runs)}"
+        )
         if len(others) == 1:
             return f"{first}."
     unresolved = sum(_may_be_best(comparison, group) for group in others)

@@ -22,8 +22,8 @@ from resnet.record.content import as_digest, data_digest, other_data, short
 from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
-from resnet.training.objective import Objective
 from resnet.training.learner import Scores, evaluate
+from resnet.training.objective import Objective
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
 
@@ -120,7 +120,9 @@ def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
             raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
 
 
-def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None, with_loss: bool = False) -> tuple[Scores, str, int]:
+def answer(
+    run: SavedRun, images: Split, which: str | None = None, limit: int | None = None, with_loss: bool = False
+) -> tuple[Scores, str, int]:
     """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
     accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU that it was trained on need not be here
     fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")

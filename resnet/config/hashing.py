@@ -28,7 +28,11 @@ WITHOUT = {
 }
 TARGETS = ("model", "loss", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 
-FILES = ("data.path", "model.weights", "loss.teacher")  # names of the user's own files: their identity is where they lead, not how they are written
+FILES = (
+    "data.path",
+    "model.weights",
+    "loss.teacher",
+)  # names of the user's own files: their identity is where they lead, not how they are written
 
 
 def config_hash(config: Config) -> str:

@@ -65,7 +65,9 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
             raise UserError("\n".join(wrong))
 
     single: list[Callable[[], None]] = [
-        partial(check, key, role) for key, role in COMPONENTS.items() if key not in ("callbacks", "metrics") and has_target(getattr(config, key))
+        partial(check, key, role)
+        for key, role in COMPONENTS.items()
+        if key not in ("callbacks", "metrics") and has_target(getattr(config, key))
     ]
     if has_target(config.optimizer):
         single.append(partial(check_groups, config.optimizer, import_foreign))

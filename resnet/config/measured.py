@@ -34,7 +34,9 @@ def wrong_metrics(config: Config) -> Iterator[str]:
     names = [metric_name(settings["_target_"]) for settings in config.metrics]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"metrics: {name} stands there twice; leave one out"
-    if any(name == "loss" or (name == "accuracy" and one["_target_"] != METRICS[name]) for name, one in zip(names, config.metrics, strict=True)):
+    if any(
+        name == "loss" or (name == "accuracy" and one["_target_"] != METRICS[name]) for name, one in zip(names, config.metrics, strict=True)
+    ):
         yield "metrics: every run has a loss and an accuracy; call your class something else"
     known = [f"val/{name}" for name in dict.fromkeys((*ALWAYS, *METRICS, *names))]
     if config.choose_by not in known:

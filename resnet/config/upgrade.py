@@ -23,7 +23,8 @@ def _with_a_loss(values: dict[str, Any]) -> dict[str, Any]:
     """There was one only, of which `label_smoothing` was a key of its own."""
     if "label_smoothing" not in values or "loss" in values:
         return values
-    return {**values, "loss": {"_target_": OUR_LOSS, "smoothing": values.pop("label_smoothing")}}
+    smoothing = values.pop("label_smoothing")
+    return {**values, "loss": {"_target_": OUR_LOSS, "smoothing": smoothing}}
 
 
 def _with_a_choice(values: dict[str, Any]) -> dict[str, Any]:

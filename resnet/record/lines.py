@@ -32,7 +32,9 @@ def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, floa
         f"train loss {metrics['train/loss']:.4f} acc {percent(metrics['train/accuracy'])}",
     ]
     if "val/loss" in metrics:
-        more = "".join(f" {name} {show(metrics[f'val/{name}'], share)}" for name, share in facts.measured.items() if f"val/{name}" in metrics)
+        more = "".join(
+            f" {name} {show(metrics[f'val/{name}'], share)}" for name, share in facts.measured.items() if f"val/{name}" in metrics
+        )
         parts.append(f"held-out loss {metrics['val/loss']:.4f} acc {percent(metrics['val/accuracy'])}{more}")
     parts.append(f"{metrics['images_per_second']:,.0f} images/s")
     return " | ".join([*parts, duration(metrics["seconds"])])

@@ -94,7 +94,8 @@ def read_summary(path: Path) -> dict[str, Any]:
 def _metrics(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """How its metrics are read; and whether their values are numbers."""
     read = {
-        name: _fitting(path, value, {"direction": DIRECTION, "unit": UNIT}, f"metrics.{name}") for name, value in summary.get("metrics", {}).items()
+        name: _fitting(path, value, {"direction": DIRECTION, "unit": UNIT}, f"metrics.{name}")
+        for name, value in summary.get("metrics", {}).items()
     }
     for part, prefix in (("best", "val/"), ("last", "val/"), ("test", "")):
         for name in read:
