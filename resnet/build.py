@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet.build_model import build_model, check_stages, is_foreign, trial
 from resnet.config.errors import UserError
+from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
 from resnet.config.measured import READ, measured
@@ -338,6 +339,7 @@ def _optimizer(config: Config, groups: Sequence[dict[str, Any]]) -> Optimizer:
 def try_optimizer(config: Config, model: nn.Module, plan: Plan) -> bool:
     """Whether its steps need a closure. Raises UserError where it, or the schedule, cannot do what training needs."""
     target = str(config.optimizer["_target_"])
+    check_groups(config.optimizer, import_foreign=True)
     if find_target(f"optimizer._target_={target}", target) is torch.optim.LBFGS:
         raise UserError(too_many_evaluations(target))
 

@@ -72,7 +72,7 @@ OURS: Mapping[str, str] = {word: key for key, words in _OURS.items() for word in
 _OPTIONS = {  # of groups and of keys
     "gpu": "cuda",
     "auto": "mps",
-    "step": "reducelronplateau",
+    "plateau": "reducelronplateau",
     "cosine": "warmupcosine",
     "32-true": "32 fp32 float32 float",
     "16-mixed": "16 fp16 float16 half",
