@@ -149,13 +149,12 @@ def read_request(command: CommandLine) -> Request:
 
 def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
     """`model._target_=lab.Net model.depth=3` without `model=NAME` takes only what is given with it: the settings of no option."""
-    parsed = composer.parse(overrides)
-    given = {item.key_or_group for item in parsed}
+    given = {text.partition("=")[0] for text in overrides}
     groups = [group for group in TARGETED if f"{group}._target_" in given and group not in given]
     if not groups or not composer.has_choices():
         return list(overrides)
-    own = tuple(f"{group}." for group in groups)
-    texts = [f"++{text}" if text.startswith(own) and "._target_=" not in text.split(",")[0] else text for text in overrides]
+    own, there = (tuple(f"{group}.{end}" for group in groups) for end in ("", "_target_="))
+    texts = [f"++{text}" if text.startswith(own) and not text.startswith(there) else text for text in overrides]
     return [*(f"{group}={CUSTOM}" for group in groups), *texts]
 
 

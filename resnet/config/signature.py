@@ -61,10 +61,10 @@ def read_signature(target: str, given: str) -> Signature:
     """`given` begins the line of the UserError where the target cannot be found."""
     if is_own(target) and (found := _from_source(target)):
         return found
-    return _from_object(find_target(given, target))
+    return signature_of(find_target(given, target))
 
 
-def _from_object(target: Any) -> Signature:
+def signature_of(target: Any) -> Signature:
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # written in C, without a signature

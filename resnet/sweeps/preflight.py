@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import Config, UserError
+from resnet.config.compose import as_given
 from resnet.record.content import other_code
 from resnet.record.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
 from resnet.record.identity import OTHER_CODE, check_content
@@ -60,7 +61,7 @@ def _raise_mistakes(jobs: Sequence[Job], errors: Sequence[str]) -> None:
         for line in error.splitlines():
             found[line].append(number)
     if found:
-        lines = [f"{_numbers(numbers)} ({' '.join(jobs[numbers[0]].overrides)}): {line}" for line, numbers in found.items()]
+        lines = [f"{_numbers(numbers)} ({' '.join(as_given(jobs[numbers[0]].overrides))}): {line}" for line, numbers in found.items()]
         raise UserError("\n".join([*lines, f"nothing was started: {len(jobs)} jobs, mistakes in {sum(map(bool, errors))} of them"]))
 
 
@@ -202,7 +203,7 @@ def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequen
     if len(checked) > MOST_ROWS:
         screen.print(f"... and {len(checked) - MOST_ROWS} more")
     for job in duplicates[:MOST_ROWS]:
-        screen.print(f"twice, run once: {' '.join(job.overrides)} (job {job.id})", markup=False, soft_wrap=True)
+        screen.print(f"twice, run once: {' '.join(as_given(job.overrides))} (job {job.id})", markup=False, soft_wrap=True)
     about = ""
     if seconds:
         open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if not one.state.startswith(FINISHED))
