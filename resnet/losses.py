@@ -19,6 +19,8 @@ class CrossEntropy(nn.Module):
     weight of its class, and the mean is over the images.
     """
 
+    weights: Tensor | None
+
     def __init__(
         self,
         smoothing: Annotated[float, {"at_least": 0, "below": 1}] = 0.0,
@@ -47,6 +49,8 @@ class CrossEntropy(nn.Module):
 class BCE(nn.Module):
     """Each class against all others: the mean over the classes of their binary cross entropies."""
 
+    weights: Tensor | None
+
     def __init__(
         self,
         smoothing: Annotated[float, {"at_least": 0, "below": 1}] = 0.0,
@@ -73,6 +77,8 @@ class Focal(nn.Module):
     `alpha`: a weight for each class, as `class_weights` of CrossEntropy.
     """
 
+    weights: Tensor | None
+
     def __init__(
         self, gamma: Annotated[float, {"at_least": 0}] = 2.0, alpha: Any = None, *, num_classes: int, class_counts: Sequence[int]
     ) -> None:
@@ -93,6 +99,9 @@ class Distillation(nn.Module):
     The divergence is of the student's from the teacher's softened answers: that of a student that is the teacher is zero.
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(
         self,
         teacher: str,
@@ -107,12 +116,12 @@ class Distillation(nn.Module):
         super().__init__()
         self.temperature, self.weight = temperature, weight
         self.teacher, their_mean, their_std = _open_teacher(teacher, num_classes, in_channels)
-        own_mean, own_std, their_mean, their_std = (
+        own, own_spread, theirs, their_spread = (
             torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std, their_mean, their_std)
         )
         # From images as the student sees them to images as the teacher does; exactly the same where both are normalised alike.
-        self.register_buffer("scale", own_std / their_std)
-        self.register_buffer("offset", (own_mean - their_mean) / their_std)
+        self.register_buffer("scale", own_spread / their_spread)
+        self.register_buffer("offset", (own - theirs) / their_spread)
 
     def train(self, mode: bool = True) -> "Distillation":
         super().train(mode)

@@ -63,7 +63,7 @@ class Progress:
         """From a checkpoint; an older one knows accuracy and loss alone."""
         values = dict(values)
         old = {name: values.pop(f"best_{name}") for name in ("accuracy", "loss") if f"best_{name}" in values}
-        return cls(**({"best": old if values["best_step"] is not None else {}} | values))
+        return cls(**{"best": old if values["best_step"] is not None else {}, **values})
 
     def judge(self, scores: Mapping[str, float], name: str = "accuracy", is_lowest: bool = False) -> bool:
         """Whether these scores are the best so far by one of them, of equal ones by the loss. What is not finite never is."""
