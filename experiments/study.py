@@ -176,7 +176,7 @@ def difference(one: Mapping[str, float], other: Mapping[str, float], metric: str
     """`one` against `other`, values by seed, in words: paired, and widened for the number of comparisons in the table."""
     if not one or not other:
         return "nothing to compare"
-    return in_words(compare(Group({}, dict(one), []), Group({}, dict(other), []), comparisons), metric)
+    return in_words(compare(Group({}, dict(one), []), Group({}, dict(other), []), comparisons), metric.endswith("accuracy"))
 
 
 def in_training(run: Run) -> dict[str, Any]:

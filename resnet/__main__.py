@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare", _compare, show.comparison, "Runs and sweeps side by side: groups of seeds, intervals, differences from a baseline."
     )
     compare.add_argument("paths", type=Path, nargs="+", metavar="DIR", help="run directories, sweeps, or folders of them")
-    compare.add_argument("--metric", default="val/accuracy", help="val/accuracy (default), val/loss, test/accuracy, test/loss")
+    compare.add_argument("--metric", help="val/accuracy, val/loss, val/METRIC, test/...; by default what chose the runs' checkpoints")
     compare.add_argument(
         "--baseline", metavar="KEY=VALUE", help="the group that the others are compared with (default: the one with the first settings)"
     )

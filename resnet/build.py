@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,18 +25,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet.build_model import build_model, check_stages, is_foreign, trial
 from resnet.config.errors import UserError
+from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
+from resnet.config.measured import READ, measured
 from resnet.config.schema import Config
 from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Source, Split, checked, count_batches, split_dataset
 from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
+from resnet.record.trackers import reason
 from resnet.training.callbacks import Callback
-from resnet.training.learner import Learner
+from resnet.training.learner import Learner, Metric
 from resnet.training.loop import Plan
 from resnet.training.memory import keep_freed_memory
+from resnet.training.objective import Objective
 from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 
@@ -69,7 +73,9 @@ def build(config: Config, fabric: Fabric) -> Parts:
     model = build_model(config, data.channels, len(data.classes), image_size)
     if config.model["weights"] is not None:
         load_weights(model, Path(config.model["weights"]))
-    learner = build_learner(config, fabric, model, plan)
+    objective = build_objective(config, fabric.device, **offered_by(data))
+    try_objective(config, objective, data, image_size, fabric.device)
+    learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
     return Parts(fabric, data, learner, train, val, test, plan, callbacks, image_size)
@@ -215,9 +221,38 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
     limits = [config.max_steps, config.epochs and config.epochs * steps_per_epoch]
     total_steps = min(limit for limit in limits if limit is not None)
     saves = config.checkpoint
+    chosen = config.choose_by.removeprefix("val/")
     return Plan(
-        total_steps, steps_per_epoch, config.log_every, config.eval_every, config.early_stop, saves.every_steps, saves.every_minutes
+        total_steps,
+        steps_per_epoch,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        choose_by=chosen,
+        chooses_lowest=how_read(config)[chosen]["direction"] == "minimize",
+        early_stop=config.early_stop,
+        save_every_steps=saves.every_steps,
+        save_every_minutes=saves.every_minutes,
     )
+
+
+def build_metrics(config: Config) -> dict[str, Metric]:
+    """Besides loss and accuracy. Raises UserError."""
+    made = {name: make(f"metrics.{name}", settings) for name, settings in measured(config).items()}
+    for name, metric in made.items():
+        given = f"metrics: {name}"
+        if not callable(metric):
+            raise UserError(f"{given}: it gives a {type(metric).__name__}; a callable of scores and labels is needed")
+        if (direction := getattr(metric, "direction", None)) not in ("maximize", "minimize"):
+            raise UserError(f"{given}: direction={direction}; maximize or minimize is needed, as an attribute of its class")
+        if (unit := getattr(metric, "unit", "")) not in ("%", ""):
+            raise UserError(f"{given}: unit={unit!r}; '%' is needed, for shares from 0 to 1, or ''")
+    return made
+
+
+def how_read(config: Config) -> dict[str, Mapping[str, str]]:
+    """By name the direction and the unit of each metric."""
+    own = build_metrics(config).items()
+    return {**READ, **{name: {"direction": metric.direction, "unit": getattr(metric, "unit", "")} for name, metric in own}}  # type: ignore[attr-defined]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -236,7 +271,7 @@ def weights_file(path: Path) -> Path:
     return path / (BEST if os.path.exists(path / BEST) else LAST)
 
 
-def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) -> Learner:
+def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, objective: Objective) -> Learner:
     if config.fabric.sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.channels_last:
@@ -256,13 +291,48 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan) 
         wrapped,
         fabric_optimizer,
         scheduler,
-        average,
-        label_smoothing=config.label_smoothing,
+        objective,
+        metrics=build_metrics(config),
+        average=average,
         accumulate=config.accumulate,
         clip_grad_norm=config.clip_grad_norm,
         needs_closure=needs_closure,
         frozen=frozen_parts(model, config.optimizer.get("groups") or []),
     )
+
+
+def build_objective(config: Config, device: torch.device, **offered: Any) -> Objective:
+    """Raises UserError."""
+    with torch.random.fork_rng(devices=[]):  # a loss that draws its start leaves the weights as they are
+        loss = make("loss", config.loss, **offered)
+    return Objective(loss.to(device) if isinstance(loss, nn.Module) else loss)
+
+
+def try_objective(config: Config, objective: Objective, data: DataSet, image_size: int, device: torch.device) -> None:
+    """Raises UserError where the loss does not take what training hands to it."""
+    scores = torch.linspace(-1, 1, 2 * len(data.classes), device=device).reshape(2, -1)
+    labels = torch.tensor([0, len(data.classes) - 1], device=device)
+    images = torch.zeros(2, data.channels, image_size, image_size, device=device)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            objective.check(scores.clone(), labels, images)
+            if build_augment(config).mixes:
+                objective.check(scores.clone(), scores.softmax(1), images)
+    except Exception as error:  # of foreign code
+        raise UserError(f"loss._target_={config.loss['_target_']}: {reason(error)}") from None
+
+
+def offered_by(data: DataSet) -> dict[str, Any]:
+    """What components are told of the data."""
+    return {
+        "in_channels": data.channels,
+        "num_classes": len(data.classes),
+        "class_names": data.classes,
+        "class_counts": torch.bincount(torch.as_tensor(data.train.labels), minlength=len(data.classes)).tolist(),
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+    }
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
@@ -286,6 +356,7 @@ def _optimizer(config: Config, groups: Sequence[dict[str, Any]]) -> Optimizer:
 def try_optimizer(config: Config, model: nn.Module, plan: Plan) -> bool:
     """Whether its steps need a closure. Raises UserError where it, or the schedule, cannot do what training needs."""
     target = str(config.optimizer["_target_"])
+    check_groups(config.optimizer, import_foreign=True)
     if find_target(f"optimizer._target_={target}", target) is torch.optim.LBFGS:
         raise UserError(too_many_evaluations(target))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_data, import_targets, weights_file
+from resnet.build import Parts, build_data, how_read, import_targets, offered_by, weights_file
 from resnet.build_model import trial
 from resnet.config import Config, UserError
 from resnet.config.components import has_target
@@ -46,6 +46,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,
+        measured={name: read["unit"] == "%" for name, read in how_read(config).items() if name in parts.learner.metrics},
         start_step=start_step,
         continued=continued,
     )
@@ -83,6 +84,8 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
         "data": data_facts(parts.data),
         "input_size": parts.image_size,
+        "choose_by": config.choose_by,
+        "metrics": how_read(config),
         "device": known.device,
         "threads": torch.get_num_threads(),
         "commit": code.commit,
@@ -106,25 +109,30 @@ def data_facts(data: DataSet) -> dict[str, Any]:
         "image_size": data.image_size,
         "mean": data.mean,
         "std": data.std,
+        "class_counts": offered_by(data)["class_counts"],
         "digest": whole(digests),
         "digests": digests,
     }
 
 
-def weights_digest(config: Config) -> str | None:
-    """Of the file that training begins from; None where there is none."""
-    if config.model["weights"] is None:
+def weights_digest(path: Any) -> str | None:
+    """Of the weights that training begins from, or learns from; None where there are none."""
+    if not isinstance(path, str):
         return None
     try:
-        return file_digests([weights_file(Path(config.model["weights"]))])[0].hex()
+        return file_digests([weights_file(Path(path))])[0].hex()
     except DataError:  # which the run's start will tell, if it still needs the file
         return None
+
+
+def made_of_files(config: Config) -> dict[str, str | None]:
+    return {"weights": weights_digest(config.model["weights"]), "teacher": weights_digest(config.loss.get("teacher"))}
 
 
 def made_of(config: Config) -> dict[str, Any]:
     """What the summary of a run that began now would say of its data, first weights and code. Raises UserError."""
     import_targets(config)
-    return {"data": data_facts(build_data(config)), "weights": weights_digest(config), "code": {"modules": module_digests()}}
+    return {"data": data_facts(build_data(config)), **made_of_files(config), "code": {"modules": module_digests()}}
 
 
 def session(parts: Parts, step: int, extended: list[str], code: Code) -> dict[str, Any]:
@@ -171,7 +179,7 @@ def best(progress: Progress) -> dict[str, float] | None:
     """None where nothing was held out: the last checkpoint is then the one that is tested."""
     if progress.best_step is None:
         return None
-    return {"step": progress.best_step, "val/accuracy": progress.best_accuracy, "val/loss": progress.best_loss}
+    return {"step": progress.best_step, **{f"val/{name}": value for name, value in progress.best.items()}}
 
 
 def speed(progress: Progress) -> dict[str, float]:

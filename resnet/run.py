@@ -59,7 +59,7 @@ from resnet.training.processes import Failure, Watch, adopt, end_with_parent, en
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
     """Trains into `path`, or goes on there; in a sweep it says less on the screen.
 
-    Returns sweep.objective of the best checkpoint, for a search; None where nothing is held out.
+    Returns choose_by of the best checkpoint, for a search; None where nothing is held out.
 
     Raises:
         UserError: before anything is written.
@@ -76,7 +76,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
             if in_sweep and signals.received is not None:  # while a finished run was drawn: the sweep's other jobs wait
                 raise Interrupted(signals.received)
-            return summary["best"] and summary["best"][config.sweep.objective]
+            return summary["best"] and summary["best"][config.choose_by]
         except Interrupted as error:
             tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
@@ -238,7 +238,7 @@ class Run:
             "status": RUNNING,
             "error": None,
             **record.description(self.config, parts, facts, code),
-            "weights": before.get("weights") if before else record.weights_digest(self.config),
+            **({key: before.get(key) for key in ("weights", "teacher")} if before else record.made_of_files(self.config)),
             "config_hash": config_hash(self.config),
             **wandb_record.identity(before, self.directory.path),
             "sessions": [*record.ended(before), session],
@@ -246,7 +246,11 @@ class Run:
         self.data_digest = summary["data"]["digest"]
         remember_built()
         self.signals.begin()
-        tracker = together(self.fabric, lambda: self._start(facts, summary, [*COLUMNS, *self.columns], code), TrackerError)
+        tracker = together(
+            self.fabric,
+            lambda: self._start(facts, summary, [*COLUMNS, *self.columns, *(f"val/{name}" for name in parts.learner.metrics)], code),
+            TrackerError,
+        )
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
             self._save(SAVE_BEST, training.best)
@@ -285,7 +289,7 @@ class Run:
         context = Context(parts.learner, parts.data, parts.plan, self.directory, title)
         try:
             callbacks.start(lambda name: replace(context, name=name))
-            self.columns = callbacks.columns(COLUMNS)
+            self.columns = callbacks.columns([*COLUMNS, *(f"val/{name}" for name in parts.learner.metrics)])
         except CallbackError as error:
             raise UserError(str(error)) from None
 
@@ -326,7 +330,7 @@ class Run:
             "status": FINISHED,
             "best": record.best(training.progress),
             "last": last,
-            "test": {"loss": scores.loss, "accuracy": scores.accuracy, "images": parts.test.num_images},
+            "test": {**scores.by_name, "images": parts.test.num_images},
             **record.speed(training.progress),
         }
         return results, record.test_report(parts, scores.logits)

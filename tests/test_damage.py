@@ -179,7 +179,7 @@ def test_a_config_that_was_cut_anywhere_is_not_taken_for_another(runs) -> None:
 def test_an_older_config_means_the_defaults_of_later_keys(runs) -> None:
     path = runs / "bad" / "config.yaml"
     config = yaml.safe_load(path.read_text())
-    for group, key in (("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "objective")):
+    for group, key in (("fabric", "sync_batch_norm"), ("model", "weights"), ("sweep", "preflight")):
         del config[group][key]
     del config["checkpoint"], config["callbacks"]
     path.write_text(yaml.safe_dump(config))

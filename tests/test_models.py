@@ -4,10 +4,16 @@ import itertools
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
+from hydra.utils import get_method
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.config.names import ACTIVATIONS, BLOCKS, NORMS, SHORTCUTS
+from resnet.config.components import COMPONENTS
+from resnet.config.names import ACTIVATIONS, ATTENTIONS, BLOCKS, NORMS, OUR_MODEL, SHORTCUTS, STEMS
+from resnet.config.signature import is_own, read_signature, signature_of
 from resnet.models import ResNet
+from resnet.models.facts import WHOLE, receptive_fields
 from resnet.models.layers import Layers
 from resnet.models.shortcuts import ZeroPad
 
@@ -64,6 +70,89 @@ def test_zero_init_residual_starts_each_block_as_its_shortcut(block: str) -> Non
     second = model.stages[0][1]
     x = torch.rand(2, second.out_channels, 8, 8)  # positive: ReLU leaves it
     assert torch.equal(second(x), x)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_stem_gives_its_width_and_learns(stem: str, block: str) -> None:
+    model = ResNet(3, 5, layers=[1], width=6, stem=stem, block=block)
+    maps = model.features(torch.randn(2, 3, 32, 32))
+    assert tuple(maps[0].shape[1:]) == ((6, 32, 32) if stem == "conv3x3" else (6, 8, 8))
+    model.head(maps[-1]).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    layers = [type(module) for module in model.stem.modules()]
+    assert layers[-1 if stem == "conv3x3" else -2] is (torch.nn.Conv2d if block.startswith("preact") else torch.nn.ReLU)
+
+
+def test_the_imagenet_network_is_torchvision_s() -> None:
+    """Stem, blocks and projections of ResNet-18, as He et al. 2015 have it: its number of parameters."""
+    from torchvision.models import resnet18
+
+    with torch.device("meta"):
+        ours, theirs = ResNet(3, 1000, layers=[2, 2, 2, 2], width=64, stem="conv7x7_pool", shortcut="projection_1x1"), resnet18()
+    assert size(ours) == size(theirs)
+    assert [tuple(p.shape) for p in ours.stem.parameters()] == [tuple(p.shape) for m in (theirs.conv1, theirs.bn1) for p in m.parameters()]
+
+
+def test_squeeze_and_excitation_is_that_of_hu_et_al_2018() -> None:
+    """Section 3: each channel times sigmoid(W2 relu(W1 mean)), at the end of the residual branch, before the sum."""
+    model = ResNet(1, 3, layers=[1], width=32, attention="squeeze_excitation", shortcut="zero_pad").eval()
+    block = model.stages[0][0]
+    first, _, second, _ = block.attention.weights
+    assert first.weight.shape == (2, 32, 1, 1)  # a reduction of 16
+    x = torch.rand(2, 32, 8, 8)
+    u = block.residual(x)
+    hidden = torch.relu(u.mean((2, 3)) @ first.weight[:, :, 0, 0].T + first.bias)
+    weights = torch.sigmoid(hidden @ second.weight[:, :, 0, 0].T + second.bias)
+    torch.testing.assert_close(block(x), torch.relu(u * weights[:, :, None, None] + x))
+
+
+REACHES = [
+    {"stem": "conv7x7_pool"},
+    {"stem": "deep"},
+    {"stem": "conv7x7_pool", "block": "preact_bottleneck", "shortcut": "projection_1x1"},
+    {"block": "bottleneck", "shortcut": "projection_3x3"},
+    {"shortcut": "none", "block": "preact_basic"},
+]
+
+
+@pytest.mark.parametrize("settings", REACHES)
+def test_the_receptive_field_is_what_the_gradient_reaches(settings: dict[str, str]) -> None:
+    model = ResNet(1, 2, layers=[1, 2], width=4, norm="none", activation="silu", **settings).double()
+    for pool in (module for module in model.modules() if isinstance(module, torch.nn.MaxPool2d)):
+        model.stem[-1] = torch.nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding)  # which passes a gradient to all that it sees
+    images = torch.randn(1, 1, 160, 160, dtype=torch.float64, requires_grad=True)
+    *fields, of_head = receptive_fields(model)
+    for field, maps in zip(fields, model.features(images), strict=True):
+        middle = maps.shape[-1] // 2
+        (gradient,) = torch.autograd.grad(maps[0, :, middle, middle].sum(), images, retain_graph=True)
+        assert int((gradient[0, 0].abs() > 0).any(0).sum()) == field
+    assert of_head == WHOLE
+
+
+def test_no_receptive_field_where_a_layer_is_not_known() -> None:
+    assert receptive_fields(ResNet(1, 2, layers=[1, 1], norm="torch.nn.InstanceNorm2d")) == [None] * 4
+    assert receptive_fields(ResNet(1, 2, layers=[1, 1], attention="squeeze_excitation")) == [3, WHOLE, WHOLE, WHOLE]
+    assert receptive_fields(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, dilation=2), torch.nn.AvgPool2d(2))) == [5, 6]
+    assert receptive_fields(torch.nn.Sequential(torch.nn.Conv2d(1, 2, (3, 1)), torch.nn.AvgPool2d(2))) == [None, None]
+
+
+def test_the_config_s_defaults_are_the_signature_s() -> None:
+    written = yaml.safe_load((ROOT / "conf" / "model" / "resnet.yaml").read_text())
+    signature = read_signature(OUR_MODEL, "")
+    assert written == {
+        "_target_": OUR_MODEL,
+        **{name: one.default for name, one in COMPONENTS["model"].settings(signature).items()},
+        "weights": None,
+    }
+
+
+BUILT_IN = {target for kind in (BLOCKS, SHORTCUTS, STEMS, ATTENTIONS, NORMS) for target in kind.values()} | {OUR_MODEL}
+
+
+@pytest.mark.parametrize("target", sorted(target for target in BUILT_IN if is_own(target)))
+def test_a_signature_that_is_read_from_its_text_is_python_s_own(target: str) -> None:
+    assert read_signature(target, target) == signature_of(get_method(target))
 
 
 def test_stochastic_depth_drops_only_while_training() -> None:

@@ -6,8 +6,10 @@ import signal
 
 import pytest
 import torch
-from conftest import ROOT, call
+from conftest import ROOT, call, compose, saved_config
 from test_resume import assert_same, timeless
+
+from resnet.config import config_hash, load_config
 
 OWN = """
 import os
@@ -166,3 +168,11 @@ def test_it_counts_in_the_config_hash_and_an_option_file_of_ones_own_brings_it(l
         json.loads((run / "summary.json").read_text())["config_hash"] for run in (*runs, lab / "outputs/without", lab / "outputs/watched")
     ]
     assert len(set(digests)) == 3 and digests[2] == digests[3]
+
+
+def test_a_config_of_before_means_the_same_callbacks() -> None:
+    kept = saved_config(probes=["grad_norm"], probe_every=20, profile=True)
+    del kept["callbacks"]
+    config = load_config(kept)
+    chosen = compose("data=digits", "callbacks=[grad_norm,profile]", "callbacks.grad_norm.every=20")
+    assert config.callbacks == chosen.callbacks and config_hash(config) == config_hash(compose("data=digits"))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,15 @@ from resnet.analysis.export import export
 from resnet.analysis.saved import load_model, open_run
 from resnet.build import build_data
 from resnet.build_model import build_model, trial
-from resnet.config import UserError
+from resnet.config import UserError, load_config
 from resnet.config.cli import compose_config
+from resnet.config.hashing import completed
 from resnet.config.names import BLOCKS
 from resnet.facts import count_flops, model_line
 from resnet.models.facts import WHOLE, receptive_fields, sections
 from resnet.models.published import WeightsError, fit_weights
+from resnet.sweeps.grid import compose_jobs, differing, read_sweep
+from resnet.sweeps.preflight import preflight
 
 LAB = '''
 from typing import Annotated, Literal
@@ -294,3 +298,23 @@ def test_torchvision_s_network_beside_ours_in_one_sweep(lab, colour) -> None:
     table = json.loads(call(lab, "-m", "resnet", "compare", "multirun/s", "--json").stdout)
     assert table["runs"] == 2 and len(table["groups"]) == 2
     assert "accuracy" in call(lab, "-m", "resnet", "evaluate", theirs).stdout
+
+
+def test_a_sweep_over_settings_of_a_foreign_model(lab) -> None:
+    jobs = list(compose_jobs(read_sweep(["-m", "model._target_=own_models.Net", "model.depth=1,2", "data=digits"])))
+    assert [job.config and job.config.model["depth"] for job in jobs] == [1, 2]
+    assert differing([job.overrides for job in jobs]) == [{"model.depth": "1"}, {"model.depth": "2"}]
+    with pytest.raises(UserError, match=r"job 0 \(model._target_=own_models.Net model.depth=0 data=digits\): model.depth=0: out of range"):
+        preflight(read_sweep(["-m", "model._target_=own_models.Net", "model.depth=0,2", "data=digits"]))
+
+
+def test_a_config_of_before_there_were_targets_means_ours() -> None:
+    now = asdict(compose_config(["data=digits", "model.width=8"]))
+    old = {name: value for name, value in now["model"].items() if name not in ("_target_", "stem", "attention")}
+    assert load_config({**now, "model": old}) == load_config(now)
+    assert completed({**now, "model": old}) == completed(now)
+
+
+def test_the_command_shows_what_a_target_takes(lab) -> None:
+    shown = ("--cfg", "job", "--package", "model", "model._target_=own_models.Net", "model.depth=3")
+    assert call(lab, ROOT / "train.py", *shown).stdout.splitlines()[-3:] == ["_target_: own_models.Net", "weights: null", "depth: 3"]

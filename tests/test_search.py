@@ -69,17 +69,17 @@ def test_where_all_trials_fail_the_closing_table_says_so(train, tmp_path) -> Non
 @pytest.mark.slow
 def test_a_loss_is_minimised_and_no_other_search_gets_into_its_study(train, tmp_path) -> None:
     arguments = (*SEARCH, "epochs=2", "hydra.sweeper.n_trials=3")
-    output = train(*arguments, LR, "sweep.objective=val/loss").stdout
+    output = train(*arguments, LR, "choose_by=val/loss").stdout
     losses = {name: run["best"]["val/loss"] for name, run in runs(tmp_path).items()}
     assert len(set(losses.values())) == 3
     assert best(tmp_path)["best_value"] == min(losses.values())
     assert re.findall(r"^[123] +(\w{8}) ", output, re.MULTILINE) == sorted(losses, key=losses.__getitem__)
     before = runs(tmp_path)
-    assert "3 of 3 jobs finished" in train(*arguments, LR, "sweep.objective=val/loss").stdout and runs(tmp_path) == before
+    assert "3 of 3 jobs finished" in train(*arguments, LR, "choose_by=val/loss").stdout and runs(tmp_path) == before
     for other, told in (
-        ((LR,), "sweep.objective: val/loss -> val/accuracy"),
-        ((LR, "sweep.objective=val/loss", "batch_size=64"), "batch_size: 128 -> 64"),
-        (("lr=0.1,0.2", "sweep.objective=val/loss"), "lr: LogUniformDistribution"),
+        ((LR,), "choose_by: val/loss -> val/accuracy"),
+        ((LR, "choose_by=val/loss", "batch_size=64"), "batch_size: 128 -> 64"),
+        (("lr=0.1,0.2", "choose_by=val/loss"), "lr: LogUniformDistribution"),
     ):
         assert f"error: multirun/s: it holds another search ({told}" in train(*arguments, *other, status=2).stderr
     assert trials(tmp_path) == ["COMPLETE"] * 3
@@ -98,7 +98,7 @@ def test_a_loss_is_minimised_and_no_other_search_gets_into_its_study(train, tmp_
         ((LR, "data.val_size=0"), "data.val_size=0: a search needs held-out images"),
         ((LR, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials=0: out of range"),
         ((LR, "hydra.sweeper.n_trials=many"), "hydra.sweeper.n_trials=many: "),
-        ((LR, "sweep.objective=test/accuracy"), "choose one of val/accuracy, val/loss"),
+        ((LR, "choose_by=test/accuracy"), "choose one of val/accuracy, val/loss"),
     ],
 )
 def test_a_mistake_in_a_search_is_one_line(train, tmp_path, arguments, message) -> None:

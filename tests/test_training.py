@@ -10,7 +10,7 @@ from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_augment, build_data, build_fabric, build_optimizer
+from resnet.build import build, build_augment, build_data, build_fabric, build_objective, build_optimizer
 from resnet.build_model import meta_model
 from resnet.data import Augment, Loader
 from resnet.data.augment import Crop
@@ -117,7 +117,7 @@ def test_clipping_bounds_the_gradient() -> None:
 
 
 def test_the_loss_is_smoothed_cross_entropy_and_the_means_are_over_images() -> None:
-    built = parts("label_smoothing=0.1", "batch_size=1000")  # 1,000 and 257 images
+    built = parts("loss.smoothing=0.1", "batch_size=1000")  # 1,000 and 257 images
     expected, seen = [], Window(built.learner, Progress())
     for images, labels, *_ in built.train.epoch():
         logits = built.learner.bare_model.train()(images)
@@ -217,7 +217,7 @@ def test_best_is_the_highest_accuracy_then_the_lowest_loss() -> None:
     judged = []
     for step, (accuracy, loss) in enumerate([(0.8, 1.0), (0.9, 1.0), (0.9, 1.2), (0.9, 0.8), (0.7, 0.1)], 1):
         progress.step = step
-        judged.append(progress.judge(Scores(loss, accuracy)))
+        judged.append(progress.judge(Scores(loss, accuracy).by_name))
     assert judged == [True, True, False, True, False]
     assert (progress.best_step, progress.evaluations_since_best) == (4, 1)
 
@@ -230,7 +230,8 @@ def test_a_step_never_waits_for_the_device(augment) -> None:
     data = build_data(config)
     model = meta_model(config, data.channels, len(data.classes)).train()
     optimizer = build_optimizer(config, model)
-    learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), AveragedModel(model), 0.1)
+    objective = build_objective(config, meta, num_classes=10, class_counts=[1] * 10)
+    learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), objective, average=AveragedModel(model))
     settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "device": meta}
     batches = Loader(data.train, 100, build_augment(config), **settings).epoch()
     sums = [learner.step(*next(batches)) for _ in range(2)]

@@ -8,12 +8,13 @@ from typing import Any
 
 from resnet.analysis.grouping import Run, is_ignored
 from resnet.config.hashing import real_path
-from resnet.record.content import Made, data_digest, module_digests, short, weights_digest
+from resnet.record.content import Made, data_digest, module_digests, short, teacher_digest, weights_digest
 
 # The key of a path, a key that tells apart what it held in turn, and the digest of what it held for a run.
 FILES: tuple[tuple[str, str, Callable[[Made], str | None]], ...] = (
     ("data.path", "data.digest", data_digest),
     ("model.weights", "model.weights_digest", weights_digest),
+    ("loss.teacher", "loss.teacher_digest", teacher_digest),
 )
 
 

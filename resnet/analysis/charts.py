@@ -70,12 +70,8 @@ def _renumbered(text: str, prefix: str) -> str:
 
 
 def scale(comparison: Comparison) -> int:
-    """Accuracies are drawn in per cent."""
-    return 100 if comparison.metric.endswith("accuracy") else 1
-
-
-def unit(metric: str) -> str:
-    return f"{metric} (%)" if metric.endswith("accuracy") else metric
+    """Shares are drawn in per cent."""
+    return 100 if comparison.read.is_share else 1
 
 
 def _figure(**chosen: Any) -> "figure":
@@ -120,7 +116,7 @@ def _intervals(comparison: Comparison) -> "figure":
     margin = 0.05 * (high - low) or 0.01 * abs(high) or 1.0
     plot = _figure(height=60 + ROW * len(shown), tools="", y_range=(heights[-1] - 0.5, 0.7), x_range=(low - margin, high + margin))
     plot.yaxis.visible = plot.ygrid.visible = False
-    plot.xaxis.axis_label = unit(comparison.metric)
+    plot.xaxis.axis_label = comparison.read.title
     plot.vspan([factor * comparison.baseline.mean], line_dash="dashed", line_color="#808080")
     looks = [look(rank) for rank in range(len(shown))]
     dots = [
@@ -183,7 +179,7 @@ def _scatter(comparison: Comparison, source: "ColumnDataSource", column: str) ->
     label = COSTS[column]
     known = [value for value in source.data[column] if value]
     kind = "log" if known and max(known) >= LOG_FROM * min(known) else "linear"
-    plot = _figure(height=260, tools="", x_axis_type=kind, x_axis_label=label, y_axis_label=unit(comparison.metric))
+    plot = _figure(height=260, tools="", x_axis_type=kind, x_axis_label=label, y_axis_label=comparison.read.title)
     plot.xaxis.ticker = (LogTicker if kind == "log" else BasicTicker)(desired_num_ticks=4)
     plot.xaxis.major_label_policy = NoOverlap()
     points = plot.scatter(column, "value", source=source, color="color", marker="marker", size=8, fill_alpha=0.5, nonselection_alpha=0.08)
@@ -230,7 +226,7 @@ def _parallel(comparison: Comparison, source: "ColumnDataSource", keys: Sequence
     from bokeh.models import BoxSelectTool
     from bokeh.transform import linear_cmap
 
-    names = [*_short(keys), unit(comparison.metric)]
+    names = [*_short(keys), comparison.read.title]
     runs: list[Run] = [run for group in comparison.groups for run in group.runs]
     values = list(source.data["value"])
     axes = [axis([run.setting(key) for run in runs]) for key in keys] + [axis(values)]

@@ -7,8 +7,6 @@ from statistics import mean, stdev
 from resnet.analysis.grouping import Group
 from resnet.analysis.intervals import LEVEL, Interval, around, t_interval, welch_interval
 
-METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss")
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -37,8 +35,7 @@ def compare(group: Group, baseline: Group, num_comparisons: int) -> Difference:
     return Difference(group.mean - baseline.mean, interval, False, 0, min(len(one), len(other)))
 
 
-def in_words(difference: Difference, metric: str, unit_of_runs: str = "seeds") -> str:
-    is_share = metric.endswith("accuracy")
+def in_words(difference: Difference, is_share: bool, unit_of_runs: str = "seeds") -> str:
     scale, unit = (100, " points") if is_share else (1, "")
     digits = 2 if is_share else 4
     text = f"{scale * difference.value:+.{digits}f}{unit}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet.analysis.alike import alike, unlike
-from resnet.analysis.compare import METRICS, compare, in_words, seeds_to_settle
+from resnet.analysis.compare import compare, in_words, seeds_to_settle
 from resnet.analysis.grouping import (
     Found,
     Group,
@@ -23,6 +23,7 @@ from resnet.analysis.grouping import (
 )
 from resnet.config import UserError
 from resnet.record.hints import is_plain_name, kept_overrides
+from resnet.record.metrics import Metric, chosen_by, read_metrics
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Comparison:
 
     paths: Sequence[Path]
     metric: str
+    read: Metric  # its unit and direction
     chooses: bool  # a best group; False where that would be by the test set, unasked
     by: Sequence[str]
     sorted_by: str
@@ -61,7 +63,7 @@ class Comparison:
 
 def compare_runs(
     paths: Sequence[Path],
-    metric: str,
+    metric: str | None = None,
     baseline: str | None = None,
     on_test: bool = False,
     conditions: str = "",
@@ -73,19 +75,26 @@ def compare_runs(
     Raises:
         UserError: nothing to compare, no such key or baseline, or a ranking by a test metric that was not asked for by name.
     """
-    if metric not in METRICS:
-        raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(METRICS)}")
-    if metric.startswith("test/") and not on_test:
+    if metric is not None and metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
     found = look_for_runs(paths)
     kept = filter_runs(found.runs, conditions)
     if not kept:
         raise UserError(f"filter {conditions}: none of {len(found.runs)} runs meets it")
+    summaries = [run.summary for run in kept]
+    known = read_metrics(summaries)
+    metric = chosen_by(summaries) if metric is None else metric
+    if metric not in known:
+        raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(known)}")
     return _compared(paths, Found(kept, found.unreadable), metric, True, baseline, sort, by)
 
 
-def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str, unreadable: Sequence[str] = ()) -> Comparison:
-    """Of runs at hand, by a held-out metric. Where nothing was held out: test accuracies in the order found, and none is the best."""
+def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str | None = None, unreadable: Sequence[str] = ()) -> Comparison:
+    """Of runs at hand, by a held-out metric, if none is named by what chose their checkpoints.
+
+    Where nothing was held out: test accuracies in the order found, and none is the best.
+    """
+    metric = metric or chosen_by([run.summary for run in runs])
     has_held_out = any(run.value(metric) is not None for run in runs) or not any(run.value("test/accuracy") is not None for run in runs)
     found = Found(list(runs), list(unreadable))
     return _compared(paths, found, metric if has_held_out else "test/accuracy", has_held_out)
@@ -101,16 +110,17 @@ def _compared(
     by: Sequence[str] = (),
 ) -> Comparison:
     runs = alike(found.runs)
-    groups = group_runs(runs, metric, by)
+    groups, read = group_runs(runs, metric, by), read_metrics([run.summary for run in runs])[metric]
     counted = [group for group in groups if group.values]
     reasons = [*found.unreadable, *(reason for group in groups for reason in group.left_out)]
     if not counted:
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         raise UserError(f"no finished run with a {metric} among {len(runs)}: {'; '.join(reasons[:3])}{more}")
-    ranked = sorted(counted, key=lambda group: group.mean if metric.endswith("loss") else -group.mean) if chooses else counted
+    ranked = sorted(counted, key=lambda group: group.mean if read.is_lowest else -group.mean) if chooses else counted
     return Comparison(
         paths=paths,
         metric=metric,
+        read=read,
         chooses=chooses,
         by=by,
         sorted_by=sort or (metric if chooses else "the order found"),
@@ -156,6 +166,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
     return {
         "answer": answer(comparison),
         "metric": comparison.metric,
+        "is_share": comparison.read.is_share,
         "on_test": comparison.on_test,
         "chooses": comparison.chooses,
         "runs": len(comparison.runs),
@@ -192,7 +203,7 @@ def _row(comparison: Comparison, group: Group) -> dict[str, Any]:
         "difference": difference and difference.value,
         "difference_interval": difference and difference.interval,
         "is_paired": difference and difference.is_paired,
-        "against_baseline": "baseline" if difference is None else in_words(difference, comparison.metric, comparison.unit_of_runs),
+        "against_baseline": "baseline" if difference is None else in_words(difference, comparison.read.is_share, comparison.unit_of_runs),
         "is_resolved": None if difference is None else difference.is_resolved,
         "seeds_to_settle": seeds_to_settle(group, baseline, number) if is_open else None,
         "may_be_best": comparison.chooses and _may_be_best(comparison, group),
@@ -236,16 +247,18 @@ def answer(comparison: Comparison) -> str:
     if not comparison.chooses:
         return f"Nothing was held out, so none is chosen: {metric} of {len(comparison.groups)} group(s), in the order found."
     name, number = best.name, len(best.values)
-    value = f"{100 * best.mean:.2f} %" if metric.endswith("accuracy") else f"{best.mean:.4f}"
+    value = comparison.read.show(best.mean)
     seeds = f"mean of {number} {comparison.unit_of_runs}" if number > 1 else f"one {comparison.unit_of_runs.removesuffix('s')}"
     if len(comparison.groups) == 1:
         return f"{name}: {metric} {value} ({seeds})."
-    rank, worse = ("lowest", "higher") if metric.endswith("loss") else ("highest", "lower")
+    rank, worse = ("lowest", "higher") if comparison.read.is_lowest else ("highest", "lower")
     first = f"{name} has the {rank} {metric}, {value} ({seeds})"
     others = [group for group in comparison.groups if group is not best]
     if best is not comparison.baseline:
         difference = compare(best, comparison.baseline, comparison.num_comparisons)
-        first += f"; against the baseline, {comparison.baseline.name}: {in_words(difference, metric, comparison.unit_of_runs)}"
+        first += (
+            f"; against the baseline, {comparison.baseline.name}: {in_words(difference, comparison.read.is_share, comparison.unit_of_runs)}"
+        )
         if len(others) == 1:
             return f"{first}."
     unresolved = sum(_may_be_best(comparison, group) for group in others)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet.analysis.compare import METRICS
 from resnet.analysis.grouping import Run, look_for_runs
 from resnet.analysis.page import REPORT, report_on
 from resnet.config import UserError
@@ -20,7 +19,7 @@ def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Call
     result = f": test accuracy {100 * summary['test']['accuracy']:.2f} %" if summary["status"] == FINISHED else f" ({summary['status']})"
 
     def write_page() -> None:
-        report_on([Path(path)], [Run(path, flatten(directory.config), summary)], "val/accuracy", directory / REPORT)
+        report_on([Path(path)], [Run(path, flatten(directory.config), summary)], directory / REPORT)
 
     return {
         CURVES: lambda: draw_curves(directory, title + result),
@@ -62,6 +61,4 @@ def _of_sweep(path: Path) -> Callable[[], object]:
     if not (path.is_dir() and run_ids(path)):
         raise UserError(f"{path}: neither a run directory nor the folder of a sweep: it holds no config.yaml, and no folder in it does")
     found = look_for_runs([path])
-    wanted = found.runs[0].config.get("sweep.objective")
-    metric = wanted if wanted in METRICS else "val/accuracy"
-    return lambda: report_on([Path(shortest(path))], found.runs, metric, path / REPORT, found.unreadable)
+    return lambda: report_on([Path(shortest(path))], found.runs, path / REPORT, found.unreadable)

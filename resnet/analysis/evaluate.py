@@ -1,5 +1,6 @@
 """Scores of a finished run, with their uncertainty: on its own splits or on the user's images."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet.analysis.saved import SavedRun, answer, changed_data, load_data
+from resnet.build import build_metrics
 from resnet.config import UserError
+from resnet.config.names import OUR_LOSS
+from resnet.config.targets import trusting_only
 from resnet.data import DataError, Split, images_to_evaluate
+from resnet.metrics import Top5, calibration_error
 from resnet.plain import for_picture
 from resnet.record.curves import png
 from resnet.record.directory import DirectoryError, RunDirectory
 
 CONFIDENCE = 0.95
-BINS = 15  # of the calibration error, as in Guo et al. 2017
 RESAMPLES = 1000
 MOST_CLASSES = 1000  # of a confusion matrix, which grows with their square
 Interval = dict[str, float | None]  # value, low, high; of one image alone no more than the value may be known
@@ -29,7 +33,7 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
     sessions, cpus = run.summary["sessions"], os.cpu_count() or 1
     torch.set_num_threads(min(sessions[-1].get("threads", cpus) if sessions else cpus, cpus))  # the same sums in the same order
     images, changed = _images(run, split, own)
-    scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None)
+    scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None, with_loss=True)
     assert scores.logits is not None
     labels, answers = images.labels[: len(scores.logits)], scores.logits.argmax(1).numpy()
     return {
@@ -39,7 +43,9 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
         "changed_data": changed,
         "checkpoint": file,
         "step": step,
-        **_summary(scores.logits, labels, scores.loss),
+        **_summary(scores.logits, labels),
+        **_told_loss(run, scores.loss, scores.logits, labels),
+        **_own_metrics(run, scores.logits, labels),
         "classes": _per_class(answers, labels.numpy(), run.classes),
         "confusion": _confusion(answers, labels.numpy(), len(run.classes)).tolist() if len(run.classes) <= MOST_CLASSES else None,
     }
@@ -59,18 +65,33 @@ def _images(run: SavedRun, split: str, own: Path | None) -> tuple[Split, list[st
     return chosen, changed_data(run, data)
 
 
-def _summary(logits: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
+def _summary(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     probabilities = logits.double().softmax(1)
-    losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
-    order = logits.topk(min(5, logits.shape[1]), 1).indices
-    right = (logits.argmax(1) == labels).numpy()
-    confidence = probabilities.max(1).values.numpy()
+    right = logits.argmax(1) == labels
+    confidence = probabilities.max(1).values
     return {
         "accuracy": share(int(right.sum()), len(labels)),
-        **({"top5": share(int((order == labels[:, None]).any(1).sum()), len(labels))} if logits.shape[1] > 5 else {}),
-        "loss": {"value": loss, **_around(loss, losses)},
+        **({"top5": share(round(Top5()(logits, labels) * len(labels)), len(labels))} if logits.shape[1] > 5 else {}),
         "calibration_error": _bootstrap(calibration_error, confidence, right),
     }
+
+
+def _told_loss(run: SavedRun, loss: float, logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """The run's own. Its interval is known for plain cross entropy; nothing is told where a teacher is not there any more."""
+    if math.isnan(loss):
+        return {}
+    if run.config.loss["_target_"] != OUR_LOSS or run.config.loss.get("class_weights") is not None:
+        return {"loss": {"value": loss, "low": None, "high": None}}
+    return {"loss": {"value": loss, **_around(loss, torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none"))}}
+
+
+def _own_metrics(run: SavedRun, logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """What the run measured besides what is told of every one."""
+    with trusting_only(run.allowed):
+        metrics = build_metrics(run.config)
+    own = {name: metric for name, metric in metrics.items() if name not in ("top5", "calibration_error")}
+    values = {name: {**_bootstrap(metric, logits, labels), "unit": metric.unit} for name, metric in own.items()}  # type: ignore[attr-defined]
+    return {"metrics": values}
 
 
 def _around(mean: float, losses: Tensor) -> Interval:
@@ -89,19 +110,12 @@ def share(successes: int, trials: int) -> Interval:
     return {"value": successes / trials, "low": float(interval.low), "high": float(interval.high)}
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width, weighted by their images (expected calibration error)."""
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    distance = np.bincount(bins, confidence, BINS) - np.bincount(bins, right, BINS)
-    return float(np.abs(distance).sum() / len(right))
-
-
-def _bootstrap(metric: Callable[..., float], *samples: NDArray[Any]) -> Interval:
+def _bootstrap(metric: Callable[..., float], *samples: Tensor) -> Interval:
     if len(samples[0]) == 1:
         return {"value": metric(*samples), "low": None, "high": None}
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(samples[0]), size=len(samples[0])) for _ in range(RESAMPLES)]
-    values = [metric(*(sample[draw] for sample in samples)) for draw in draws]
+    values = [metric(*(sample[torch.from_numpy(draw)] for sample in samples)) for draw in draws]
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"value": metric(*samples), "low": float(low), "high": float(high)}
 

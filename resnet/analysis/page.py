@@ -15,10 +15,11 @@ from resnet.analysis.grouping import IGNORED, MISSING, Run, differing, is_ignore
 from resnet.analysis.tables import cells
 from resnet.plain import plain
 from resnet.record.directory import FINISHED, RunDirectory
+from resnet.record.metrics import Metric, others, read_metrics
 
 REPORT = "report.html"
 PARTS = Path(__file__).parent / "parts"
-CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")
+CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")  # and what else was measured
 MOST_POINTS = 60_000  # of all curves of a metric: longer ones are thinned, which the page says
 FEWEST_POINTS = 50  # that are kept of a curve
 PARALLEL_RUNS, PARALLEL_KEYS = 20, 3  # from which parallel coordinates are drawn
@@ -31,9 +32,9 @@ def write_report(comparison: Comparison, result: dict[str, Any], file: Path) -> 
     RunDirectory(file.parent).write(file.name, lambda target: target.write(content))
 
 
-def report_on(paths: Sequence[Path], runs: Sequence[Run], metric: str, file: Path, unreadable: Sequence[str] = ()) -> None:
+def report_on(paths: Sequence[Path], runs: Sequence[Run], file: Path, unreadable: Sequence[str] = ()) -> None:
     """The page that a sweep, or a single run, leaves behind."""
-    comparison = compare_all(paths, runs, metric, unreadable)
+    comparison = compare_all(paths, runs, unreadable=unreadable)
     write_report(comparison, as_data(comparison), file)
 
 
@@ -45,11 +46,13 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
     numbers = {run.path: number for number, run in enumerate(counted)}
     settings = differing([run.config for run in comparison.runs])
     keys = [*settings[0], *(["seed"] if len({run.seed for run in comparison.runs}) > 1 else [])]
+    shown = _shown_metrics(comparison)
     has_parallel = len(counted) >= PARALLEL_RUNS and len(settings[0]) >= PARALLEL_KEYS
     documents = charts(comparison, [*settings[0]] if has_parallel else [])
     curves, stride = _curves(counted)
     data = {
         "metric": comparison.metric,
+        "shares": [key for key, read in read_metrics([run.summary for run in counted]).items() if read.is_share] + ["train/accuracy"],
         "groups": _groups(comparison, result["groups"], numbers),
         "curves": curves,
         "places": {name: document.place for name, document in documents.items()},
@@ -72,12 +75,20 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         most_intervals=MOST_INTERVALS,
         machines=_machines(comparison.runs),
         stride=stride,
-        curve_metrics=[metric for metric in CURVES if metric in curves["runs"]],
+        curve_metrics=[metric for metric in curve_metrics(counted) if metric in curves["runs"]],
         has_parallel=has_parallel,
         costs=[name for name in COSTS if LATER in documents and name in documents[LATER].place["roots"].values()],
         associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
-        run_header=["run", "status", *keys, "held-out accuracy (%)", "test accuracy (%)", "parameters", "operations an image", "seconds"],
-        runs=[_run_row(run, keys, numbers) for run in comparison.runs],
+        run_header=[
+            "run",
+            "status",
+            *keys,
+            *(read.title.replace("val/", "held-out ").replace("test/", "test ") for read in shown),
+            "parameters",
+            "operations an image",
+            "seconds",
+        ],
+        runs=[_run_row(run, keys, shown, numbers) for run in comparison.runs],
         failed=[run for run in comparison.runs if run.summary["status"] != FINISHED],
         constant=_constant(comparison.runs),
         ignored=sorted(IGNORED),
@@ -119,7 +130,7 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
     steps: dict[str, int] = {}
     most, largest = max(MOST_POINTS // max(len(runs), 1), FEWEST_POINTS), 1
     found: dict[str, list[Any]] = {}
-    for metric in CURVES:
+    for metric in curve_metrics(runs):
         lines = [run.curve(metric) for run in runs]
         if not any(lines):
             continue
@@ -131,6 +142,11 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
             number = steps.setdefault(json.dumps([int(step) for step, _ in kept]), len(steps))
             found[metric].append([number, [float(f"{value:.5g}") for _, value in kept]])
     return {"steps": [json.loads(text) for text in steps], "runs": found}, largest
+
+
+def curve_metrics(runs: Sequence[Run]) -> list[str]:
+    """That of the ranking first where it is no other."""
+    return list(dict.fromkeys([*CURVES, *(f"val/{name}" for run in runs for name in others(run.summary))]))
 
 
 def _machines(runs: Sequence[Run]) -> list[str]:
@@ -145,16 +161,31 @@ def _machines(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def _run_row(run: Run, keys: Sequence[str], numbers: Mapping[str, int]) -> dict[str, Any]:
+def _shown_metrics(comparison: Comparison) -> list[Metric]:
+    """Accuracies, what ranks, and what else was measured."""
+    summaries = [run.summary for run in comparison.runs]
+    more = [f"{part}/{name}" for part in ("val", "test") for name in dict.fromkeys(name for one in summaries for name in others(one))]
+    keys = dict.fromkeys(["val/accuracy", "test/accuracy", comparison.metric, *more])
+    known = read_metrics(summaries)
+    return [known[key] for key in keys]
+
+
+def _run_row(run: Run, keys: Sequence[str], shown: Sequence[Metric], numbers: Mapping[str, int]) -> dict[str, Any]:
     """Cells as text, and what they are sorted by."""
     summary = run.summary
-    held_out, test = run.value("val/accuracy"), run.value("test/accuracy")
     costs = [run.cost(name) for name in COSTS]
     cells: list[tuple[str, Any]] = [(run.path, run.path), (summary["status"], summary["status"])]
     cells += [(text_of(run.setting(key)), _sort_value(run.setting(key))) for key in keys]
-    cells += [("" if value is None else f"{100 * value:.2f}", value and round(100 * value, 4)) for value in (held_out, test)]
+    cells += [_metric_cell(read, run.value(read.key)) for read in shown]
     cells += [("" if value is None else f"{value:,.0f}" if isinstance(value, int) else f"{value:.1f}", value) for value in costs]
     return {"number": numbers.get(run.path, -1), "cells": cells}
+
+
+def _metric_cell(read: Metric, value: float | None) -> tuple[str, Any]:
+    """In per cent without the sign, which the header has."""
+    if value is None:
+        return "", None
+    return read.show(value).removesuffix(" %"), round(100 * value, 4) if read.is_share else value
 
 
 def _sort_value(value: Any) -> Any:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from resnet.build import build_augment, build_data, build_eval_loader, build_fabric
+from resnet.build import build_augment, build_data, build_eval_loader, build_fabric, build_objective
 from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
@@ -23,6 +23,7 @@ from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirec
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
+from resnet.training.objective import Objective
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
 
@@ -122,7 +123,9 @@ def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
             raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
 
 
-def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | None = None) -> tuple[Scores, str, int]:
+def answer(
+    run: SavedRun, images: Split, which: str | None = None, limit: int | None = None, with_loss: bool = False
+) -> tuple[Scores, str, int]:
     """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
     accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU that it was trained on need not be here
     fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")
@@ -134,10 +137,24 @@ def answer(run: SavedRun, images: Split, which: str | None = None, limit: int | 
     known = run.summary["data"]
     data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
     batches = build_eval_loader(config, data, images, fabric, run.model_size).epoch()
-    scores = evaluate(fabric, fabric.setup_module(model), batches, keep_logits=True)
+    objective = _objective(run, fabric.device) if with_loss else None
+    scores = evaluate(fabric, fabric.setup_module(model), objective, batches, keep_logits=True)
     if scores.logits is None or not scores.logits.isfinite().all():
         raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")
     return scores, file, step
+
+
+def _objective(run: SavedRun, device: torch.device) -> Objective | None:
+    """The run's own; None where it learnt from a teacher who is not there any more."""
+    known = run.summary["data"]
+    offered = {name: known.get(name) for name in ("class_counts", "image_size", "mean", "std")}
+    try:
+        with trusting_only(run.allowed):
+            return build_objective(run.config, device, in_channels=run.channels, num_classes=len(run.classes), **offered)
+    except UserError as error:
+        if str(error).startswith("loss.teacher"):
+            return None
+        raise
 
 
 def load_data(run: SavedRun) -> DataSet:

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -57,8 +58,9 @@ def evaluation(result: dict[str, Any]) -> None:
     for key, name in (("accuracy", "accuracy"), ("top5", "top-5 accuracy"), ("loss", "loss"), ("calibration_error", "calibration error")):
         if key in result:
             show = (lambda value: f"{value:.4f}") if key == "loss" else percent
-            low, high = result[key]["low"], result[key]["high"]
-            table.add_row(name, show(result[key]["value"]), "one image, no interval" if low is None else f"{show(low)} to {show(high)}")
+            table.add_row(name, *_with_interval(result[key], show, result["number"]))
+    for name, value in result["metrics"].items():
+        table.add_row(_shown(name), *_with_interval(value, percent if value["unit"] == "%" else "{:.4f}".format, result["number"]))
     classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
     for row in result["classes"]:
         interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
@@ -69,6 +71,12 @@ def evaluation(result: dict[str, Any]) -> None:
     _print(table, classes)
     _changed(result)
     print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
+
+
+def _with_interval(value: dict[str, Any], show: Callable[[float], str], images: int) -> tuple[str, str]:
+    low, high = value["low"], value["high"]
+    none = "one image, no interval" if images == 1 else ""
+    return show(value["value"]), none if low is None else f"{show(low)} to {show(high)}"
 
 
 def predictions(result: list[dict[str, Any]]) -> None:

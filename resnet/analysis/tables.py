@@ -11,7 +11,7 @@ from resnet.plain import for_latex, for_markdown, for_spreadsheet
 def cells(result: dict[str, Any]) -> list[list[str]]:
     """A header and a line per group."""
     keys = list(result["groups"][0]["differing"])
-    is_share = result["metric"].endswith("accuracy")
+    is_share = result["is_share"]
 
     def show(value: float) -> str:
         return f"{100 * value:.2f}" if is_share else f"{value:.4f}"

@@ -80,7 +80,7 @@ def _bad_unions(config: Config) -> Iterator[str]:
             yield f"data.std={value}: out of range; it must be above 0"
     if devices != "auto" and (type(devices) is not int or devices < 1):
         yield f"fabric.devices={devices}: a whole number of at least 1 is needed, or auto"
-    for group in ("model", "optimizer", "scheduler"):
+    for group in ("model", "loss", "optimizer", "scheduler"):
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
             in_file = f"in a file's defaults override /{group}: NAME"
@@ -115,7 +115,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if target in (DATA_SETS["arrays"], DATA_SETS["folder"]) and config.data.path is None:
         yield f"data.path=null: data={target.rpartition('.')[2]} needs the path of your own data: data.path=..."
     if DATA_SETS.get(config.data.name, target) != target:
-        yield f"data.name={config.data.name}: the name of other data than data._target_={target}; choose data={config.data.name}"
+        yield f"data.name={config.data.name}: the name of other data than data._target_={target}; give another data.name, or choose data={config.data.name}"
     for key, name in (("name", config.name), ("sweep.name", config.sweep.name)):
         if wrong := bad_name(key, name):
             yield wrong

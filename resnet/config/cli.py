@@ -68,7 +68,7 @@ def command_line(main: Callable[[], None], around: Around) -> None:
     command = CommandLine()
     try:
         command = with_settings(read_arguments([*sys.argv[1:], *no_folder]))
-        checked = nullcontext(command.arguments) if command.only_shows else _checked(command, around)
+        checked = nullcontext(_shown(command)) if command.only_shows else _checked(command, around)
         with undoing(_remove_made), checked as arguments:
             sys.argv[1:] = arguments  # where Hydra reads them
             main()
@@ -80,6 +80,10 @@ def command_line(main: Callable[[], None], around: Around) -> None:
             raise
         say(_explained(error, command))
         raise SystemExit(MISTAKE) from None
+
+
+def _shown(command: CommandLine) -> list[str]:
+    return replace(command, overrides=tuple(with_targets(command.overrides, Composer(command)))).arguments
 
 
 @contextmanager

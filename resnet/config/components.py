@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from resnet.config.checks import out_of_limits
 from resnet.config.errors import UserError
-from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, OUR_MODEL
+from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, METRICS, OUR_LOSS, OUR_MODEL
 from resnet.config.signature import Parameter, Signature, is_own, read_signature
 from resnet.config.suggest import nearest, unknown_key
 from resnet.config.targets import find_target
@@ -63,6 +63,8 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component,
     ),
     "data": Role(names=DATA_SETS),
     "augment": Role(names=AUGMENTATIONS),  # a list of them
+    "loss": Role(default=OUR_LOSS),
+    "metrics": Role(names=METRICS),  # a list of them
     "optimizer": Role(
         handed=1, kept={**PARTIAL, **{name: Parameter(name, Any, dataclasses.MISSING) for name in ("groups", "layer_decay")}}
     ),

@@ -32,7 +32,7 @@ from resnet.config.hashing import flatten
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
 CUSTOM = "custom"  # the option of a group that sets nothing: chosen by GROUP._target_=module.Class, not by its name
-TARGETED = ("model", "data")  # the groups that have it
+TARGETED = ("model", "data", "loss")  # the groups that have it
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
@@ -149,18 +149,26 @@ def read_request(command: CommandLine) -> Request:
 
 def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
     """`model._target_=lab.Net model.depth=3` without `model=NAME` takes only what is given with it: the settings of no option."""
-    parsed = composer.parse(overrides)
-    given = {item.key_or_group for item in parsed}
+    given = {text.partition("=")[0] for text in overrides}
     groups = [group for group in TARGETED if f"{group}._target_" in given and group not in given]
-    if not groups or not composer.has_choices():
+    if not composer.has_choices():
         return list(overrides)
-    own = tuple(f"{group}." for group in groups)
-    texts = [f"++{text}" if text.startswith(own) and "._target_=" not in text.split(",")[0] else text for text in overrides]
+    overrides = [one for text in overrides for one in _with_operations(text)]
+    own, there = (tuple(f"{group}.{end}" for group in groups) for end in ("", "_target_="))
+    texts = [f"++{text}" if text.startswith(own) and not text.startswith(there) else text for text in overrides]
     return [*(f"{group}={CUSTOM}" for group in groups), *texts]
+
+
+def _with_operations(text: str) -> list[str]:
+    """`augment=[flip]` as the option that takes such a list: to Hydra it would be the names of several options."""
+    return [f"augment={CUSTOM}", f"operations={text.removeprefix('augment=')}"] if text.startswith("augment=[") else [text]
 
 
 def as_given(overrides: Sequence[str]) -> list[str]:
     """What `with_targets` makes of them, taken back."""
+    if f"augment={CUSTOM}" in overrides:
+        overrides = [text.replace("operations=", "augment=", 1) if text.startswith("operations=") else text for text in overrides]
+        overrides.remove(f"augment={CUSTOM}")
     chosen = [group for group in TARGETED if f"{group}={CUSTOM}" in overrides]
     added, own = {f"{group}={CUSTOM}" for group in chosen}, tuple(f"++{group}." for group in chosen)
     return [text.removeprefix("++") if text.startswith(own) else text for text in overrides if text not in added]

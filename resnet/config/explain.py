@@ -86,10 +86,8 @@ def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
                 f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or "
                 f"write it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
             )
-        if "list index out of range" in str(error):
-            return f"{text}: augment has no operation number {match[1]}; they count from 0, in the order of --cfg job"
-        if match[2] and f"augment.{match[1]}.{match[2]}" in str(error):
-            return f"{text}: operation number {match[1]} of augment has no key {match[2]} here; --cfg job shows them, +{text} adds one"
+        if match[2] and text[0] not in "+~":
+            return f"{text}: augment has no operation with this key there (they count from 0); --cfg job shows them, +{text} adds the key"
     return None
 
 

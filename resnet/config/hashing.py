@@ -27,10 +27,14 @@ WITHOUT = {
     "fabric.num_nodes",
     "fabric.strategy",
 }
-TARGETS = ("model", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
+TARGETS = ("model", "loss", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 LISTS = ("augment",)  # keys whose value is a list of such groups
 
-FILES = ("data.path", "model.weights")  # names of the user's own files: their identity is where they lead, not how they are written
+FILES = (
+    "data.path",
+    "model.weights",
+    "loss.teacher",
+)  # names of the user's own files: their identity is where they lead, not how they are written
 
 
 def config_hash(config: Config) -> str:
@@ -155,7 +159,7 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
         group, _, name = key.partition(".")
         settings = getattr(config, group)
         values = settings if isinstance(settings, dict) else vars(settings)
-        if values[name]:
+        if isinstance(values.get(name), str) and values[name]:
             values[name] = change(values[name])
 
 

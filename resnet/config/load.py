@@ -17,6 +17,7 @@ from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
 from resnet.config.hashing import set_files
+from resnet.config.measured import wrong_metrics
 from resnet.config.names import DATA_SETS
 from resnet.config.schema import Config, DataConfig
 from resnet.config.signature import Parameter, read_signature
@@ -45,7 +46,13 @@ def load_config(values: Any) -> Config:
 
 
 def separated(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the data source apart from the keys that all data sets share. Raises UserError."""
+    """The settings of the data source apart from the keys that all data sets share, and the operations of a command line in their place.
+
+    Raises:
+        UserError: there is no data source.
+    """
+    if "operations" in values:
+        values = {**{key: value for key, value in values.items() if key != "operations"}, "augment": values["operations"]}
     data = values.get("data")
     if not isinstance(data, dict) or "source" in data:
         return values
@@ -79,10 +86,19 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     def check_data() -> None:
         config.data.source = check_component("data", config.data.source, COMPONENTS["data"], import_foreign)
 
-    single: list[Callable[[], None]] = [partial(check, key, role) for key, role in COMPONENTS.items() if has_target(getattr(config, key))]
+    def check_metrics() -> None:
+        config.metrics = each(config.metrics, "metrics", COMPONENTS["metrics"], import_foreign)
+        if wrong := list(wrong_metrics(config)):
+            raise UserError("\n".join(wrong))
+
+    single: list[Callable[[], None]] = [
+        partial(check, key, role)
+        for key, role in COMPONENTS.items()
+        if key not in ("callbacks", "metrics") and has_target(getattr(config, key))
+    ]
     if has_target(config.optimizer):
         single.append(partial(check_groups, config.optimizer, import_foreign))
-    return collected(*single, check_data, check_augment, check_callbacks)
+    return collected(*single, check_data, check_augment, check_callbacks, check_metrics)
 
 
 def _explain(error: OmegaConfBaseException) -> str:
@@ -122,6 +138,8 @@ def text_keys() -> frozenset[str]:
 def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
     """Every key of the schema, groups included, as it is typed on the command line; of components those of the default one."""
     for name, kind in typing.get_type_hints(settings).items():
+        if prefix + name == "data.source":
+            continue  # its settings stand beside the other keys of data
         yield prefix + name
         if dataclasses.is_dataclass(kind):
             yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")

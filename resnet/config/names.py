@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+OUR_LOSS = "resnet.losses.CrossEntropy"  # of an older config, which names none
 OUR_MODEL = "resnet.models.resnet.ResNet"
 BLOCKS: Mapping[str, str] = {
     "basic": "resnet.models.blocks.Block",

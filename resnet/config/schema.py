@@ -7,7 +7,6 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-OBJECTIVES = {"val/accuracy": "maximize", "val/loss": "minimize"}
 WANDB_MODES = ("offline", "online", "disabled")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
@@ -77,7 +76,6 @@ class SweepConfig:
     preflight: bool = True
     on_failure: str = limited(default="continue", choices=("continue", "stop"))
     on_code_change: str = limited(default="refuse", choices=("keep", "rerun", "refuse"))
-    objective: str = limited(default="val/accuracy", choices=tuple(OBJECTIVES))
     jobs_per_gpu: int = limited(default=1, at_least=1)
     varied: list[str] = field(default_factory=list)
 
@@ -93,7 +91,6 @@ class Config:
     limit_batches: int | None = limited(at_least=1)
     lr: float = limited(above=0)
     decay_norm_and_bias: bool
-    label_smoothing: float = limited(at_least=0, below=1)
     clip_grad_norm: float | None = limited(above=0)
     ema: float | None = limited(above=0, below=1)
     eval_every: int = limited(at_least=1)
@@ -103,6 +100,9 @@ class Config:
     compile: bool
     channels_last: bool
     deterministic: bool
+    loss: Any  # _target_: any callable of scores and targets
+    metrics: list[Any] = field(default_factory=list)  # components
+    choose_by: str = "val/accuracy"
     model: Any  # _target_: any class that gives a module; weights: a file to start from
     data: DataConfig
     augment: list[Any]  # operations: a name, module.Class, or a mapping with a _target_

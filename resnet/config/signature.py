@@ -61,10 +61,10 @@ def read_signature(target: str, given: str) -> Signature:
     """`given` begins the line of the UserError where the target cannot be found."""
     if is_own(target) and (found := _from_source(target)):
         return found
-    return _from_object(find_target(given, target))
+    return signature_of(find_target(given, target))
 
 
-def _from_object(target: Any) -> Signature:
+def signature_of(target: Any) -> Signature:
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # written in C, without a signature
@@ -95,8 +95,11 @@ def _from_source(target: str) -> Signature | None:
         return None
     node = next((item for item in _definitions(file) if item.name == name), None)
     if isinstance(node, ast.ClassDef):
+        is_plain = not node.bases
         node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
         handed = 1  # self
+        if node is None and is_plain:
+            return Signature({}, takes_any=False)
     else:
         handed = 0
     if node is None:

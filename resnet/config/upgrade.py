@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, MOVED, OUR_MODEL
+from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, MOVED, OUR_LOSS, OUR_MODEL
 
 # Keys of `augment` before it was a list, by the operation that they set, in the order in which these were done.
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
@@ -19,7 +19,8 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """A config that is of today already stays as it is."""
-    return _with_callbacks(_with_a_model(_with_a_source(_with_operations(_with_moved_targets(dict(values))))))
+    values = _with_a_source(_with_operations(_with_moved_targets(dict(values))))
+    return _with_a_choice(_with_a_loss(_with_callbacks(_with_a_model(values))))
 
 
 def _with_operations(values: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +53,22 @@ def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, Mapping) and model and "_target_" not in model:
         return {**values, "model": {"_target_": OUR_MODEL, **model}}
     return values
+
+
+def _with_a_loss(values: dict[str, Any]) -> dict[str, Any]:
+    """There was one only, of which `label_smoothing` was a key of its own."""
+    if "label_smoothing" not in values or "loss" in values:
+        return values
+    smoothing = values.pop("label_smoothing")
+    return {**values, "loss": {"_target_": OUR_LOSS, "smoothing": smoothing}}
+
+
+def _with_a_choice(values: dict[str, Any]) -> dict[str, Any]:
+    """`sweep.objective` ranked by what the best accuracy had chosen, which is what such a run kept."""
+    sweep = values.get("sweep")
+    if not isinstance(sweep, Mapping) or "objective" not in sweep or "choose_by" in values:
+        return values
+    return {**values, "sweep": {name: value for name, value in sweep.items() if name != "objective"}}
 
 
 def _with_callbacks(values: dict[str, Any]) -> dict[str, Any]:

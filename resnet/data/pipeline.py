@@ -41,6 +41,11 @@ class Augment:
         return sizes
 
     @property
+    def mixes(self) -> bool:
+        """Whether it turns labels into probabilities."""
+        return bool(_mixing(self.operations))
+
+    @property
     def needs_length(self) -> bool:
         """Whether it changes over training."""
         return any(hasattr(operation, "training_sizes") and operation.training_sizes(0) != [0] for operation in self.operations)

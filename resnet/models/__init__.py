@@ -1,4 +1,4 @@
-"""The networks. Knows nothing of the rest of the project."""
+"""The networks. Of the rest of the project they know the names of the config alone."""
 
 from resnet.models.resnet import ResNet
 

@@ -27,8 +27,16 @@ def _change(before: Made, now: Made, part: str) -> str:
 
 def other_weights(before: Made, now: Made) -> str | None:
     """Of the file that training began from."""
-    old, new = weights_digest(before), weights_digest(now)
-    return f"model.weights: digest {short(old)} -> {short(new)}" if old and new and old != new else None
+    return _other("model.weights", weights_digest(before), weights_digest(now))
+
+
+def other_teacher(before: Made, now: Made) -> str | None:
+    """Of the run that training learns from."""
+    return _other("loss.teacher", teacher_digest(before), teacher_digest(now))
+
+
+def _other(key: str, old: str | None, new: str | None) -> str | None:
+    return f"{key}: digest {short(old)} -> {short(new)}" if old and new and old != new else None
 
 
 def other_code(before: Made, now: Made) -> list[str]:
@@ -43,6 +51,10 @@ def data_digest(made: Made) -> str | None:
 
 def weights_digest(made: Made) -> str | None:
     return as_digest(made.get("weights"))
+
+
+def teacher_digest(made: Made) -> str | None:
+    return as_digest(made.get("teacher"))
 
 
 def module_digests(made: Made) -> dict[str, str]:

@@ -26,7 +26,7 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
             if steps:
                 axes.plot(steps, [scale * value for value in values], color=color, marker=marker, markersize=4, label=label)
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("cross-entropy loss" if metric == "loss" else "accuracy (%)")
+        axes.set_ylabel("loss" if metric == "loss" else "accuracy (%)")
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

@@ -7,7 +7,7 @@ from typing import Any
 from resnet.config import Config, UserError, config_hash, differing_keys, load_config
 from resnet.config.errors import RunBusy
 from resnet.config.hashing import FILES
-from resnet.record.content import Made, data_digest, other_code, other_data, other_weights, weights_digest
+from resnet.record.content import Made, data_digest, other_code, other_data, other_teacher, other_weights, teacher_digest, weights_digest
 from resnet.record.directory import FINISHED, LAST, RUNNING, RunDirectory, shortest
 from resnet.record.reading import Unreadable
 
@@ -82,7 +82,7 @@ def _compared(directory: RunDirectory, standing: Standing, made_of: Callable[[],
 
 def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bool) -> list[str]:
     """What is to be said of a run that may go on. Raises UserError where it was made of something else."""
-    changed, weights = other_data(summary, now), other_weights(summary, now)
+    changed, weights = [*other_data(summary, now), *filter(None, [other_teacher(summary, now)])], other_weights(summary, now)
     if weights and not changed and goes_on and (directory / LAST).exists():
         return [f"{weights}: it goes on from its own checkpoint"]
     if told := "; ".join(filter(None, [*changed, weights])):
@@ -94,7 +94,7 @@ def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bo
 
 
 def _is_known(key: str, summary: dict[str, Any]) -> bool:
-    return bool(data_digest(summary) if key == "data.path" else weights_digest(summary))
+    return bool({"data.path": data_digest, "model.weights": weights_digest, "loss.teacher": teacher_digest}[key](summary))
 
 
 def _read(directory: RunDirectory, path: str) -> tuple[Config, dict[str, Any]]:

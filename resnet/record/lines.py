@@ -7,6 +7,7 @@ from typing import Any
 from resnet.config.names import OUR_MODEL
 from resnet.record.directory import shortest
 from resnet.record.hints import own_search_path, without
+from resnet.record.metrics import DEFAULT, is_share, others, show
 from resnet.record.trackers import RunFacts
 
 
@@ -31,17 +32,23 @@ def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, floa
         f"train loss {metrics['train/loss']:.4f} acc {percent(metrics['train/accuracy'])}",
     ]
     if "val/loss" in metrics:
-        parts.append(f"held-out loss {metrics['val/loss']:.4f} acc {percent(metrics['val/accuracy'])}")
+        more = "".join(
+            f" {name} {show(metrics[f'val/{name}'], share)}" for name, share in facts.measured.items() if f"val/{name}" in metrics
+        )
+        parts.append(f"held-out loss {metrics['val/loss']:.4f} acc {percent(metrics['val/accuracy'])}{more}")
     parts.append(f"{metrics['images_per_second']:,.0f} images/s")
     return " | ".join([*parts, duration(metrics["seconds"])])
 
 
 def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
     best = summary["best"]
-    chosen = f"held-out accuracy {percent(best['val/accuracy'])} at step {best['step']:,}" if best else "last step (nothing was held out)"
+    name = summary.get("choose_by", DEFAULT).removeprefix("val/")
+    shown = show(best[f"val/{name}"], is_share(summary, name)) if best else ""
+    chosen = f"held-out {name} {shown} at step {best['step']:,}" if best else "last step (nothing was held out)"
     return [
         ("test accuracy", percent(summary["test"]["accuracy"])),
         ("test loss", f"{summary['test']['loss']:.4f}"),
+        *((f"test {name}", show(summary["test"][name], is_share(summary, name))) for name in others(summary)),
         ("checkpoint", chosen),
         ("time", f"{duration(summary['seconds'])}, {summary['images_per_second']:,.0f} images/s in training"),
     ]

@@ -30,6 +30,8 @@ METRIC = Kind("a number", _is_number)  # which may not be finite
 FINITE = Kind("a finite number", lambda value: _is_number(value) and math.isfinite(value))
 ABOVE_0 = Kind("a finite number above 0", lambda value: _is_number(value) and 0 < value < math.inf)
 STATUS = Kind("running, finished, failed or interrupted", lambda value: value in (RUNNING, FINISHED, FAILED, INTERRUPTED))
+UNIT = Kind("% or nothing", lambda value: value in ("%", ""))
+DIRECTION = Kind("maximize or minimize", lambda value: value in ("maximize", "minimize"))
 SHAPE = {
     "status": STATUS,
     "error": TEXT,
@@ -38,6 +40,8 @@ SHAPE = {
     "best": {"step": COUNT, "val/accuracy": METRIC, "val/loss": METRIC},
     "last": {"step": COUNT, "epoch": METRIC, "train/loss": METRIC, "train/accuracy": METRIC, "val/loss": METRIC, "val/accuracy": METRIC},
     "test": {"accuracy": METRIC, "loss": METRIC, "images": COUNT},
+    "choose_by": TEXT,
+    "metrics": {},  # by name: direction and unit
     "seconds": FINITE,
     "training_seconds": FINITE,
     "images_per_second": FINITE,
@@ -62,6 +66,7 @@ SHAPE = {
         "image_size": SOME,
         "mean": [FINITE],
         "std": [ABOVE_0],
+        "class_counts": [COUNT],
         "digest": TEXT,
     },
     "input_size": SOME,
@@ -80,7 +85,24 @@ def read_summary(path: Path) -> dict[str, Any]:
         is_wanted = summary["status"] == FINISHED if key == "test" else key in summary
         if lacks := [name for name in needed if is_wanted and name not in summary.get(key, {})]:
             raise Unreadable(path, f"it has no {key}.{lacks[0]}")
+    summary |= {"metrics": _metrics(path, summary)}
+    chosen = summary.get("choose_by", "val/accuracy")
+    if summary.get("best") and chosen not in summary["best"]:
+        raise Unreadable(path, f"it has no best.{chosen}")
     return {**UNKNOWN, **summary}
+
+
+def _metrics(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """How its metrics are read; and whether their values are numbers."""
+    read = {
+        name: _fitting(path, value, {"direction": DIRECTION, "unit": UNIT}, f"metrics.{name}")
+        for name, value in summary.get("metrics", {}).items()
+    }
+    for part, prefix in (("best", "val/"), ("last", "val/"), ("test", "")):
+        for name in read:
+            if f"{prefix}{name}" in summary.get(part, {}):
+                _fitting(path, summary[part][f"{prefix}{name}"], METRIC, f"{part}.{prefix}{name}")
+    return read
 
 
 def _fitting(path: Path, value: Any, shape: Any, key: str) -> Any:

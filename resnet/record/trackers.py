@@ -1,8 +1,8 @@
 """The interface of a tracker, and what it is told at the start and at the end of a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class RunFacts:
     device: str
     steps: int
     steps_per_epoch: int
+    measured: Mapping[str, bool] = field(default_factory=dict)  # metrics besides loss and accuracy, and whether they are shares
     start_step: int = 0
     continued: str = ""  # from where, and what differs from before
 

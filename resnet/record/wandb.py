@@ -20,6 +20,7 @@ from typing import Any
 from resnet.config.hashing import flatten
 from resnet.record import wandb_record
 from resnet.record.directory import BEST, INTERRUPTED, LAST, PROBES, Row, RunDirectory, shortest
+from resnet.record.metrics import others
 from resnet.record.trackers import RunFacts, TestReport, Tracker, TrackerError
 
 PROGRAM = Path(__file__).with_name("wandb_process.py")
@@ -113,7 +114,7 @@ class WandbTracker(Tracker):
         self.client.check()
         files = {"probes": str(self.directory / PROBES)} if (self.directory / PROBES).exists() else {}
         self.client.send("pictures", **_pictures(report), files=files)
-        test = {f"test/{key}": summary["test"][key] for key in ("accuracy", "loss")}
+        test = {f"test/{key}": summary["test"][key] for key in ("accuracy", "loss", *others(summary)) if key in summary["test"]}
         self.client.send("summary", values={**test, "status": summary["status"]})
         limit = ENDS_WITHIN
         if self.log_model:

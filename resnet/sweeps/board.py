@@ -58,7 +58,7 @@ def _table(directory: Path, states: dict[str, str]) -> Table:
     table = Table(
         box=None, header_style="bold", padding=(0, 2, 0, 0), title=", ".join(f"{count} {state}" for state, count in counts.items())
     )
-    for name in ("job", "state", "step", "train loss", "held-out accuracy"):
+    for name in ("job", "state", "step", "train loss", "held-out score"):
         table.add_column(name)
     for name, state in states.items():
         if state in (RUNNING, INTERRUPTED):

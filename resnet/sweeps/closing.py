@@ -1,5 +1,6 @@
 """After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +15,10 @@ from resnet.analysis.grouping import look_for_runs
 from resnet.config import UserError
 from resnet.config.arguments import as_typed
 from resnet.config.refused import Refused
-from resnet.config.schema import OBJECTIVES
 from resnet.plain import plain
 from resnet.record.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, run_ids, shortest
-from resnet.record.lines import duration, percent
+from resnet.record.lines import duration
+from resnet.record.metrics import chosen_by, is_share, others, read_metrics, show
 from resnet.record.reading import Unreadable
 from resnet.record.trackers import reason
 from resnet.record.wandb_record import own_folders
@@ -38,7 +39,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     screen = Console(highlight=False)
     screen.print()
     if finished:
-        screen.print(_ranking({name: (rows[name], known[name]) for name in finished}, sweep.settings.objective))
+        screen.print(_ranking({name: (rows[name], known[name]) for name in finished}))
         screen.print()
     unreadable = {name for name, summary in known.items() if summary["status"] == UNREADABLE}
     for name in runs:
@@ -56,7 +57,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     again = f"; the same command, with {as_typed('sweep.name', sweep.name)}, skips these and goes on with the others"
     rest = again if left or count > known_jobs else ""
     screen.print(f"{plain(where)}: {len(finished)} of {count} jobs finished{plain(rest)}", markup=False, soft_wrap=True)
-    screen.print(f"report: {plain(_report(directory, sweep.settings.objective))}", markup=False, soft_wrap=True)
+    screen.print(f"report: {plain(_report(directory))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
         screen.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
     for folder in sorted(
@@ -75,14 +76,14 @@ def _summary(run: RunDirectory) -> dict[str, Any]:
         return {"status": UNREADABLE, "error": f"{error}; put a good copy back, or move {shortest(run.path.resolve())} away"}
 
 
-def _report(directory: Path, objective: str) -> str:
+def _report(directory: Path) -> str:
     """The path of the page, or why there is none; of all runs in the sweep's folder, those of earlier and larger grids too."""
     from resnet.analysis.page import REPORT, report_on
 
     paths = [Path(shortest(directory.resolve()))]
     try:
         found = look_for_runs(paths)
-        report_on(paths, found.runs, objective, directory / REPORT, found.unreadable)
+        report_on(paths, found.runs, directory / REPORT, found.unreadable)
     except UserError:
         return "none: no run has finished"
     except Exception as error:  # of the page, of the disk
@@ -90,21 +91,29 @@ def _report(directory: Path, objective: str) -> str:
     return shortest((directory / REPORT).resolve())
 
 
-def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]], objective: str) -> Table:
-    sign = 1 if OBJECTIVES[objective] == "minimize" else -1
+def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]]) -> Table:
+    summaries = [summary for _, summary in runs.values()]
+    chosen = read_metrics(summaries)[chosen_by(summaries)]
     held_out = any(summary["best"] for _, summary in runs.values())
     keys = list(next(iter(runs.values()))[0])
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("", "job", *keys, f"held-out {objective.removeprefix('val/')}", "test accuracy", "time"):
+    more = list(dict.fromkeys(name for summary in summaries for name in others(summary)))
+    tests = ["accuracy", *more]
+    for name in ("", "job", *keys, f"held-out {chosen.key.removeprefix('val/')}", *(f"test {name}" for name in tests), "time"):
         table.add_column(escape(plain(name)), justify="left" if name in ("job", *keys) else "right", overflow="fold")
-    ranked = sorted(runs.items(), key=lambda item: sign * item[1][1]["best"][objective] if item[1][1]["best"] else 0)
+    sign = 1 if chosen.is_lowest else -1
+    ranked = sorted(runs.items(), key=lambda item: sign * value if (value := _held_out(item[1][1], chosen.key)) is not None else math.inf)
     for rank, (name, (row, summary)) in enumerate(ranked, 1):
-        value = summary["best"][objective] if summary["best"] else None
-        shown = "" if value is None else percent(value) if objective == "val/accuracy" else f"{value:.4f}"
-        test = percent(summary["test"]["accuracy"])
+        value = _held_out(summary, chosen.key)
+        shown = "" if value is None else chosen.show(value)
+        test = [show(summary["test"][name], is_share(summary, name)) if name in summary["test"] else "" for name in tests]
         time = duration(summary["seconds"]) if "seconds" in summary else ""
-        table.add_row(str(rank) if held_out else "", escape(plain(name)), *map(_short, row.values()), shown, test, time)
+        table.add_row(str(rank) if held_out else "", escape(plain(name)), *map(_short, row.values()), shown, *test, time)
     return table
+
+
+def _held_out(summary: dict[str, Any], key: str) -> float | None:
+    return (summary["best"] or {}).get(key)
 
 
 def _short(value: str) -> str:

@@ -14,7 +14,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from resnet.config import Config, UserError, config_hash, load_config
 from resnet.config.arguments import quoted, read_arguments
 from resnet.config.cli import check_processes
-from resnet.config.compose import Composer, Request, read_request, without_hydra
+from resnet.config.compose import Composer, Request, as_given, read_request, without_hydra
 from resnet.config.explain import explain, unknown
 from resnet.config.hashing import flatten
 
@@ -139,7 +139,7 @@ def _is_plain_value(item: Override, composer: Composer) -> bool:
 
 def differing(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
     """Of each job's overrides those that not all of them share, as key and value; a key that it leaves alone has no value."""
-    given = [dict(text.lstrip("+~").partition("=")[::2] for text in overrides) for overrides in jobs]
+    given = [dict(text.lstrip("+~").partition("=")[::2] for text in as_given(overrides)) for overrides in jobs]
     keys = [key for key in dict.fromkeys(key for values in given for key in values) if not key.startswith(UNNAMED)]
     varied = [key for key in keys if len({values.get(key) for values in given}) > 1]
     return [{key: values.get(key, "") for key in varied} for values in given]

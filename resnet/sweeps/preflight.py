@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet.config import Config, UserError
+from resnet.config.compose import as_given
 from resnet.record.content import other_code
 from resnet.record.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
 from resnet.record.identity import OTHER_CODE, check_content
@@ -60,7 +61,7 @@ def _raise_mistakes(jobs: Sequence[Job], errors: Sequence[str]) -> None:
         for line in error.splitlines():
             found[line].append(number)
     if found:
-        lines = [f"{_numbers(numbers)} ({' '.join(jobs[numbers[0]].overrides)}): {line}" for line, numbers in found.items()]
+        lines = [f"{_numbers(numbers)} ({' '.join(as_given(jobs[numbers[0]].overrides))}): {line}" for line, numbers in found.items()]
         raise UserError("\n".join([*lines, f"nothing was started: {len(jobs)} jobs, mistakes in {sum(map(bool, errors))} of them"]))
 
 
@@ -132,6 +133,7 @@ class Parts:
         plan = build.build_plan(config, steps)
         schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
+        self._once(lambda: _try_objective(config, data, size), config.loss, config.data, config.augment)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
@@ -154,6 +156,15 @@ class Parts:
         if (key := repr(settings)) not in self.tried:
             part()
             self.tried.add(key)
+
+
+def _try_objective(config: Config, data: "DataSet", image_size: int) -> None:
+    import torch
+
+    from resnet import build
+
+    device = torch.device("cpu")
+    build.try_objective(config, build.build_objective(config, device, **build.offered_by(data)), data, image_size, device)
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
@@ -192,7 +203,7 @@ def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequen
     if len(checked) > MOST_ROWS:
         screen.print(f"... and {len(checked) - MOST_ROWS} more")
     for job in duplicates[:MOST_ROWS]:
-        screen.print(f"twice, run once: {' '.join(job.overrides)} (job {job.id})", markup=False, soft_wrap=True)
+        screen.print(f"twice, run once: {' '.join(as_given(job.overrides))} (job {job.id})", markup=False, soft_wrap=True)
     about = ""
     if seconds:
         open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if not one.state.startswith(FINISHED))

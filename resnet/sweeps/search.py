@@ -14,7 +14,6 @@ from resnet.config.cli import say
 from resnet.config.hashing import identity
 from resnet.config.refused import Refused
 from resnet.config.refused import told as refused_jobs
-from resnet.config.schema import OBJECTIVES
 from resnet.record.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models, standing
@@ -129,7 +128,7 @@ class Search:
 
         for name in ("alembic", "hydra_plugins.hydra_optuna_sweeper", "optuna"):  # the trials and the closing table tell enough
             logging.getLogger(name).setLevel(logging.ERROR)
-        direction = OBJECTIVES[self.sweep.settings.objective]
+        direction = _direction(self.config)
         self.study = self._opened(where, direction)
         self._check_same(where)
         wanted = self.settings["n_trials"]
@@ -180,7 +179,7 @@ class Search:
     def _check_same(self, where: str) -> None:
         """Results of different configs, or for different objectives, cannot stand in one study."""
         ranges = {name: repr(distribution) for name, distribution in self.space.ranges.items()}
-        now = {**identity(self.config), **ranges, "sweep.objective": self.sweep.settings.objective}
+        now = {**identity(self.config), **ranges, "choose_by": self.config.choose_by}
         before = self.study.user_attrs.get(MADE_WITH, now)
         told = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         if told:
@@ -225,6 +224,12 @@ class Search:
 
     def _has_run(self, job: Job) -> bool:
         return RunDirectory(self.sweep.directory / job.id).exists
+
+
+def _direction(config: Config) -> str:
+    from resnet.build import how_read
+
+    return how_read(config)[config.choose_by.removeprefix("val/")]["direction"]
 
 
 def _first_line(error: Exception) -> str:

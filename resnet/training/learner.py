@@ -1,14 +1,13 @@
 """What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,9 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from resnet.data import Batch
+from resnet.training.objective import Objective
 from resnet.training.optim.closure import Closure, random_state, set_random_state
 from resnet.training.optim.modes import Modes, must_be_given
 from resnet.training.processes import dealt_back, of_all
+
+Metric = Callable[[Tensor, Tensor], float]  # of scores (N, K) and labels (N,)
 
 
 @dataclass
@@ -29,8 +31,9 @@ class Learner:
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
+    objective: Objective
+    metrics: Mapping[str, Metric] = field(default_factory=dict)  # besides loss and accuracy
     average: AveragedModel | None = None
-    label_smoothing: float = 0.0
     accumulate: int = 1
     clip_grad_norm: float | None = None
     needs_closure: bool = False  # of the optimizer's step
@@ -72,7 +75,7 @@ class Learner:
         for number, (part, part_targets) in enumerate(parts, 1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):  # type: ignore[arg-type]
                 logits = self.model(part)
-                loss = F.cross_entropy(logits.float(), part_targets, label_smoothing=self.label_smoothing)
+                loss = self.objective.mean(logits.float(), part_targets, part)
                 self.fabric.backward(loss * (len(part) * self.fabric.world_size / batch_size))
             sums += _sums(loss.detach() * len(part), logits, part_targets)
         if self.clip_grad_norm is not None:
@@ -107,7 +110,8 @@ class Learner:
     def scores(self, batches: Generator[Batch], keep_logits: bool = False) -> "Scores":
         self.modes.set(is_training=False)
         self.average_statistics()
-        return evaluate(self.fabric, self.model if self.average is None else self.average, batches, keep_logits)
+        model = self.model if self.average is None else self.average
+        return evaluate(self.fabric, model, self.objective, batches, self.metrics, keep_logits)
 
     def total(self, sums: Tensor) -> Tensor:
         """Over all processes."""
@@ -164,22 +168,42 @@ class Scores:
     loss: float
     accuracy: float
     logits: Tensor | None = None  # (N, K), in the order of the images
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        return {"loss": self.loss, "accuracy": self.accuracy, **self.metrics}
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, model: nn.Module, batches: Generator[Batch], keep_logits: bool = False) -> Scores:
-    """Loss (without smoothing) and accuracy over all processes' images, each counted once."""
+def evaluate(
+    fabric: Fabric,
+    model: nn.Module,
+    objective: Objective | None,
+    batches: Generator[Batch],
+    metrics: Mapping[str, Metric] | None = None,
+    keep_logits: bool = False,
+) -> Scores:
+    """Loss, not a number without an objective, and accuracy over all processes' images, each counted once."""
     model.eval()
     dtype = torch.float32 if fabric.device.type == "mps" else torch.float64  # which MPS has not
-    sums, kept = torch.zeros(3, device=fabric.device, dtype=dtype), []
+    sums = torch.zeros(3, device=fabric.device, dtype=dtype)
+    kept, kept_labels = list[Tensor](), list[Tensor]()
     with closing(batches):
         for images, labels, *_ in batches:
             with fabric.autocast():
                 logits = model(images).float()
-            sums += _sums(F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-            kept += [logits.cpu()] if keep_logits else []
-    loss, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
-    return Scores(loss / count, right / count, torch.cat(dealt_back(fabric, kept)) if kept else None)
+            loss = objective.total(logits, labels, images) if objective else logits.new_tensor(torch.nan)
+            sums += _sums(loss, logits, labels)
+            if keep_logits or metrics:
+                kept.append(logits.cpu())
+                kept_labels.append(labels.cpu())
+    total, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
+    if not kept:
+        return Scores(total / count, right / count)
+    scores, true = (torch.cat(dealt_back(fabric, share)) for share in (kept, kept_labels))
+    values = {name: float(metric(scores, true)) for name, metric in (metrics or {}).items()}
+    return Scores(total / count, right / count, scores, values)
 
 
 def _sums(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:

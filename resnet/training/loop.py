@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
@@ -13,7 +13,7 @@ from torch import Tensor
 from resnet.data import Loader
 from resnet.training.callbacks import Callbacks
 from resnet.training.interrupt import Interrupted, StopSignals
-from resnet.training.learner import Learner, Scores
+from resnet.training.learner import Learner
 
 SAVE_LAST, SAVE_BEST = "last", "best"
 State = dict[str, Any]
@@ -39,6 +39,8 @@ class Plan:
     steps_per_epoch: int
     log_every: int
     eval_every: int
+    choose_by: str = "accuracy"  # the name of a score
+    chooses_lowest: bool = False
     early_stop: int | None = None
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
@@ -46,23 +48,33 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where training is, and the best weights so far: the highest held-out accuracy, of equal ones the lowest loss."""
+    """Where training is, and the best held-out scores so far."""
 
     step: int = 0
     best_step: int | None = None
-    best_accuracy: float = -math.inf
-    best_loss: float = math.inf
+    best: dict[str, float] = field(default_factory=dict)  # by name
     evaluations_since_best: int = 0
     seconds: float = 0.0  # of training, evaluation and saving
     training_seconds: float = 0.0
     images: int = 0  # seen in training
 
-    def judge(self, scores: Scores) -> bool:
-        """Whether these are the best scores so far."""
-        if (scores.accuracy, -scores.loss) <= (self.best_accuracy, -self.best_loss):
+    @classmethod
+    def of(cls, values: State) -> "Progress":
+        """From a checkpoint; an older one knows accuracy and loss alone."""
+        values = dict(values)
+        old = {name: values.pop(f"best_{name}") for name in ("accuracy", "loss") if f"best_{name}" in values}
+        return cls(**{"best": old if values["best_step"] is not None else {}, **values})
+
+    def judge(self, scores: Mapping[str, float], name: str = "accuracy", is_lowest: bool = False) -> bool:
+        """Whether these scores are the best so far by one of them, of equal ones by the loss. What is not finite never is."""
+
+        def rank(values: Mapping[str, float]) -> tuple[float, float]:
+            return (-values[name] if is_lowest else values[name], -values["loss"])
+
+        if not math.isfinite(scores[name]) or (self.best and rank(scores) <= rank(self.best)):
             self.evaluations_since_best += 1
             return False
-        self.best_step, self.best_accuracy, self.best_loss = self.step, scores.accuracy, scores.loss
+        self.best_step, self.best = self.step, dict(scores)
         self.evaluations_since_best = 0
         return True
 
@@ -87,7 +99,7 @@ class Training:
 
     def resume(self, state: State) -> None:
         self.learner.load_state(state)
-        self.progress, self.best = Progress(**state["progress"]), state["best"]
+        self.progress, self.best = Progress.of(state["progress"]), state["best"]
         self.window = Window(self.learner, self.progress, state["window"])
         self.callbacks.load_state(state.get("callbacks", {}))
 
@@ -107,7 +119,7 @@ class Training:
             self._end_epoch(self._train_epoch())
             if not self._is_over():
                 self._save_where_due()
-        if self.progress.best_step is not None and not math.isfinite(self.progress.best_loss):
+        if self.val is not None and not math.isfinite(self.progress.best.get("loss", math.nan)):
             raise NotFinite("the held-out loss was not finite; try a lower lr, or clip_grad_norm=1")
 
     def _train_epoch(self) -> dict[str, float]:
@@ -136,8 +148,8 @@ class Training:
         is_due, is_best = self._is_evaluation_due(), False
         if is_due and self.val is not None:
             scores = self.learner.scores(self.val.epoch())
-            is_best = self.progress.judge(scores)
-            metrics |= {"val/loss": scores.loss, "val/accuracy": scores.accuracy}
+            is_best = self.progress.judge(scores.by_name, self.plan.choose_by, self.plan.chooses_lowest)
+            metrics |= {f"val/{name}": value for name, value in scores.by_name.items()}
         if is_due and metrics:
             self.learner.follow(metrics["train/loss" if self.val is None else "val/loss"])
         if is_due:

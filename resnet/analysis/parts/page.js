@@ -37,7 +37,7 @@ function groupCurve(group, factor, weight) {
 }
 
 function drawCurves(plots) {
-  const weight = Number(view.smooth), factor = view.metric.endsWith("accuracy") ? 100 : 1;
+  const weight = Number(view.smooth), factor = data.shares.includes(view.metric) ? 100 : 1;
   const shown = view.shown === "all" ? data.groups : data.groups.slice(0, Number(view.shown));
   element("smooth-value").textContent = weight ? weight.toFixed(2) : "off";
   const empty = () => ({ xs: [], ys: [], color: [], group: [] });

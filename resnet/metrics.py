@@ -1,0 +1,70 @@
+"""Metrics: called with the scores (N, K) and labels (N,) of a whole split. `direction` and `unit` say how the value is read."""
+
+import torch
+from torch import Tensor
+
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+
+
+class Accuracy:
+    """The share of right answers."""
+
+    direction, unit = "maximize", "%"
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> float:
+        return float((scores.argmax(1) == labels).double().mean())
+
+
+class BalancedAccuracy:
+    """The mean over the classes of the share of their images that is answered rightly; a class without images does not count."""
+
+    direction, unit = "maximize", "%"
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> float:
+        right, images, _ = _counts(scores, labels)
+        return float((right / images)[images > 0].mean())
+
+
+class MacroF1:
+    """The mean over the classes of F1, the harmonic mean of precision and recall; a class never there nor answered is left out."""
+
+    direction, unit = "maximize", "%"
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> float:
+        right, images, answers = _counts(scores, labels)
+        return float((2 * right / (images + answers))[images + answers > 0].mean())
+
+
+class Top5:
+    """The share of images whose class is among the five highest scores."""
+
+    direction, unit = "maximize", "%"
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> float:
+        order = scores.topk(min(5, scores.shape[1]), 1).indices
+        return float((order == labels[:, None]).any(1).double().mean())
+
+
+class CalibrationError:
+    """How far the probability of the answer is from the share of right ones (expected calibration error, Guo et al. 2017)."""
+
+    direction, unit = "minimize", "%"
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> float:
+        return calibration_error(scores.double().softmax(1).max(1).values, scores.argmax(1) == labels)
+
+
+def calibration_error(confidence: Tensor, right: Tensor) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by their images. Both (N,)."""
+    confidence, right = torch.as_tensor(confidence), torch.as_tensor(right)
+    bins = (confidence * BINS).long().clamp_max(BINS - 1)
+    distance = torch.bincount(bins, confidence, BINS) - torch.bincount(bins, right.to(confidence.dtype), BINS)
+    return float(distance.abs().sum() / len(right))
+
+
+def _counts(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each class: its images that are answered rightly, its images, and the answers that name it."""
+    answers, size = scores.argmax(1), scores.shape[1]
+    counts = (torch.bincount(one, minlength=size).double() for one in (labels[answers == labels], labels, answers))
+    right, images, named = counts
+    return right, images, named
