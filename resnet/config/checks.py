@@ -115,7 +115,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     if target in (DATA_SETS["arrays"], DATA_SETS["folder"]) and config.data.path is None:
         yield f"data.path=null: data={target.rpartition('.')[2]} needs the path of your own data: data.path=..."
     if DATA_SETS.get(config.data.name, target) != target:
-        yield f"data.name={config.data.name}: the name of other data than data._target_={target}; give another data.name, or choose data={config.data.name}"
+        name = config.data.name
+        yield f"data.name={name}: the name of other data than data._target_={target}; give another data.name, or choose data={name}"
     for key, name in (("name", config.name), ("sweep.name", config.sweep.name)):
         if wrong := bad_name(key, name):
             yield wrong

@@ -37,14 +37,18 @@ class ImageFiles:
 
     def decode(self, index: int) -> Tensor:
         """(C, H, W) uint8."""
-        image = read_image(self.paths[index], self.channels)
-        if image.size != (self.image_size, self.image_size):
-            image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image)).reshape(self.image_size, self.image_size, self.channels).permute(2, 0, 1)
+        return as_pixels(read_image(self.paths[index], self.channels), self.image_size)
 
     def decoded(self) -> Tensor:
         """All of them, (N, C, H, W)."""
         return torch.stack([self.decode(index) for index in range(len(self))])
+
+
+def as_pixels(image: Image.Image, size: int) -> Tensor:
+    """Scaled to (C, size, size), uint8."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).reshape(size, size, -1).permute(2, 0, 1)
 
 
 def read_image(path: Path, channels: int) -> Image.Image:

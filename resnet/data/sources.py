@@ -1,24 +1,19 @@
 """Where the images come from: scikit-learn's digits, the MNIST and CIFAR families, the user's own arrays and folders."""
 
-import contextlib
 import importlib.util
-import io
 import math
 import os
-import shutil
 import struct
-import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
+from resnet.data.downloads import download_missing, one_line
 from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles, folders_in, list_classes, list_images
 from resnet.data.splits import stratified_split
@@ -86,7 +81,7 @@ def mnist_family(name: str, root: Path, download: bool) -> Source:
     raw = root / kind / "raw"
     files = [raw / f"{part}-{item}-ubyte" for part in ("train", "t10k") for item in ("images-idx3", "labels-idx1")]
     where = f"the unpacked files {', '.join(file.name for file in files)} into {raw}"
-    _download_missing(name, kind, root, download, files, where)
+    download_missing(name, kind, root, download, files, where)
     train_images, train_labels, test_images, test_labels = (_read_idx(file) for file in files)
     splits = [_idx_split(*pair, raw) for pair in ((train_images, train_labels), (test_images, test_labels))]
     return Source(splits[0], splits[1], _numbers(10) if name == "mnist" else FASHION)
@@ -110,7 +105,7 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     folder = root / kind.base_folder
     files = [(folder / file, md5) for file, md5 in [*kind.train_list, *kind.test_list]]
-    _download_missing(name, kind.__name__, root, download, [file for file, _ in files], f"{kind.filename}, unpacked, into {root}")
+    download_missing(name, kind.__name__, root, download, [file for file, _ in files], f"{kind.filename}, unpacked, into {root}")
     if corrupt := [file for file, md5 in files if not check_integrity(str(file), md5)]:
         raise DataError(f"{corrupt[0]}: truncated or corrupt (its MD5 sum is wrong); delete {folder} and it is downloaded again")
     parts = [kind(str(root), train=train) for train in (True, False)]
@@ -138,7 +133,7 @@ def _class_names(path: Path) -> list[str]:
         with np.load(path, allow_pickle=False) as file:
             return [str(name) for name in file["classes"]]
     except Exception as error:
-        raise DataError(f"data.path={path}: classes is no plain array of names ({_one_line(error)[:200]})") from None
+        raise DataError(f"data.path={path}: classes is no plain array of names ({one_line(error)[:200]})") from None
 
 
 def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
@@ -153,7 +148,7 @@ def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
     except DataError:
         raise
     except Exception as error:  # zip, its decompressors and NumPy's headers each fail in their own ways
-        raise DataError(f"{given}: truncated, corrupt or not an .npz file of plain arrays ({_one_line(error)[:200]})") from None
+        raise DataError(f"{given}: truncated, corrupt or not an .npz file of plain arrays ({one_line(error)[:200]})") from None
 
 
 def _check_sizes(path: Path, given: str, keys: list[str]) -> None:
@@ -228,50 +223,6 @@ def with_test_set(source: Source, split_seed: int) -> Source:
 
 def _numbers(num_classes: int) -> list[str]:
     return [str(label) for label in range(num_classes)]
-
-
-def _download_missing(name: str, kind: str, root: Path, download: bool, files: list[Path], where: str) -> None:
-    missing = [file for file in files if not file.is_file()]
-    if not missing:
-        return
-    advice = f"put {where}, or use data=digits, which needs no files"
-    if not download:
-        raise DataError(f"{missing[0]}: not found, and data.download=false; {advice}")
-    part, lock = root / f".{kind}.part", root / f".{kind}.lock"
-    try:
-        with FileLock(lock):  # jobs of one sweep
-            if not all(file.is_file() for file in files):
-                print(f"Downloading {name} into {root} (once)", file=sys.stderr)
-                _download(kind, part, root)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            lock.unlink()
-        for folder in (part / kind / "raw", part / kind, part, root):
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # what the attempt made, where it is empty
-        raise DataError(f"{missing[0]}: not found, and torchvision's download of {name} failed ({_one_line(error)}); {advice}") from None
-
-
-def _download(kind: str, part: Path, root: Path) -> None:
-    """Beside its place first: whoever finds a file there finds it whole."""
-    from torchvision import datasets
-
-    _quietly(lambda: getattr(datasets, kind)(str(part), download=True))
-    for file in [path for path in part.rglob("*") if path.is_file()]:
-        target = root / file.relative_to(part)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(target)
-    shutil.rmtree(part)
-
-
-def _quietly(call: Callable[[], object]) -> None:
-    """Without torchvision's lines about each mirror; its progress bar goes to standard error and stays."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        call()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _read_idx(path: Path) -> Tensor:

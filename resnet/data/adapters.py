@@ -1,0 +1,191 @@
+"""Data sets of torchvision and of Hugging Face as sources: all images in memory, as they are or scaled to data.image_size."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from PIL import Image
+from torch import Tensor
+
+from resnet.data.downloads import download_into, one_line
+from resnet.data.errors import DataError
+from resnet.data.files import as_gray_or_colour, as_pixels
+from resnet.data.sources import Source, Split
+
+Examples = Iterable[tuple[Any, Any]]  # images and labels
+
+
+def torchvision_set(
+    dataset: str,
+    root: str,
+    download: bool,
+    image_size: int | None,
+    channels: int,
+    train_split: str = "train",
+    test_split: str | None = "test",
+    options: Mapping[str, Any] | None = None,
+) -> Source:
+    """A set of torchvision.datasets for classification, as SVHN or Flowers102.
+
+    Args:
+        train_split: what torchvision calls it; a set that only knows train and test, or has one part, leaves both names aside.
+        test_split: the same; None: a fifth of the training images.
+        options: further arguments of its class, as {split: letters} of EMNIST.
+    """
+    given, kind = f"data.dataset={dataset}", _torchvision_class(dataset)
+    parts = [
+        _open(given, kind, Path(root), download, {**part, **(options or {})}) for part in _parts(kind, train_split, test_split, options)
+    ]
+    splits = [_split(given, part, image_size, channels) for part in parts]
+    largest = max(int(split.labels.max()) for split in splits)
+    names = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or []
+    has_names = len(names) > largest and all(isinstance(name, str) for name in names)
+    return Source(splits[0], splits[1] if len(splits) == 2 else None, list(names) if has_names else list(map(str, range(largest + 1))))
+
+
+def _torchvision_class(name: str) -> Any:
+    from torchvision import datasets
+
+    kind = getattr(datasets, name, None)
+    if not inspect.isclass(kind) or not issubclass(kind, datasets.VisionDataset):
+        raise DataError(f"data.dataset={name}: torchvision.datasets has no such class; give one of its sets for classification, as SVHN")
+    return kind
+
+
+def _parts(kind: Any, train: str, test: str | None, options: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The arguments that ask for the training and the test images; one where all lie in one part."""
+    from torchvision.datasets import MNIST
+
+    parameters = inspect.signature(kind).parameters
+    if "train" in parameters or issubclass(kind, MNIST):
+        parts: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+    elif "split" in parameters and "split" not in (options or {}):
+        parts = [{"split": train}, {"split": test}]
+    else:
+        return [{}]
+    return parts if test is not None else parts[:1]
+
+
+def _open(given: str, kind: Any, root: Path, download: bool, arguments: Mapping[str, Any]) -> Any:
+    """As it lies there, else after its download. Raises DataError."""
+    parameters = inspect.signature(kind).parameters
+    place = {"root": str(root)} if "root" in parameters else {}
+    try:
+        return kind(**place, **arguments)
+    except (TypeError, ValueError) as error:
+        told = " ".join(f"{key}={value}" for key, value in arguments.items())
+        raise DataError(
+            f"{given}: torchvision refuses {told or 'it'} ({one_line(error)}); see data.train_split, test_split and options"
+        ) from None
+    except (RuntimeError, OSError, ImportError) as error:
+        if not download or not {"download", "kwargs"} & set(parameters):
+            raise DataError(f"{given}: not found in {root}, or not whole ({one_line(error)}); put its files there") from None
+    part = root / f".{kind.__name__}.part"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{kind.__name__}.lock"):  # jobs of one sweep
+            download_into(root, part, lambda folder: kind(root=str(folder), **arguments, download=True))
+            return kind(**place, **arguments)
+    except Exception as error:  # each set has its own ways
+        raise DataError(f"{given}: torchvision's download into {root} failed ({one_line(error)}); put its files there") from None
+
+
+def hugging_face(
+    download: bool,
+    root: str,
+    path: str | None,
+    image_size: int | None,
+    channels: int,
+    dataset: str | None = None,
+    subset: str | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+    train_split: str = "train",
+    test_split: str | None = "test",
+) -> Source:
+    """A data set on disk (`path`: of save_to_disk, of Parquet files, or one folder a class), or of the Hub by its name (`dataset`).
+
+    Args:
+        subset: the Hub's configuration of the set.
+        test_split: None: a fifth of the training images.
+    """
+    given = f"data.path={path}" if path else f"data.dataset={dataset}"
+    found = _load(given, path, dataset, subset, Path(root), download)
+    train = _part(given, found, "train_split", train_split)
+    test = None if test_split is None or not hasattr(found, "keys") else _part(given, found, "test_split", test_split)
+    for column in (image_column, label_column):
+        if column not in train.column_names:
+            raise DataError(f"{given}: no column {column}; it has {', '.join(train.column_names)} (data.image_column, data.label_column)")
+    names, number_of = _names(train, label_column)
+
+    def split(part: Any) -> Split:
+        return _split(given, ((row[image_column], number_of(row[label_column])) for row in part), image_size, channels)
+
+    return Source(split(train), test and split(test), names)
+
+
+def _load(given: str, path: str | None, dataset: str | None, subset: str | None, root: Path, download: bool) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("data=hugging_face: the package datasets is not installed; pip install -e '.[datasets]'") from None
+    if (path is None) == (dataset is None):
+        raise DataError("data.path, data.dataset: one of the two says where the data set is: a folder, or its name on the Hub")
+    if path is not None and not Path(path).is_dir():
+        raise DataError(f"{given}: no such folder")
+    datasets.disable_progress_bars()
+    try:
+        if path is not None and any(Path(path, name).exists() for name in ("dataset_dict.json", "state.json")):
+            return datasets.load_from_disk(path)
+        settings = datasets.DownloadConfig(local_files_only=not download and path is None)
+        return datasets.load_dataset(path or dataset, subset, cache_dir=str(root / "hugging_face"), download_config=settings)
+    except Exception as error:  # of the network, of files, of its own
+        raise DataError(f"{given}: it cannot be loaded ({one_line(error)[:300]})") from None
+
+
+def _part(given: str, found: Any, key: str, name: str) -> Any:
+    if not hasattr(found, "keys"):  # one part
+        return found
+    if name not in found:
+        raise DataError(f"{given}: data.{key}={name}: no such part; it has {', '.join(found)}")
+    return found[name]
+
+
+def _names(part: Any, column: str) -> tuple[list[str], Callable[[Any], int]]:
+    """The classes' names, and the number of a label. Labels that are words are sorted."""
+    names = getattr(part.features[column], "names", None)
+    if names:
+        return list(names), int
+    labels = sorted(set(part[column]))
+    if labels and isinstance(labels[0], str):
+        return labels, {name: number for number, name in enumerate(labels)}.__getitem__
+    return [str(number) for number in range(int(labels[-1]) + 1)] if labels else [], int
+
+
+def _split(given: str, examples: Examples, image_size: int | None, channels: int) -> Split:
+    """Raises DataError where they are no images, or of several sizes that data.image_size does not make one."""
+    images, labels, size = list[Tensor](), list[int](), image_size
+    for image, label in examples:
+        if not isinstance(image, Image.Image):
+            raise DataError(
+                f"{given}: it has {type(image).__name__} for an image, and no picture; it is no set for classification of images"
+            )
+        size = size or image.size[0]
+        if image_size is None and image.size != (size, size):
+            told = "{}x{} pixels".format(*image.size)
+            raise DataError(f"{given}: an image of {told}, where all must be square and of one size; set data.image_size=PIXELS")
+        images.append(as_pixels(as_gray_or_colour(image, channels), size))
+        labels.append(_number(given, label))
+    if not images:
+        raise DataError(f"{given}: it has no images")
+    return Split(torch.stack(images), torch.tensor(labels))
+
+
+def _number(given: str, label: Any) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError):
+        raise DataError(f"{given}: it has {label!r} for a label; a whole number is needed") from None
