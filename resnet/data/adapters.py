@@ -41,9 +41,10 @@ def torchvision_set(
     ]
     splits = [_split(given, part, image_size, channels) for part in parts]
     largest = max(int(split.labels.max()) for split in splits)
-    names = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or []
+    known = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or []
+    names = [name[0] if isinstance(name, tuple) else name for name in known]  # Imagenette's have synonyms
     has_names = len(names) > largest and all(isinstance(name, str) for name in names)
-    return Source(splits[0], splits[1] if len(splits) == 2 else None, list(names) if has_names else list(map(str, range(largest + 1))))
+    return Source(splits[0], splits[1] if len(splits) == 2 else None, names if has_names else list(map(str, range(largest + 1))))
 
 
 def _torchvision_class(name: str) -> Any:
