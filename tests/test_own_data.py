@@ -72,7 +72,8 @@ class Broken:
         raise KeyError("nothing")
 '''
 RUN = ("model.layers=[1]", "batch_size=64", "epochs=2", "eval_every=1", "wandb=disabled", "fabric=cpu")
-OPERATIONS = "augment=[{_target_: crop, pad: 1},{_target_: lab.Brighten, most: 20},lab.Noise,{_target_: torchvision.transforms.v2.TrivialAugmentWide}]"
+TRIVIAL = "torchvision.transforms.v2.TrivialAugmentWide"
+OPERATIONS = f"augment=[{{_target_: crop, pad: 1}},{{_target_: lab.Brighten, most: 20}},lab.Noise,{TRIVIAL}]"
 
 
 @pytest.fixture
@@ -182,9 +183,10 @@ def test_images_of_several_sizes_need_one(tmp_path) -> None:
     with pytest.raises(UserError, match="an image of 12x12 pixels, where all must be square and of one size"):
         data_of(*given)
     data = data_of(*given, "data.image_size=8", "data.channels=1")
-    assert data.train.images.shape == (2, 1, 8, 8) and len(data.classes) == 10
+    assert data.train.images.shape == (2, 1, 8, 8) and data.classes == ["tench", "English springer"]
 
 
+@pytest.mark.filterwarnings("ignore")  # of what it is built on
 def test_a_data_set_of_hugging_face_on_disk(tmp_path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["cat", "dog"])})
@@ -267,4 +269,3 @@ def test_train_resume_evaluate_with_one_s_own_data_and_operations(lab) -> None:
     one, other = (torch.load(run.directory / "checkpoints/last.pt", weights_only=True)["model"] for run in (parts, whole))
     assert all(torch.equal(one[name], other[name]) for name in other) and one.keys() == other.keys()
     assert evaluate(open_run(lab / "outputs/whole"), "test")["accuracy"]["value"] == whole.summary["test"]["accuracy"]
-    assert evaluate(open_run(lab / "outputs/whole"), "test")["data"]["test"] == 60

@@ -124,6 +124,8 @@ def explain_value(error: OmegaConfBaseException) -> str:
     key, first_line = str(error.full_key or ""), str(error).splitlines()[0]
     if variable := re.search("Environment variable '(.*)' not found", first_line):
         return f"{key}=${{oc.env:{variable[1]}}}: the environment variable {variable[1]} is not set; export it, or set {key}=..."
+    if unset := re.search("Missing mandatory value: (.*)", first_line):
+        return f"{unset[1]}: no value; set {unset[1]}=..."
     if missing := re.search("Interpolation key '(.*)' not found", first_line):
         return f"{key + '=' if key else ''}${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
     return f"{key}: {first_line}" if key else first_line
