@@ -189,13 +189,20 @@ def test_images_of_several_sizes_need_one(tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore")  # of what it is built on
 def test_a_data_set_of_hugging_face_on_disk(tmp_path) -> None:
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["cat", "dog"])})
-    rows = {"picture": pictures(10), "kind": [0, 1] * 5}
-    datasets.DatasetDict({part: datasets.Dataset.from_dict(rows, features) for part in ("train", "test")}).save_to_disk(tmp_path / "disk")
+    kept = pictures(10)
+    for part in ("train", "test"):
+        for number, image in enumerate(kept):
+            path = tmp_path / "folder" / part / ("cat", "dog")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    in_folders = data_of("data=hugging_face", f"data.path={tmp_path}/folder", f"data.root={tmp_path}/root")
+    assert in_folders.classes == ["cat", "dog"] and in_folders.train.labels.tolist() == [0] * 5 + [1] * 5
+    found = datasets.load_dataset(str(tmp_path / "folder"), cache_dir=str(tmp_path / "root"))
+    found.rename_columns({"image": "picture", "label": "kind"}).save_to_disk(tmp_path / "disk")
     given = ("data=hugging_face", f"data.path={tmp_path}/disk", f"data.root={tmp_path}/root")
     data = data_of(*given, "data.image_column=picture", "data.label_column=kind")
-    assert data.classes == ["cat", "dog"] and data.train.labels.tolist() == rows["kind"]
-    assert torch.equal(data.test.images[4], torch.from_numpy(np.array(rows["picture"][4])).permute(2, 0, 1))
+    assert data.classes == ["cat", "dog"] and torch.equal(data.train.images, in_folders.train.images)
+    assert torch.equal(data.test.images[5], torch.from_numpy(np.array(kept[1])).permute(2, 0, 1))
     with pytest.raises(UserError, match="no column image; it has picture, kind"):
         data_of(*given)
     with pytest.raises(UserError, match="validation: no such part; it has train, test"):
