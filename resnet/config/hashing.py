@@ -51,7 +51,7 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
     flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
-    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flat}.items()}
+    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), "model.weights": None, **flat}.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
