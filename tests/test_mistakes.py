@@ -14,7 +14,7 @@ CONFIG_ALONE = [
     ("model=resnt20", "model=resnt20: no such option (did you mean resnet20?); choose one of"),
     ("data=mnst", "did you mean mnist?"),
     ("experiment=he2015/resnet21", "he2015/resnet20"),
-    ("scheduler=none", "choose one of constant, cosine, multistep, multistep_warmup, one_cycle, step"),
+    ("scheduler=none", "choose one of constant, cosine, multistep, multistep_warmup, one_cycle, plateau, step"),
     ("model=5", "model=5: no such option; choose one of article"),
     ("optimizer=adam wandb=true", "wandb=true: no such option; choose one of disabled, offline, online"),
     ("model={layrs:[1]}", "model.layrs: unknown key (did you mean model.layers?)"),

@@ -382,7 +382,7 @@ def test_layer_decay_counts_blocks_and_a_lone_normalisation_with_what_is_before_
         ("[{match:'*',frozen:true}]", "all parameters are frozen"),
         ("[{match:stem,weight_decy:0}]", r"groups\[0\].weight_decy: unknown key \(did you mean weight_decay\?\)"),
         ("[{match:stem,lr:0.1}]", "lr is one for all parameters; lr_scale"),
-        ("[{match:stem,lr_scale:0}]", r"groups\[0\].lr_scale=0: out of range; it must be above 0"),
+        ("[{match:stem,lr_scale:0}]", r"groups\[0\].lr_scale=0.0: out of range; it must be above 0"),
         ("[{frozen:true}]", "a group says which parameters it is of"),
         ("[{match:stem,frozen:3.5}]", r"groups\[0\].frozen=3.5"),
     ],

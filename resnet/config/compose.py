@@ -128,7 +128,7 @@ def read_request(command: CommandLine) -> Request:
     swept = {item.key_or_group for item in parsed if item.is_sweep_override()}
     if "sweep" in swept:
         raise UserError("sweep: a ready sweep is one choice; run them one after another, each as sweep=NAME")
-    if alone := sorted(key for key in swept if key.startswith("sweep.")):
+    if alone := sorted(key for key in swept if key == "choose_by" or key.startswith("sweep.")):
         raise UserError(f"{alone[0]}: one value for the whole sweep; give one")
     of_choices: dict[str, str] = {}
     while True:

@@ -14,7 +14,7 @@ from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, explain_value, wanted_type
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
 from resnet.config.upgrade import OPERATIONS
-from resnet.config.words import IMAGENET
+from resnet.config.words import IMAGENET, OURS
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
 PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
@@ -176,7 +176,7 @@ def unknown(key: str, known: Collection[str], composer: Composer) -> str:
     if key.startswith(PLUGINS) and (chosen := list(_plugins_with(key, composer))):
         return f"{key}: unknown key here; it belongs to {', '.join(chosen)}"
     owners = list(_owners(key, composer))
-    if owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
+    if key not in OURS and owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
         group = owners[0].partition("=")[0]
         return f"{key}: unknown key here; {group}.{key.rpartition('.')[2]} belongs to {', '.join(owners)}"
     return f"{key}: {unknown_key(key, known)}"

@@ -53,7 +53,7 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
     flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
-    flat = {**_schema_defaults(Config), **flat}
+    flat = {**_schema_defaults(Config), "model.weights": None, **flat}
     return {key: as_text(value) if key in LISTS and _are_components(value) else _same_number(value) for key, value in flat.items()}
 
 

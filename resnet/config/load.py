@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from resnet.config.checks import mistakes
-from resnet.config.components import COMPONENTS, Role, as_component, collected, each, each_named, has_target
+from resnet.config.components import COMPONENTS, OFFERED, Role, as_component, collected, each, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
@@ -145,7 +145,7 @@ def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if dataclasses.is_dataclass(kind):
             yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")
-        yield from (f"{prefix}{name}.{setting}" for setting in _settings(prefix + name))
+        yield from (f"{prefix}{name}.{setting}" for setting in _settings(prefix + name) if setting not in OFFERED)
 
 
 @cache
