@@ -42,7 +42,7 @@ def config_hash(config: Config) -> str:
 def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """One's and the other's value of each key that decides the result and differs."""
     first, second = identity(one), identity(other)
-    defaults = _schema_defaults(Config)
+    defaults = _defaults()
     pairs = {key: tuple(side.get(key, defaults.get(key)) for side in (first, second)) for key in sorted(first.keys() | second.keys())}
     return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 
@@ -50,12 +50,12 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """A saved config, flat; a key that it lacks, as an older one may, has its default."""
     flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
-    return {key: _same_number(value) for key, value in {**_schema_defaults(Config), **flat}.items()}
+    return {key: _same_number(value) for key, value in {**_defaults(), **flat}.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
     """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
-    defaults = {**_schema_defaults(Config), "model.weights": None}
+    defaults = _defaults()
     flat = flatten(_without_defaults(dataclasses.asdict(config)))
     kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
@@ -133,6 +133,11 @@ def _same_number(value: Any) -> Any:
 
 def _is_left_out(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in WITHOUT)
+
+
+def _defaults() -> dict[str, Any]:
+    """Flat; of what a component is given besides its settings too."""
+    return {**_schema_defaults(Config), "model.weights": None}
 
 
 def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:
