@@ -24,6 +24,8 @@ SHORT = ("limit_batches=2", "batch_size=32", "wandb=disabled", "eval_every=1")
 STAND_INS = {
     "data=mnist": "data=arrays data.path=gray.npz data.val_size=40",
     "data=cifar10": "data=arrays data.path=colour.npz data.val_size=40",
+    "data.dataset=SVHN": "data.dataset=FakeData data.options={size:200,image_size:[3,32,32]}",
+    "data.val_size=5000": "data.val_size=40",
 }
 NEEDS = {"data=torchvision": "scipy", "data=hugging_face": "datasets", "timm.": "timm"}
 
