@@ -15,8 +15,9 @@ from resnet.config import Config, UserError, config_hash, load_config
 from resnet.config.arguments import quoted, read_arguments
 from resnet.config.cli import check_processes
 from resnet.config.compose import Composer, Request, read_request, without_hydra
-from resnet.config.explain import explain, unknown
+from resnet.config.explain import explain
 from resnet.config.hashing import flatten
+from resnet.config.values import unknown
 
 UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
 
