@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.object_type import ObjectType
@@ -27,6 +23,7 @@ from yaml import YAMLError
 from resnet.config.arguments import CommandLine
 from resnet.config.errors import UserError
 from resnet.config.hashing import flatten
+from resnet.config.internals import ConfigLoaderImpl, ConfigRepository, ConfigSearchPathImpl, create_config_search_path
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"

@@ -14,7 +14,7 @@ from resnet.config.suggest import nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """One of a file's defaults. `group` is the whole path of a group, nothing where the entry names a file alone."""
+    """One of a file's defaults. `group` is the whole path of a group with its @package, nothing where the entry names a file alone."""
 
     file: str  # without its .yaml
     written: str  # the group, or the file, as it stands there
@@ -45,7 +45,8 @@ def _entry(file: str, default: InputDefault) -> Entry:
         path = str(getattr(default, "path", ""))
         return Entry(file, path, "", (whole(path),), False)
     group, names = str(default.group), default.value if isinstance(default.value, list) else [default.value]
-    return Entry(file, group, whole(group), tuple(f"{whole(group)}/{name}" for name in names if name), bool(default.override))
+    key = f"{whole(group)}@{default.package}" if default.package else whole(group)
+    return Entry(file, group, key, tuple(f"{whole(group)}/{name}" for name in names if name), bool(default.override))
 
 
 def wrong_entry(file: str, chosen: Mapping[str, str], composer: Composer) -> str | None:

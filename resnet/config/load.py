@@ -4,12 +4,19 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from resnet.config.checks import mistakes
 from resnet.config.components import COMPONENTS, OFFERED, Role, collected, each, each_named, has_target
@@ -33,7 +40,9 @@ def load_config(values: Any) -> Config:
     """
     try:
         values = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
-        typed = OmegaConf.merge(OmegaConf.structured(Config), upgraded(values))
+        values = upgraded(values)
+        _check_groups_of_keys(values)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), values)
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
@@ -42,6 +51,15 @@ def load_config(values: Any) -> Config:
         raise UserError("\n".join(wrong))
     set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
     return config
+
+
+def _check_groups_of_keys(values: Mapping[str, Any]) -> None:
+    """OmegaConf does not say which key it is that has a value in their place."""
+    for name, kind in typing.get_type_hints(Config).items():
+        value = values.get(name)
+        if dataclasses.is_dataclass(kind) and value is not None and not isinstance(value, Mapping):
+            keys = ", ".join(key for key in all_keys() if key.startswith(f"{name}."))
+            raise UserError(f"{name}={value}: it is a group of keys; set one of them: {keys}")
 
 
 def check_foreign(config: Config) -> None:
@@ -83,10 +101,6 @@ def _explain(error: OmegaConfBaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         chosen = {"lr": "it comes with the optimizer: choose optimizer=NAME"}.get(key, f"set {key}=...")
         return f"{key}: no value; {chosen}"
-    if merged := re.match(r"Merge error: .* is not a subclass of (\w+)Config. value: (.*)", str(error)):
-        group = merged[1].lower()
-        keys = ", ".join(name for name in all_keys() if name.startswith(f"{group}."))
-        return f"{group}={merged[2]}: it is a group of keys; set one of them: {keys}"
     if isinstance(error, ValidationError) and (wanted := wanted_type(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
     return explain_value(error)
@@ -94,11 +108,15 @@ def _explain(error: OmegaConfBaseException) -> str:
 
 def explain_value(error: OmegaConfBaseException) -> str:
     """What is wrong with a value that could not be had, with its key."""
-    key, first_line = str(error.full_key or ""), str(error).splitlines()[0]
-    if variable := re.search("Environment variable '(.*)' not found", first_line):
-        return f"{key}=${{oc.env:{variable[1]}}}: the environment variable {variable[1]} is not set; export it, or set {key}=..."
-    if missing := re.search("Interpolation key '(.*)' not found", first_line):
-        return f"{key + '=' if key else ''}${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
+    key = str(error.full_key or "")
+    if isinstance(error, InterpolationResolutionError) and error.parent_node is not None:
+        written = OmegaConf.to_container(error.parent_node, resolve=False)[error.key]  # type: ignore[index]
+        unset = [name for name in re.findall(r"\$\{oc\.env:(\w+)\}", str(written)) if name not in os.environ]
+        if unset:
+            return f"{key}=${{oc.env:{unset[0]}}}: the environment variable {unset[0]} is not set; export it, or set {key}=..."
+        if isinstance(error, InterpolationKeyError):
+            return f"{key}={written}: there is no such key to take the value from"
+    first_line = str(error).splitlines()[0]
     return f"{key}: {first_line}" if key else first_line
 
 
