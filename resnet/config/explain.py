@@ -133,7 +133,7 @@ def _choice_at_fault(choices: Sequence[Override], composer: Composer) -> str | N
     try:
         config = composer.compose(())
     except FAILURES:
-        return wrong_entry(composer.primary, {}, composer)
+        return wrong_entry(composer.primary, {one.group: "" for one in entries("hydra/config", composer)}, composer)
     waiting = list(choices)
     while waiting:
         failed = []

@@ -23,7 +23,7 @@ from resnet.config.components import COMPONENTS, OFFERED, Role, collected, each,
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
-from resnet.config.hashing import set_files
+from resnet.config.hashing import flatten, set_files
 from resnet.config.measured import wrong_metrics
 from resnet.config.schema import Config
 from resnet.config.signature import Parameter, read_signature
@@ -45,7 +45,8 @@ def load_config(values: Any) -> Config:
         typed = OmegaConf.merge(OmegaConf.structured(Config), values)
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_explain(error)) from None
+        written = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else {}
+        raise UserError(_explain(error, flatten(written))) from None  # type: ignore[arg-type]
     wrong = [*mistakes(config), *_check_components(config)]
     if wrong:
         raise UserError("\n".join(wrong))
@@ -92,7 +93,7 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     return collected(*single, check_callbacks, check_metrics)
 
 
-def _explain(error: OmegaConfBaseException) -> str:
+def _explain(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str:
     key, value = str(error.full_key), error.value
     if isinstance(error, ConfigKeyError):
         if key.partition(".")[0] == "experiment":
@@ -103,21 +104,29 @@ def _explain(error: OmegaConfBaseException) -> str:
         return f"{key}: no value; {chosen}"
     if isinstance(error, ValidationError) and (wanted := wanted_type(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
-    return explain_value(error)
+    return explain_value(error, written)
 
 
-def explain_value(error: OmegaConfBaseException) -> str:
-    """What is wrong with a value that could not be had, with its key."""
+def explain_value(error: OmegaConfBaseException, written: Mapping[str, Any] | None = None) -> str:
+    """What is wrong with a value that could not be had, with its key. `written`: the flat config, where it is at hand."""
     key = str(error.full_key or "")
     if isinstance(error, InterpolationResolutionError) and error.parent_node is not None:
-        written = OmegaConf.to_container(error.parent_node, resolve=False)[error.key]  # type: ignore[index]
-        unset = [name for name in re.findall(r"\$\{oc\.env:(\w+)\}", str(written)) if name not in os.environ]
+        text = _as_written(error, dict(written or {}))
+        unset = [name for name in re.findall(r"\$\{oc\.env:(\w+)\}", text) if name not in os.environ]
         if unset:
             return f"{key}=${{oc.env:{unset[0]}}}: the environment variable {unset[0]} is not set; export it, or set {key}=..."
         if isinstance(error, InterpolationKeyError):
-            return f"{key}={written}: there is no such key to take the value from"
+            return f"{key}={text}: there is no such key to take the value from"
     first_line = str(error).splitlines()[0]
     return f"{key}: {first_line}" if key else first_line
+
+
+def _as_written(error: OmegaConfBaseException, written: dict[str, Any]) -> str:
+    """The text of a value that leads elsewhere, at the end of a chain of `${key}`."""
+    text = str(OmegaConf.to_container(error.parent_node, resolve=False)[error.key])  # type: ignore[index]
+    while (leads := re.fullmatch(r"\$\{([\w.]+)\}", text)) and leads[1] in written:
+        text = str(written.pop(leads[1]))  # not twice: it may lead to itself
+    return text
 
 
 @cache
