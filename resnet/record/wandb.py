@@ -224,7 +224,7 @@ def display_name(overrides: Sequence[str], config: dict[str, Any]) -> str:
     pairs = [text.lstrip("+").partition("=") for text in overrides]
     ends = [key.rpartition(".")[2] for key in flatten(config)]
     named = [
-        f"{key if ends.count(key.rpartition('.')[2]) > 1 else key.rpartition('.')[2]}{equals}{value}"
+        f"{key if ends.count(key.rpartition('.')[2]) != 1 else key.rpartition('.')[2]}{equals}{value}"
         for key, equals, value in pairs
         if not varied or key in varied
     ]
