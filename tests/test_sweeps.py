@@ -241,7 +241,8 @@ class Killed(torch.optim.lr_scheduler.ConstantLR):
 def test_a_ready_sweep_and_its_objective(train) -> None:
     output = train("sweep=seeds", "data=digits", "epochs=1", "model.layers=[1]", "choose_by=val/loss", "hydra.sweep.dir=here").stdout
     assert "here: 5 of 5 jobs finished" in output and "held-out loss" in output
-    assert "choose one of val/accuracy, val/loss" in train("sweep=seeds", "choose_by=test/accuracy", status=2).stderr
+    error = train("sweep=seeds", "choose_by=test/accuracy", status=2).stderr
+    assert "choose_by=test/accuracy: no such choice" in error and "val/macro_f1" in error
 
 
 @pytest.mark.parametrize(("n_jobs", "is_parallel"), [(1, False), (2, True)])
