@@ -16,6 +16,7 @@ import pytest
 ROOT = forked.ROOT
 Done = subprocess.CompletedProcess[str]
 Train = Callable[..., Done]
+PATIENCE = 400  # seconds for a command before it counts as one that hangs; slow machines take four times as long as fast ones
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # where nothing listens
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(forked.HEAVY)
@@ -44,7 +45,7 @@ def call(folder: Path, *arguments: object, status: int = 0, **environment: str) 
         paths = Path(outputs, "out"), Path(outputs, "err")
         process = FORKS.Process(target=forked.run, args=(folder, kept, [str(argument) for argument in arguments], paths))
         process.start()
-        process.join(300)
+        process.join(PATIENCE)
         process.kill()  # of one that hangs
         process.join()
         done = Done(arguments, process.exitcode or 0, *(path.read_text() if path.exists() else "" for path in paths))

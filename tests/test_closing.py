@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, call
+from conftest import PATIENCE, ROOT, call
 from PIL import Image
 
 from resnet.plain import LONGEST, for_picture
@@ -30,7 +30,7 @@ def shell(folder, line, **options):
         "PYTHONPATH": str(ROOT),
     }
     command = ["bash", "-c", f"set -o pipefail; {line}", sys.executable, str(ROOT / "train.py"), *QUICK]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.numeric]
 
@@ -16,7 +16,7 @@ def test_gradients_in_channels_last_are_right_for_every_kind_of_network(processo
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", **processor}
     command = [sys.executable, str(ROOT / "tests" / "gradients.py"), "1", "2"]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired as expired:
         pytest.fail(f"it hangs: {(expired.stdout or b'').decode()[-200:]}")
     lines = done.stdout.splitlines()

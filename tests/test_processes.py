@@ -102,7 +102,7 @@ def test_batch_normalisation_has_one_set_of_statistics(train, tmp_path) -> None:
     assert_same_test(one, two, tolerance(load_model(open_run(one))[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_from_one_process_to_two_and_back(tmp_path) -> None:
     arguments = (*SMALL, "model.norm=group", "epochs=30", "scheduler=constant", "lr=0.05", "name=a", "checkpoint.every_steps=5")
     directory, steps = tmp_path / "outputs" / "a", []

@@ -13,7 +13,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, call
+from conftest import PATIENCE, ROOT, call
 from test_run import inspect, records, rows, summary
 
 from resnet.record.directory import RunDirectory
@@ -35,7 +35,7 @@ def start(folder, *arguments, **options):
 
 def finish(process, status=0) -> str:
     try:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -44,7 +44,7 @@ def finish(process, status=0) -> str:
 
 
 def wait_for(condition, process) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -104,7 +104,7 @@ def kill_until_done(folder, arguments, kills, seed) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kills", "epochs"), [(5, 8), pytest.param(20, 30, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("kills", "epochs"), [(3, 6), pytest.param(20, 30, marks=pytest.mark.full)])
 def test_killed_again_and_again_it_ends_like_the_undisturbed(tmp_path, kills, epochs) -> None:
     arguments = (*RECIPE, f"epochs={epochs}", "checkpoint.every_steps=1", "wandb.mode=offline")
     for folder in ("calm", "wild"):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 from PIL import Image, ImageColor
 
 from resnet.record.curves import HELD_OUT, TRAINING
@@ -96,7 +96,7 @@ def test_a_killed_run_reads_as_interrupted(tmp_path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "data=digits", "epochs=1000", "name=a"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     directory = RunDirectory(tmp_path / "outputs" / "a")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (directory / "checkpoints/last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert directory.summary["status"] == "running"

@@ -76,7 +76,7 @@ def test_a_target_outside_the_list_is_not_built(stranger, target) -> None:
 @pytest.mark.slow
 def test_opening_it_downloads_nothing(stranger) -> None:
     config = yaml.safe_load((stranger / "config.yaml").read_text())
-    config["data"] |= {"name": "mnist", "root": "nowhere"}
+    config["data"] |= {"name": "mnist", "_target_": "resnet.data.sources.mnist", "root": "nowhere"}
     (stranger / "config.yaml").write_text(yaml.safe_dump(config))
     refused(stranger, "data.download=false", "evaluate", "export")
 

@@ -98,7 +98,7 @@ def test_a_loss_is_minimised_and_no_other_search_gets_into_its_study(train, tmp_
         ((LR, "data.val_size=0"), "data.val_size=0: a search needs held-out images"),
         ((LR, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials=0: out of range"),
         ((LR, "hydra.sweeper.n_trials=many"), "hydra.sweeper.n_trials=many: "),
-        ((LR, "choose_by=test/accuracy"), "choose one of val/accuracy, val/loss"),
+        ((LR, "choose_by=test/accuracy"), "choose_by=test/accuracy: no such choice (did you mean val/accuracy?)"),
     ],
 )
 def test_a_mistake_in_a_search_is_one_line(train, tmp_path, arguments, message) -> None:

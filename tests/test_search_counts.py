@@ -88,7 +88,7 @@ def test_a_search_that_was_killed_in_its_first_trial_and_in_a_later_one(tmp_path
     assert sorted(len(run["sessions"]) for run in runs(tmp_path).values())[-1] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_search_of_several_at_once_that_was_killed_in_its_first_batch(tmp_path) -> None:
     arguments = (*SEARCH, LR, "epochs=2", *TWO_AT_ONCE, "hydra.sweeper.n_trials=3")
     killed(tmp_path, first_run, arguments)

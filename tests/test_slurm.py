@@ -82,6 +82,7 @@ def test_two_nodes_give_one_process_s_curve(tmp_path) -> None:
     assert_same_curve(one, nodes)
 
 
+@pytest.mark.full
 def test_a_warning_in_the_middle_of_an_epoch_loses_nothing(tmp_path) -> None:
     for folder in ("calm", "wild"):
         (tmp_path / folder).mkdir()
@@ -155,6 +156,7 @@ def wandb_records(folder):
     return kept
 
 
+@pytest.mark.full
 def test_a_sweep_with_a_job_cancelled_and_a_node_lost_is_completed_by_the_same_command(tmp_path) -> None:
     """It is then the sweep of one machine: the runs to the last bit, their W&B records and the comparison."""
     here, there = tmp_path / "here", tmp_path / "there"

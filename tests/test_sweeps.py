@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from conftest import call, compose
+from conftest import PATIENCE, call, compose
 from filelock import FileLock
 from test_resume import finish, start, wait_for
 from test_run import inspect, records, rows, summary
@@ -98,7 +98,7 @@ def kill_at_random(folder, chance, *arguments) -> None:
     time.sleep(chance.uniform(0, 1.5))
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not are_free(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.returncode == -signal.SIGKILL and are_free(folder)
@@ -108,11 +108,8 @@ def are_free(folder) -> bool:
     return not any(run.is_held_elsewhere for run in (RunDirectory(path) for path in (folder / "multirun" / "s").glob("*")))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "kills"),
-    [("parallel", 1), pytest.param("parallel", 3, marks=pytest.mark.full), pytest.param("basic", 3, marks=pytest.mark.full)],
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("launcher", "kills"), [("parallel", 1), ("parallel", 3), ("basic", 3)])
 def test_a_killed_sweep_is_completed_by_the_same_command(tmp_path, launcher, kills) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     arguments = (*TWELVE, f"hydra/launcher={launcher}", "wandb.mode=offline")
@@ -281,7 +278,7 @@ def test_gpus_are_dealt_out(tmp_path, monkeypatch, given, per_gpu, gpus) -> None
 @pytest.mark.slow
 def test_the_same_sweep_twice_at_once_does_every_job_once(tmp_path) -> None:
     processes = [start(tmp_path, *GRID, "epochs=20") for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     ended = runs(tmp_path)
     assert [run["status"] for run in ended.values()] == ["finished"] * 4, outputs
     assert [len(run["sessions"]) for run in ended.values()] == [1] * 4

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
@@ -15,7 +15,7 @@ def spins(folder, *arguments, **environment) -> list[str]:
     """What GNU's OpenMP says, in each process that loads it, of the rounds in which a thread looks for work."""
     kept = {key: value for key, value in os.environ.items() if key not in NAMES}
     kept |= {"PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled", "OMP_DISPLAY_ENV": "verbose", **environment}
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, env=kept, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, env=kept, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stdout + done.stderr)
     if not found:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, call
+from conftest import PATIENCE, ROOT, call
 from wandb_server import Server
 
 from resnet.config import UserError
@@ -121,7 +121,7 @@ def test_offline_runs_of_a_sweep_are_synced(tmp_path, server) -> None:
     assert "wandb leet wandb; upload: wandb sync wandb/offline-run-*" in done
     known = {**os.environ, **server.environment, "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "wandb", "sync", *(f"wandb/{name}" for name in offline_records(tmp_path))]
-    subprocess.run(command, cwd=tmp_path, env=known, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, env=known, check=True, capture_output=True, timeout=PATIENCE)
     runs = {summary(path.parent)["wandb_run"]: path.parent for path in (tmp_path / "multirun" / "s").glob("*/summary.json")}
     assert server.runs.keys() == runs.keys() and len(runs) == 4
     assert {arrived["name"] for arrived in server.runs.values()} == {f"seed={n} optimizer={way}" for way in ("sgd", "adam") for n in (0, 1)}
@@ -143,7 +143,7 @@ def test_an_agent_of_wandb_sweeps_works_on_our_file(tmp_path, server) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     known = {**os.environ, **server.environment, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "wandb", "agent", "me/resnet/abc", "--count", "1"]
-    subprocess.run(command, cwd=tmp_path, env=known, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, env=known, check=True, capture_output=True, timeout=PATIENCE)
     (arrived,) = server.runs.values()
     assert (arrived["id"], arrived["sweep"], arrived["exit_code"]) == ("r1d2", "abc", 0)
     assert arrived["config"]["model"]["layers"] == [1] and arrived["summary"]["status"] == "finished"
@@ -153,7 +153,7 @@ def test_an_agent_of_wandb_sweeps_works_on_our_file(tmp_path, server) -> None:
 def assert_finished_in_time(process, run) -> str:
     output = read_until(process, "epoch 60/")
     since = time.monotonic()
-    output += process.communicate(timeout=60)[0]
+    output += process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0 and time.monotonic() - since < 40, output  # 30 s, and the pictures
     kept = summary(run)
     assert kept["status"] == "finished" and not (run / ".mirrored").exists() and "test" in kept
@@ -214,7 +214,7 @@ def test_the_next_job_of_a_sweep_has_a_client_of_its_own(tmp_path) -> None:
     process = start(tmp_path, "-m", *QUICK, "epochs=60", "seed=0,1", "sweep.name=s", "wandb=offline")
     output = read_until(process, "epoch 2/")
     send(process, signal.SIGKILL, "wandb-core")
-    output += process.communicate(timeout=120)[0]
+    output += process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0 and output.count("warning: ") == 1, output
     runs = [path.parent for path in (tmp_path / "multirun" / "s").glob("*/summary.json")]
     assert sorted((run / ".mirrored").exists() for run in runs) == [False, True]
