@@ -1,6 +1,6 @@
 """The one entry point: `python train.py [key=value ...]` trains, `-m` sweeps, `--help` explains."""
 
-from resnet.training.interrupt import end_at_once
+from resnet.interrupt import end_at_once
 
 if __name__ in ("__main__", "__mp_main__"):  # the second in a worker of a parallel sweep
     end_at_once(" before training began; the same command starts it")  # before imports that take seconds

@@ -14,8 +14,8 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
+from resnet.interrupt import passing_on
 from resnet.record.directory import Row, RunDirectory
-from resnet.training.interrupt import passing_on
 
 ROOT = Path(__file__).parent.parent
 STEP = re.compile(r"step (\d+) at ([\d.]+)")

@@ -3,7 +3,7 @@
 import sys
 
 import resnet  # noqa: F401  # before torch is imported: it says how threads wait
-from resnet.training.interrupt import end_at_once
+from resnet.interrupt import end_at_once
 
 if sys.argv[0] == "-m":  # while Python looks for the module that it was asked to run: before the imports there that take seconds
     end_at_once("; the same command goes on")

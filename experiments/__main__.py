@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from resnet.interrupt import passing_on
 from resnet.streams import keep_going
-from resnet.training.interrupt import passing_on
 
 ORDER = ("degradation", "gradients", "shortcuts", "augmentation", "recipe", "table6", "search", "blocks")
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from resnet.analysis.compare import compare, in_words
 from resnet.analysis.grouping import Group, Run, look_for_runs, text_of
 from resnet.analysis.intervals import t_interval
+from resnet.interrupt import passing_on
 from resnet.record.directory import FINISHED
 from resnet.streams import keep_going
-from resnet.training.interrupt import passing_on
 
 if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.axes import Axes

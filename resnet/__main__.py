@@ -1,6 +1,6 @@
 """`python -m resnet COMMAND`: what can be done with a run after training, and before it."""
 
-from resnet.training.interrupt import end_at_once
+from resnet.interrupt import end_at_once
 
 if __name__ == "__main__":
     end_at_once()  # before imports that take seconds

@@ -20,6 +20,7 @@ from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.targets import remember_built
+from resnet.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.code import Code, read_code
@@ -51,7 +52,6 @@ from resnet.training import checkpoint
 from resnet.training.callbacks import CallbackError, Callbacks, Context
 from resnet.training.checkpoint import CheckpointError
 from resnet.training.hang import Insistence
-from resnet.training.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
 from resnet.training.processes import Failure, Watch, adopt, end_with_parent, ended, leave, on_first, tell_failure, together
 

@@ -16,10 +16,10 @@ import torch
 from conftest import PATIENCE, ROOT, call
 from test_run import inspect, records, rows, summary
 
+from resnet.interrupt import Interrupted, StopSignals
 from resnet.record.directory import RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
-from resnet.training.interrupt import Interrupted, StopSignals
 
 # All that has a state: averaged weights, an adaptive optimizer, a schedule, random numbers in the network and before it.
 BUSY = ("data=digits", "model.layers=[1,1]", "model.dropout=0.2", "model.stochastic_depth=0.2", "augment=crop_flip", "ema=0.9")

@@ -31,9 +31,9 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import load_config
 from resnet.config.schema import Config
 from resnet.config.settings import refused_settings
+from resnet.interrupt import undoing
 from resnet.plain import plain
 from resnet.streams import keep_going
-from resnet.training.interrupt import undoing
 from resnet.version import version
 
 # The checked config of a job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep.

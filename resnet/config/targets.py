@@ -16,7 +16,7 @@ from resnet.config.errors import UserError
 
 # What every saved config may build: this package's components and those of torch that are like them.
 TRUSTED = (
-    *("resnet.models", "resnet.losses", "resnet.metrics", "resnet.data"),
+    *("resnet.models", "resnet.losses", "resnet.distillation", "resnet.metrics", "resnet.data"),
     *("resnet.training.optim", "resnet.training.probes", "resnet.training.profile"),
     *("torch.optim", "torch.nn", "torchvision.models", "torchvision.transforms.v2"),
 )

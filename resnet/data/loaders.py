@@ -16,7 +16,7 @@ from resnet.data.files import ImageFiles
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Split
 from resnet.data.transforms import centre_crop, moved, resize
-from resnet.training.interrupt import SIGNALS
+from resnet.interrupt import SIGNALS
 
 ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
 

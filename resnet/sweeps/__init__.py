@@ -9,9 +9,9 @@ from resnet.config import UserError, refused
 from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
 from resnet.config.compose import Request
+from resnet.interrupt import handled_by, leave, left_by, status_of, undoing
 from resnet.record.directory import run_ids
 from resnet.sweeps.worker import LOGS, parallel_jobs
-from resnet.training.interrupt import handled_by, leave, left_by, status_of, undoing
 
 if TYPE_CHECKING:
     from resnet.sweeps.grid import Sweep

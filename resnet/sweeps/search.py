@@ -14,12 +14,12 @@ from resnet.config.cli import say
 from resnet.config.hashing import identity
 from resnet.config.refused import Refused
 from resnet.config.refused import told as refused_jobs
+from resnet.interrupt import undoing
 from resnet.record.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models, standing
 from resnet.sweeps.space import Space, as_overrides
 from resnet.sweeps.worker import GRACE, LOOK
-from resnet.training.interrupt import undoing
 
 MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
 

@@ -15,10 +15,10 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 
 from resnet.config.cli import say
+from resnet.interrupt import COPIES, TRY_AGAIN, install, leave, restore
 from resnet.record.directory import RunDirectory, run_ids
 from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
-from resnet.training.interrupt import COPIES, TRY_AGAIN, install, leave, restore
 
 LOGS = "logs"  # folder in the sweep's
 GRACE = 30.0  # seconds in which a job whose sweep is over may save

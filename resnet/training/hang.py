@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from resnet.training.interrupt import COPIES, SIGNALS
+from resnet.interrupt import COPIES, SIGNALS
 
 GRACE = 3.0  # seconds in which the main thread may answer a second signal itself
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from resnet.data import Loader
+from resnet.interrupt import Interrupted, StopSignals
 from resnet.training.callbacks import Callbacks
-from resnet.training.interrupt import Interrupted, StopSignals
 from resnet.training.learner import Learner
 
 SAVE_LAST, SAVE_BEST = "last", "best"

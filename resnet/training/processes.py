@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from resnet.config.launched import is_first_process, started_processes
-from resnet.training.interrupt import TRY_AGAIN
+from resnet.interrupt import TRY_AGAIN
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
