@@ -14,8 +14,10 @@ from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from resnet.analysis.compare import compare, in_words
-from resnet.analysis.grouping import Group, Run, look_for_runs, text_of
+from resnet.analysis.grouping import Group
 from resnet.analysis.intervals import t_interval
+from resnet.analysis.naming import text_of
+from resnet.analysis.runs import Run, look_for_runs
 from resnet.interrupt import passing_on
 from resnet.record.directory import FINISHED
 from resnet.streams import keep_going

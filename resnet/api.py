@@ -103,7 +103,7 @@ def runs(*paths: str | Path) -> Any:
     """
     import warnings
 
-    from resnet.analysis.grouping import look_for_runs
+    from resnet.analysis.runs import look_for_runs
 
     found = look_for_runs([Path(path) for path in paths or ("outputs", "multirun")])
     for line in found.unreadable:

@@ -10,8 +10,11 @@ from resnet.analysis.drawing import drawings, missing
 from resnet.analysis.page import REPORT
 from resnet.config import Config, UserError
 from resnet.config.hashing import plain_values
+from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.directory import MIRRORED, DirectoryError, RunDirectory, shortest
+from resnet.record.identity import Standing
+from resnet.record.lines import percent
 from resnet.record.local import warn
 from resnet.record.trackers import TrackerError, reason
 from resnet.record.wandb import Mirrored, WandbTracker
@@ -19,7 +22,8 @@ from resnet.record.wandb import Mirrored, WandbTracker
 
 class Closing:
     def __init__(self, directory: RunDirectory, in_sweep: bool) -> None:
-        self.directory, self.left_out = directory, {REPORT} if in_sweep else set()  # the sweep's own page has all its runs
+        self.directory, self.in_sweep = directory, in_sweep
+        self.left_out = {REPORT} if in_sweep else set()  # the sweep's own page has all its runs
         self.path = shortest(directory.path)
 
     def draw(self, summary: dict[str, Any], only: Iterable[str] | None = None) -> None:
@@ -31,6 +35,17 @@ class Closing:
             except Exception as error:  # of matplotlib, of the page, of the disk
                 again = f"python -m resnet draw {shlex.quote(self.path)} makes it again"
                 warn(self.directory, f"there is no {name}: {reason(error)}; {again}")
+
+    def tell_finished(self, config: Config, standing: Standing) -> None:
+        """Of a run that was finished before this command: its result, and what would not be the same today."""
+        assert standing.summary is not None
+        notes = list(standing.notes)
+        if standing.other_code:
+            other = "it counts as it is" if self.in_sweep else "another name=... trains with the code of now"
+            notes.append(f"the code has changed since ({', '.join(standing.other_code)}): {other}")
+        told = "".join(f"; {note}" for note in notes)
+        print(plain(f"{self.path}: this run is finished, with test accuracy {percent(standing.summary['test']['accuracy'])}{told}"))
+        self.complete(config, standing.summary)
 
     def complete(self, config: Config, summary: dict[str, Any]) -> None:
         """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""

@@ -1,11 +1,7 @@
 """One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
 
-import faulthandler
-import os
 import shlex
 import signal
-import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -20,18 +16,17 @@ from resnet.build import Parts, build, build_data, build_fabric, needs_length
 from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.targets import remember_built
-from resnet.interrupt import Interrupted, StopSignals, name_of, status_of, undoing
+from resnet.ending import Ending
+from resnet.interrupt import Interrupted, StopSignals, undoing
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.code import Code, read_code
 from resnet.record.console import Console
-from resnet.record.content import as_digest, data_digest, short
+from resnet.record.content import data_digest
 from resnet.record.death import crashes_told_in
 from resnet.record.directory import (
     BEST,
-    FAILED,
     FINISHED,
-    INTERRUPTED,
     LAST,
     LOG,
     METRICS,
@@ -48,12 +43,12 @@ from resnet.record.identity import OTHER_CODE, Standing, examine
 from resnet.record.local import LocalRecord, warn
 from resnet.record.trackers import COLUMNS, Recorded, RunFacts, TestReport, Tracker, TrackerError, Trackers, reason
 from resnet.record.wandb import Mirrored, WandbTracker
+from resnet.restoring import restore
 from resnet.training import checkpoint
 from resnet.training.callbacks import CallbackError, Callbacks, Context
-from resnet.training.checkpoint import CheckpointError
 from resnet.training.hang import Insistence
-from resnet.training.loop import SAVE_BEST, SAVE_LAST, NotFinite, State, Training
-from resnet.training.processes import Failure, Watch, adopt, end_with_parent, ended, leave, on_first, tell_failure, together
+from resnet.training.loop import SAVE_BEST, SAVE_LAST, State, Training
+from resnet.training.processes import Watch, adopt, end_with_parent, leave, on_first, tell_failure, together
 
 
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
@@ -73,7 +68,8 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             fabric = build_fabric(config)
             children = adopt(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
-            summary = Run(config, RunDirectory(path), overrides, fabric, signals, children, in_sweep).go()
+            session = Session(config, RunDirectory(path), overrides, fabric=fabric, signals=signals, children=children, in_sweep=in_sweep)
+            summary = session.go()
             if in_sweep and signals.received is not None:  # while a finished run was drawn: the sweep's other jobs wait
                 raise Interrupted(signals.received)
             return summary["best"] and summary["best"][config.choose_by]
@@ -90,14 +86,15 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             leave(children)
 
 
-class Run:
-    """What the steps of one run share."""
+class Session:
+    """One session of a run: from its directory's state to its end, in this process. A run that is continued has several."""
 
     def __init__(
         self,
         config: Config,
         directory: RunDirectory,
         overrides: list[str],
+        *,
         fabric: Fabric,
         signals: StopSignals,
         children: Sequence[Popen[bytes]],
@@ -106,14 +103,15 @@ class Run:
         self.config, self.directory, self.overrides = config, directory, overrides
         self.fabric, self.signals, self.children, self.in_sweep = fabric, signals, children, in_sweep
         self.path = shortest(directory.path)
+        self.ending = Ending(directory, config.name, is_first=fabric.is_global_zero, in_sweep=in_sweep, children=children)
         self.mirror: WandbTracker | None = None
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
-        with Watch(self.children, self._say_failed), undoing(self._remove_unbegun):
+        with Watch(self.children, self.ending.before_beginning), undoing(self._remove_unbegun):
             standing = on_first(self.fabric, self._examine, UserError)
             if standing.is_finished:
-                return self._is_finished(standing)
+                return self._finished_before(standing)
             if self.fabric.world_size > 1:  # one downloads
                 on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
             parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
@@ -122,8 +120,8 @@ class Run:
             with undoing(self._remove_unbegun):
                 standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
                 if standing.is_finished:
-                    return self._is_finished(standing)
-                state, note = on_first(self.fabric, lambda: self._restore(standing), UserError)
+                    return self._finished_before(standing)
+                state, note = on_first(self.fabric, lambda: self._restored(standing), UserError)
                 return self._train(parts, standing, state, note)
         except DirectoryError as error:
             if not isinstance(error, DirectoryGone):
@@ -140,13 +138,6 @@ class Run:
             if self.mirror is not None:
                 self.mirror.leave()
             self.directory.release()
-
-    def _say_failed(self, failure: Failure) -> None:
-        """Before there is a directory to say it in."""
-        if self.fabric.is_global_zero:
-            with suppress(OSError):  # a run that goes on is in it
-                self.directory.path.rmdir()
-            print(f"{failure.traceback}\nerror: {self.path}: failed: {failure.text}", file=sys.stderr, flush=True)
 
     def _examine(self) -> Standing:
         restart = shlex.join(["python", "train.py", *without(self.overrides, "model.weights"), f"model.weights={self.path}", "name=..."])
@@ -170,21 +161,11 @@ class Run:
             return Standing(None, [])
         return standing
 
-    def _is_finished(self, standing: Standing) -> dict[str, Any]:
+    def _finished_before(self, standing: Standing) -> dict[str, Any]:
         assert standing.summary is not None
         if self.fabric.is_global_zero:
-            accuracy = 100 * standing.summary["test"]["accuracy"]
-            print(plain(f"{self.path}: this run is finished, with test accuracy {accuracy:.2f} %{self._since(standing)}"))
-            Closing(self.directory, self.in_sweep).complete(self.config, standing.summary)
+            Closing(self.directory, self.in_sweep).tell_finished(self.config, standing)
         return standing.summary
-
-    def _since(self, standing: Standing) -> str:
-        """What is to be said about a finished run that would not be the same today."""
-        notes = list(standing.notes)
-        if standing.other_code:
-            other = "it counts as it is" if self.in_sweep else "another name=... trains with the code of now"
-            notes.append(f"the code has changed since ({', '.join(standing.other_code)}): {other}")
-        return "".join(f"; {note}" for note in notes)
 
     def _remove_unbegun(self) -> None:
         if self.fabric.is_global_zero:
@@ -197,30 +178,10 @@ class Run:
         except DirectoryError as error:
             raise UserError(str(error)) from None
 
-    def _restore(self, standing: Standing) -> tuple[State | None, str | None]:
-        """The last good checkpoint, and what is to be said about it. Where none was written yet: None."""
+    def _restored(self, standing: Standing) -> tuple[State | None, str | None]:
         if standing.summary is None:
             return None, None
-        problems: list[str] = []
-        for name in (LAST, PREVIOUS):
-            try:
-                state = checkpoint.load(self.directory / name)
-                step = state["progress"]["step"]
-                self._check_same_data(name, state)
-                self.directory.check_rows(state.get("rows"))
-            except (CheckpointError, KeyError, TypeError, ValueError) as error:
-                problems.append(str(error))
-            else:
-                return state, "; ".join([*problems, f"from step {step:,} ({name}), {standing.summary['status']} before"])
-        if any((self.directory / name).exists() for name in (LAST, PREVIOUS)):
-            raise UserError(f"{'; '.join(problems)}: no good checkpoint is left; put a copy back, or start anew under another name=...")
-        return None, f"from the start ({standing.summary['status']} before its first checkpoint)"
-
-    def _check_same_data(self, name: str, state: State) -> None:
-        """Of a checkpoint that was copied here from another run. Older ones do not say what they were trained on."""
-        before, now = as_digest(state.get("data_digest")), data_digest(record.made_of(self.config))
-        if before not in (None, now):
-            raise CheckpointError(f"{self.directory / name}: of other data than this run's (digest {short(before)}, not {short(now)})")
+        return restore(self.directory, standing.summary["status"], data_digest(record.made_of(self.config)))
 
     def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
         before = standing.summary or {}
@@ -256,8 +217,8 @@ class Run:
             self._save(SAVE_BEST, training.best)
         try:
             with (
-                Watch(self.children, lambda failure: self._end_for(summary, tracker, failure)),
-                Insistence(self._tell_waiting, lambda number: self._end_hung(summary, training, number)),
+                Watch(self.children, lambda failure: self.ending.with_failed_process(summary, tracker, failure)),
+                Insistence(self.ending.announce, lambda number: self.ending.in_hung_step(summary, training, number)),
                 self._crashes_told(),
             ):
                 training.fit()
@@ -271,7 +232,7 @@ class Run:
         except (Exception, Interrupted) as error:
             with suppress(CallbackError):  # of the failure itself, or of what it led to
                 callbacks.end(is_finished=False)
-            self._end_badly(summary, tracker, training, error)
+            self.ending.with_error(summary, tracker, training, error)
             raise
         return summary
 
@@ -348,71 +309,5 @@ class Run:
             again = f"python -m resnet resume {shlex.quote(self.path)} does the rest"
             warn(self.directory, f"not all of it was drawn and mirrored: {reason(error)}; {again}")
 
-    def _end_badly(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
-        """Says in the directory and to the trackers how the run ended; a failure of the training itself becomes RunFailed."""
-        is_interrupted = isinstance(error, Interrupted)
-        is_everywhere = is_interrupted or isinstance(error, NotFinite)
-        other = None if is_everywhere else tell_failure(error) or ended(self.children)
-        if not self.fabric.is_global_zero:
-            return
-        is_plain = is_everywhere or isinstance(error, DirectoryError | CallbackError)
-        text = other.text if other else str(error) if is_plain else reason(error)
-        if isinstance(error, DirectoryGone):
-            self._end_elsewhere({**summary, "status": FAILED, "error": text}, tracker, error.now)
-            raise RunFailed(text) from None
-        summary |= {"status": INTERRUPTED if is_interrupted else FAILED, "error": text}
-        self._write_end(summary, tracker, (other and other.traceback) or "".join(traceback.format_exception(error)))
-        kept = self._kept(training)
-        if is_interrupted:
-            print(plain(f"{self.path}: interrupted by {text}; {kept}; {self._again()}"))
-            return
-        raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
-
-    def _end_elsewhere(self, summary: dict[str, Any], tracker: Tracker, now: Path | None) -> None:
-        """Where the directory is gone, nothing is made in its place."""
-        with suppress(OSError, DirectoryError):
-            if now is not None:
-                RunDirectory(now).write_summary(summary)
-        with suppress(OSError, DirectoryError):
-            tracker.fail(summary)
-
-    def _kept(self, training: Training) -> str:
-        return f"its checkpoint of step {training.saved_step:,} is kept" if (self.directory / LAST).exists() else "it had no checkpoint yet"
-
-    def _again(self) -> str:
-        again = "the same command" if self.in_sweep else f"the same command, with {shlex.quote(f'name={self.config.name}')}"
-        return f"{again}, or {shlex.join(['python', '-m', 'resnet', 'resume', self.path])}, continues it"
-
     def _crashes_told(self) -> AbstractContextManager[None]:
         return crashes_told_in(self.directory / LOG) if self.fabric.is_global_zero else nullcontext()
-
-    def _tell_waiting(self, number: int) -> None:
-        if self.fabric.is_global_zero:
-            text = f"{self.path}: {name_of(number)}: it saves and ends after this step; a second signal ends it at once, without saving"
-            with suppress(OSError, ValueError):  # a closed terminal
-                print(text, file=sys.stderr, flush=True)
-
-    def _end_hung(self, summary: dict[str, Any], training: Training, number: int) -> None:
-        """The end of a run whose main thread does not come back from a step; in a thread of its own."""
-        if self.fabric.is_global_zero:
-            text = f"a second {name_of(number)} in the middle of a step ({LOG} says where)"
-            with suppress(OSError, DirectoryError):
-                with self.directory.append(LOG) as log:
-                    faulthandler.dump_traceback(log)
-                self.directory.write_summary({**summary, "status": INTERRUPTED, "error": text})
-            with suppress(OSError, ValueError):  # a closed terminal
-                print(plain(f"{self.path}: interrupted by {text}; {self._kept(training)}; {self._again()}"), flush=True)
-        os._exit(status_of(number))
-
-    def _end_for(self, summary: dict[str, Any], tracker: Tracker, failure: Failure) -> None:
-        """The end of a run whose main thread waits for a process that has failed."""
-        if self.fabric.is_global_zero:
-            self._write_end({**summary, "status": FAILED, "error": failure.text}, tracker, failure.traceback)
-            print(plain(f"error: {self.path}: failed: {failure.text}; the traceback is in {LOG}"), file=sys.stderr, flush=True)
-
-    def _write_end(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
-        with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
-            with self.directory.append(LOG) as log:
-                log.write(details)
-            self.directory.write_summary(summary)
-        tracker.fail(summary)

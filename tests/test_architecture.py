@@ -9,7 +9,7 @@ PACKAGE = ROOT / "resnet"
 # From the top down; a room is a folder or a file of resnet/.
 FLOORS = [
     {"__main__", "api", "new"},
-    {"run", "closing", "sweeps", "distillation"},
+    {"run", "closing", "ending", "restoring", "sweeps", "distillation"},
     {"analysis"},
     {"facts"},
     {"build", "build_model"},

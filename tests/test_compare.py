@@ -12,7 +12,10 @@ from scipy import stats
 
 from resnet.analysis.compare import compare, in_words, seeds_to_settle
 from resnet.analysis.comparison import as_data, compare_all, compare_runs
-from resnet.analysis.grouping import Run, differing, filter_runs, find_runs, group_runs
+from resnet.analysis.filtering import filter_runs
+from resnet.analysis.grouping import group_runs
+from resnet.analysis.naming import differing
+from resnet.analysis.runs import Run, look_for_runs
 from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.config import UserError
 
@@ -58,7 +61,7 @@ def comparison(*arguments, **chosen):
 
 
 def groups(folder, metric="val/accuracy"):
-    return group_runs(find_runs([folder]), metric)
+    return group_runs(look_for_runs([folder]).runs, metric)
 
 
 def test_seeds_make_groups_and_paths_do_not(sweep) -> None:
@@ -149,7 +152,7 @@ def test_what_cannot_be_compared_says_why(sweep) -> None:
 
     assert "none of 8 runs meets it" in said(conditions="lr>3")
     assert ">0.05 is no value" in said(conditions="lr>>0.05")
-    for run in find_runs([sweep]):
+    for run in look_for_runs([sweep]).runs:
         (sweep / run.path / "summary.json").write_text(json.dumps({**run.summary, "status": "failed", "error": "no disk"}))
     assert "no finished run with a val/accuracy among 8: " in said() and ": failed: no disk" in said()
 
@@ -217,7 +220,7 @@ def test_a_run_without_a_held_out_split_has_no_held_out_value() -> None:
 
 
 def test_filters_take_what_meets_all_conditions(sweep) -> None:
-    runs = find_runs([sweep])
+    runs = look_for_runs([sweep]).runs
     assert {run.config["lr"] for run in filter_runs(runs, "lr>0.1 seed<=2")} == {0.2} and len(filter_runs(runs, "lr>0.1 seed<=2")) == 3
     assert filter_runs(runs, "name>3") == []  # text against a number
     torch_sgd = Run("a", {"seed": 0, "optimizer._target_": "torch.optim.SGD"}, {})
@@ -234,7 +237,7 @@ def test_numbers_of_a_search_are_shown_in_six_digits_and_found_by_them(tmp_path)
     write(tmp_path, "search", 0.0123456789012345, 0, 0.92)
     result = comparison([tmp_path], "val/accuracy", baseline="lr=0.0123457")
     assert result["baseline"] == "lr=0.0123457" and "0.01234567" not in as_markdown(result)
-    runs = find_runs([tmp_path])
+    runs = look_for_runs([tmp_path]).runs
     (found,) = filter_runs(runs, "lr=0.0123457")
     assert found.path.endswith("search") and [run.path for run in filter_runs(runs, "lr!=0.0123457")] == [str(tmp_path / "grid")]
 
@@ -262,9 +265,9 @@ def test_a_group_is_a_config_whatever_it_was_written_as(tmp_path) -> None:
 def test_what_other_programs_wrote_is_no_run(sweep) -> None:
     (sweep / "wandb" / "files").mkdir(parents=True)
     (sweep / "wandb" / "files" / "config.yaml").write_text("_wandb: {}")
-    assert len(find_runs([sweep])) == 8
+    assert len(look_for_runs([sweep]).runs) == 8
     with pytest.raises(UserError, match="has no seed"):
-        find_runs([sweep / "wandb" / "files"])
+        look_for_runs([sweep / "wandb" / "files"])
 
 
 def test_a_loss_that_was_not_finite_on_the_way_is_left_out_of_the_curve(sweep) -> None:

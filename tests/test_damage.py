@@ -26,7 +26,9 @@ from resnet.analysis.comparison import as_data, compare_runs
 from resnet.analysis.drawing import draw
 from resnet.analysis.evaluate import evaluate, write_confusion
 from resnet.analysis.export import check_writable
-from resnet.analysis.grouping import filter_runs, is_ignored, look_for_runs
+from resnet.analysis.filtering import filter_runs
+from resnet.analysis.naming import is_ignored
+from resnet.analysis.runs import look_for_runs
 from resnet.analysis.saved import open_run
 from resnet.build import build_model, load_weights
 from resnet.config import UserError

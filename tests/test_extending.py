@@ -13,7 +13,7 @@ import resnet
 from resnet.analysis.comparison import compare_all
 from resnet.analysis.describe import describe
 from resnet.analysis.evaluate import evaluate
-from resnet.analysis.grouping import look_for_runs
+from resnet.analysis.runs import look_for_runs
 from resnet.config.cli import compose_config
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()

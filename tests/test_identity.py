@@ -15,7 +15,7 @@ from PIL import Image
 from test_run import summary
 
 from resnet.analysis.comparison import as_data, compare_all
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 from resnet.build import build_data
 from resnet.config import config_hash
 from resnet.config.hashing import completed, flatten

@@ -9,7 +9,7 @@ import torch
 import resnet
 from resnet.analysis.comparison import compare_all
 from resnet.analysis.evaluate import evaluate
-from resnet.analysis.grouping import look_for_runs
+from resnet.analysis.runs import look_for_runs
 from resnet.analysis.saved import open_run
 
 OWN = """

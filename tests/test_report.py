@@ -14,8 +14,8 @@ from scipy import stats
 
 from resnet.analysis.charts import axis, look
 from resnet.analysis.comparison import as_data, compare_all, compare_runs
-from resnet.analysis.grouping import MISSING, find_runs
 from resnet.analysis.page import associations, page
+from resnet.analysis.runs import MISSING, look_for_runs
 from resnet.analysis.tables import cells
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -307,7 +307,7 @@ def test_associations_are_scipys(tmp_path) -> None:
 def test_where_nothing_is_held_out_none_is_chosen(sweep) -> None:
     for summary in sweep.glob("*/summary.json"):
         summary.write_text(json.dumps({**json.loads(summary.read_text()), "best": None}))
-    comparison = compare_all([sweep], find_runs([sweep]), "val/accuracy")
+    comparison = compare_all([sweep], look_for_runs([sweep]).runs, "val/accuracy")
     result = as_data(comparison)
     assert "none is chosen" in result["answer"] and not any(row["may_be_best"] for row in result["groups"])
     assert [row["paths"][0][-4:] for row in result["groups"]] == [f"{number:03}0" for number in range(12)]

@@ -19,7 +19,8 @@ from experiments.__main__ import ORDER
 from experiments.gradients import ranges
 from experiments.gradients.rates import slope
 from experiments.search import __main__ as search
-from resnet.analysis.grouping import Run, text_of
+from resnet.analysis.naming import text_of
+from resnet.analysis.runs import Run
 from resnet.config import config_hash
 from resnet.config.compose import set_by_sweep
 from resnet.config.hashing import flatten

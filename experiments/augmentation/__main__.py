@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, by_name, compared, draw_groups, finished
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 from resnet.record.directory import FINISHED
 
 # Each against the one that it adds something to.

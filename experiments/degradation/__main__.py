@@ -7,7 +7,7 @@ from statistics import mean
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, difference, finished, in_training, spread, values, where
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 
 KINDS = {"none": ("plain", "#c44e52"), "zero_pad": ("residual", "#4c72b0")}  # model.shortcut
 DEEP, SHALLOW = 56, 20  # layers that are compared

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from experiments.gradients.rates import STAGES, logs, slope
 from experiments.study import Row, Study, power_of_ten, where
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 
 NETWORKS = {("none", "basic"): "plain", ("zero_pad", "basic"): "residual", ("zero_pad", "preact_basic"): "pre-activation"}
 KINDS = list(product(NETWORKS, ("sigmoid", "relu"), ("none", "batch")))  # (shortcut, block), activation, norm

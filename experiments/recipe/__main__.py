@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, by_name, compared, draw_groups, finished
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 
 ARTICLE = "the article's, 2 epochs"
 

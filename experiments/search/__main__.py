@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, by_name, compared, draw_groups, where
-from resnet.analysis.grouping import Run, text_of
+from resnet.analysis.naming import text_of
+from resnet.analysis.runs import Run
 from resnet.record.directory import FINISHED
 
 AGAIN = {"grid": "grid_again", "grid_search": "grid_search_again"}  # the best of each sweep, trained again

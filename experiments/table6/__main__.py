@@ -8,7 +8,7 @@ from statistics import mean
 from matplotlib.figure import Figure
 
 from experiments.study import Row, Study, finished, spread
-from resnet.analysis.grouping import Run
+from resnet.analysis.runs import Run
 
 FOLDER = Path(__file__).parent
 FAST, FIRST_EPOCH = "cifar10_fast_seeds", "table6"  # sweep.name

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet.analysis.grouping import Run, is_ignored
+from resnet.analysis.naming import is_ignored
+from resnet.analysis.runs import Run
 from resnet.config.hashing import real_path
 from resnet.record.content import Made, data_digest, module_digests, short, teacher_digest, weights_digest
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resnet.analysis.comparison import Comparison, order_of
-from resnet.analysis.grouping import MISSING, Run, text_of
+from resnet.analysis.naming import text_of
+from resnet.analysis.runs import MISSING, Run
 
 if TYPE_CHECKING:  # importing it takes most of a second
     from bokeh.models import ColumnDataSource

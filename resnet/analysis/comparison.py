@@ -7,20 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from resnet.analysis.alike import alike, unlike
+from resnet.analysis.cautions import cautions, seed_order, unmatched, without_curve
 from resnet.analysis.compare import compare, in_words, seeds_to_settle
-from resnet.analysis.grouping import (
-    Found,
-    Group,
-    Run,
-    cautions,
-    filter_runs,
-    group_runs,
-    look_for_runs,
-    seed_order,
-    text_of,
-    unmatched,
-    without_curve,
-)
+from resnet.analysis.filtering import filter_runs
+from resnet.analysis.grouping import Group, group_runs
+from resnet.analysis.naming import text_of
+from resnet.analysis.runs import Found, Run, look_for_runs
 from resnet.config import UserError
 from resnet.record.hints import is_plain_name, kept_overrides
 from resnet.record.metrics import Metric, chosen_by, read_metrics

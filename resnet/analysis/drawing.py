@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet.analysis.grouping import Run, look_for_runs
 from resnet.analysis.page import REPORT, report_on
+from resnet.analysis.runs import Run, look_for_runs
 from resnet.config import UserError
 from resnet.config.hashing import flatten
 from resnet.record.curves import draw_curves, draw_probes

@@ -9,9 +9,11 @@ from pathlib import Path
 from statistics import correlation, mean, pvariance
 from typing import Any
 
+from resnet.analysis.cautions import without_curve
 from resnet.analysis.charts import COSTS, LATER, MOST_INTERVALS, charts, look
 from resnet.analysis.comparison import Comparison, as_data, compare_all, order_of
-from resnet.analysis.grouping import IGNORED, MISSING, Run, differing, is_ignored, text_of, varying, without_curve
+from resnet.analysis.naming import IGNORED, differing, is_ignored, text_of, varying
+from resnet.analysis.runs import MISSING, Run
 from resnet.analysis.tables import cells
 from resnet.plain import plain
 from resnet.record.directory import FINISHED, RunDirectory

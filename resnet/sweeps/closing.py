@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet.analysis.grouping import look_for_runs
+from resnet.analysis.runs import look_for_runs
 from resnet.config import UserError
 from resnet.config.arguments import as_typed
 from resnet.config.refused import Refused

@@ -1,0 +1,46 @@
+"""What makes runs hard to compare: other commits, data splits, devices, missing seeds, damaged curves."""
+
+import json
+from collections.abc import Sequence
+
+from resnet.analysis.grouping import Group
+from resnet.analysis.runs import Run
+
+
+def cautions(runs: Sequence[Run]) -> list[str]:
+    """What makes these runs hard to compare."""
+    commits = {json.dumps(run.summary.get("commit")) for run in runs}
+    told = [f"{len(commits)} different commits"] if len(commits) > 1 else []
+    if any((run.summary.get("commit") or {}).get("dirty") for run in runs):
+        told.append("files differed from their commit")
+    for key, name in (("data.split_seed", "data splits"), ("data.val_size", "held-out sizes"), ("epochs", "numbers of epochs")):
+        if len({repr(run.config.get(key)) for run in runs}) > 1:
+            told.append(f"different {name}")
+    for key in ("torch", "device"):
+        if len({session[key] for run in runs for session in run.summary.get("sessions", [])[-1:] if key in session}) > 1:
+            told.append(f"different {'torch versions' if key == 'torch' else 'devices'}")
+    return told
+
+
+def without_curve(runs: Sequence[Run]) -> list[str]:
+    """Whose metrics.csv is damaged; their results, which the summary has, count."""
+    return [f"{run.rows_problem}; its curve is left out" for run in runs if run.rows_problem]
+
+
+def unmatched(groups: Sequence[Group]) -> list[str]:
+    """Which groups lack seeds that others have."""
+    seeds = dict.fromkeys(seed for group in groups for seed in group.values)
+    lacking: dict[str, list[str]] = {}
+    for group in groups:
+        if missing := sorted((seed for seed in seeds if seed not in group.values), key=seed_order):
+            lacking.setdefault(", ".join(missing), []).append(group.name)
+    return [f"unmatched seeds: {_first_of(names)} {missing}" for missing, names in lacking.items()]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    others = len(names) - 1
+    return f"{names[0]} and {others} other group{'s' * (others > 1)} lack" if others else f"{names[0]} lacks"
+
+
+def seed_order(member: str) -> tuple[int, str]:
+    return int(member.split()[0]), member
