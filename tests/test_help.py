@@ -75,7 +75,7 @@ def test_pythons_3_14_check_of_help_passes(monkeypatch, tmp_path) -> None:
     """Of each argument, where it is added: its help must be text (Python 3.14). Hydra's own parser fails it."""
     from hydra._internal import utils
 
-    import resnet.config.parser as ours
+    import resnet.config.internals as ours
 
     plain = argparse.ArgumentParser.add_argument
 

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import saved_config
+
+from resnet.config import UserError, load_config
 
 CONFIG_ALONE = [
     ("modl.layers=[1]", "modl.layers: unknown key (did you mean model.layers?)"),
@@ -281,3 +284,13 @@ def test_help_and_cfg_import_no_torch(train) -> None:
         assert done.stdout.strip().endswith("False"), done.stdout + done.stderr
     text = train("--help").stdout
     assert text.count("python train.py") >= 5 and "he2015" in text and "preact_basic" not in text.split("Groups")[0]
+
+
+@pytest.mark.parametrize("value", [5, None, [1], "x"])
+@pytest.mark.parametrize("key", ["model", "loss", "data", "optimizer", "scheduler", "augment", "callbacks", "metrics", "fabric", "sweep"])
+def test_a_value_in_the_place_of_keys_is_told_with_its_key(key, value) -> None:
+    with pytest.raises(UserError) as error:
+        load_config({**saved_config(), key: value})
+    told = str(error.value)
+    assert told.startswith(f"{key}={'null' if value is None else value}: " if value != [1] else key) and "\n" not in told
+    assert "needed" in told or "group of keys" in told

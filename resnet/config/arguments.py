@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from hydra._internal import utils
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from resnet.config.errors import UserError
+from resnet.config.internals import get_args_parser
 from resnet.config.load import all_keys, text_keys
 from resnet.config.suggest import typographic, unknown_key
 
@@ -38,7 +38,7 @@ class CommandLine:
 
 def read_arguments(arguments: Sequence[str]) -> CommandLine:
     """Raises UserError for a flag that Hydra does not have, or that lacks its value."""
-    parser = utils.get_args_parser()
+    parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
     given.overrides += [text for text in unknown if not text.startswith("-")]  # those behind a `--`

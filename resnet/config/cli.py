@@ -19,7 +19,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import resnet.config.parser  # noqa: F401 - before Hydra makes one
 from resnet.config import refused
 from resnet.config.arguments import CommandLine, read_arguments, readable
 from resnet.config.compose import Composer, Request, as_given, read_request, set_by_sweep, with_settings, with_targets, without_hydra
@@ -216,7 +215,7 @@ def compose_config(overrides: Sequence[str], config_dir: str | None = None) -> C
     try:
         composer = Composer(command)
         config = composer.compose(with_targets(command.overrides, composer))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explained(error, command)) from None
     return load_config(without_hydra(config))
 

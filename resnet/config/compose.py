@@ -1,7 +1,6 @@
 """The one composition: what Hydra makes of a command line, with its flags and its search path."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
@@ -28,6 +23,7 @@ from yaml import YAMLError
 from resnet.config.arguments import CommandLine
 from resnet.config.errors import UserError
 from resnet.config.hashing import flatten
+from resnet.config.internals import ConfigLoaderImpl, ConfigRepository, ConfigSearchPathImpl, create_config_search_path
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
@@ -131,20 +127,38 @@ def read_request(command: CommandLine) -> Request:
     if alone := sorted(key for key in swept if key == "choose_by" or key.startswith("sweep.")):
         raise UserError(f"{alone[0]}: one value for the whole sweep; give one")
     of_choices: dict[str, str] = {}
-    while True:
-        try:
-            config = composer.compose([text for text in overrides if text not in of_choices], RunMode.MULTIRUN)
-            break
-        except ConfigCompositionException as error:
-            key = re.match("Could not override '(.*?)'", str(error))
-            found = [text for text in overrides if key and text.startswith(f"{key[1]}=") and text not in of_choices]
-            if not found or not any(composer.is_group(group) for group in swept):
-                raise
-            # A key that only some choices of a swept group have. Hydra composes a sweep without what it sweeps over: so it sweeps over one.
-            of_choices |= {text: "{}=choice({})".format(*text.split("=", 1)) for text in found}
+    try:
+        config = composer.compose(overrides, RunMode.MULTIRUN)
+    except ConfigCompositionException:
+        of_choices = _of_some_choices(parsed, composer) if any(composer.is_group(group) for group in swept) else {}
+        if not of_choices:
+            raise
+        config = composer.compose([text for text in overrides if text not in of_choices], RunMode.MULTIRUN)
     request = Request(composer, tuple(of_choices.get(text, text) for text in overrides), config)
     composer.loader.validate_sweep_overrides_legal(parsed, RunMode.MULTIRUN if request.is_sweep else RunMode.RUN, from_shell=True)
     return request
+
+
+def _of_some_choices(items: Sequence[Override], composer: Composer) -> dict[str, str]:
+    """The overrides of keys that only some choices of a swept group have, each as a sweep over its one value.
+
+    Hydra composes a sweep without what it sweeps over.
+    """
+    composed = composer.compose([str(item.input_line) for item in items if is_choice(item, composer)], RunMode.MULTIRUN)
+    plain = [item for item in items if item.type == OverrideType.CHANGE and not is_choice(item, composer) and not item.is_sweep_override()]
+    missing = [str(item.input_line) for item in plain if item.package is None and not _has(composed, item.key_or_group)]
+    return {text: "{}=choice({})".format(*text.split("=", 1)) for text in missing}
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    group, _, name = key.rpartition(".")
+    inside = OmegaConf.select(config, group) if group else config
+    return OmegaConf.is_list(inside) or (OmegaConf.is_dict(inside) and name in list(inside))  # `in inside` says no to a ???
+
+
+def is_choice(item: Override, composer: Composer) -> bool:
+    """Of a group's option, not of keys and values in its place."""
+    return composer.is_group(item.key_or_group) and not (item.value_type == ValueType.ELEMENT and isinstance(item.value(), dict))
 
 
 def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:

@@ -1,29 +1,33 @@
 """Hydra's and OmegaConf's errors in our words: one line for what the user has to change."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf.errors import ConfigAttributeError, ConfigTypeError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from resnet.config.compose import CONF, Composer, unreadable
-from resnet.config.hashing import flatten
-from resnet.config.load import all_keys, explain_value, wanted_type
+from resnet.config.compose import Composer, is_choice, unreadable, with_targets
+from resnet.config.defaults import entries, given_twice, wrong_entry
+from resnet.config.errors import UserError
+from resnet.config.load import all_keys, explain_value
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
 from resnet.config.upgrade import OPERATIONS
-from resnet.config.words import IMAGENET, OURS
+from resnet.config.values import known_keys, wrong_value
+from resnet.config.words import IMAGENET
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
-PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
-OPEN_GROUPS = ("optimizer", "scheduler")  # whose options have keys of their own
+FAILURES = (HydraException, OmegaConfBaseException, UserError, ValueError)  # of a composition
 
 
 def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> str:
-    """What the composition of these overrides met."""
-    first_line = str(error).strip().split("\n")[0]
+    """What is wrong with these overrides, or with the files that they choose, that the composition of them failed with `error`.
+
+    The overrides are looked at, never Hydra's sentences, which differ from version to version.
+    """
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         what = error.filename or "the run's folder"  # a full disk does not say of which file
         return f"{what}: cannot be written ({error.strerror}); make room, make it writable, or give the command in another folder"
@@ -35,44 +39,45 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
         return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):
         return f"{error.override or repr('')}: {_unreadable(str(error.override), composer)}"
-    if without_key := [text for text in overrides if text.startswith("=")]:
+    if without_key := [text for text in overrides if not text.lstrip("+~").partition("=")[0]]:
         return f"{without_key[0]}: {_unreadable(without_key[0], composer)}"
-    if isinstance(error, MissingConfigException):
-        return _missing(error, composer, first_line)
-    if isinstance(error.__cause__, OmegaConfBaseException) and not first_line:  # Hydra wraps them without a word
-        return explain_value(error.__cause__)
     if isinstance(error, InstantiationException):
-        key = re.search("^full_key: (.*)", str(error), re.MULTILINE)
-        return f"{key[1] + ': ' if key else ''}{first_line.partition(', set env var')[0]}"
-    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires|$)", first_line):
-        return f"{match[1]}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
-    if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", first_line):
-        return f"{match[1]}: one value for the whole sweep; give one"
-    if (match := re.match(r"In '(.*?)': ConfigTypeError", first_line)) and "DictConfig with ListConfig" in str(error):
-        return f"{match[1]}.yaml: a key of it is a list, as augment: [flip, {{_target_: cutout, side: 0.5}}], and not keys and values"
-    if match := re.match(r"In '(.*?)': Could not override '(?:.*/)?(.*?)(?:@.*)?'", first_line):
-        return _no_such_group(f"{match[1]}.yaml", match[2], composer)
-    if match := re.search(r"Could not (?:override|append|delete)[^']*'(.*?)'", first_line):
-        return _no_such_key(match[1], error, composer, overrides)
-    if match := re.match(r"Error merging override (.*)", first_line):
-        return _unfit(match[1], error, composer)
-    if match := re.match(r"Multiple values for ([^. ]+)", first_line):
-        group = match[1]
-        in_file = f"in a file's defaults: override /{group}: OPTION"
-        return f"{group}: given twice, or added to what is there; write {group}=OPTION once, without a + ({in_file})"
-    if match := re.match(r"force-add of config groups is not supported: '\++(.*)'", first_line):
-        return f"++{match[1]}: a group has one option; write {match[1]}"
-    if first_line.startswith("Config group override"):
-        return _no_option_at_all(composer, overrides)
-    if match := re.match(r"Override (([^@]*)@(.*)=.*) looks like a config group", first_line):
-        return f"{match[1]}: {match[2]} is no group, and @ is for groups; write {match[2]}=VALUE"
-    if isinstance(error, AttributeError | AssertionError) and (grid := [text for text in overrides if "hydra.sweeper.params" in text]):
-        return f"{grid[0]}: this key is for files of the group sweep; on the command line write KEY=VALUE,VALUE"
+        given = [text for text in overrides if text.startswith("hydra")]
+        return ": ".join([*given[:1], _first_line(error.__cause__ or error)])
+    items = composer.parse(with_targets(overrides, composer))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing(error.missing_cfg_file, composer, items)
+    return _diagnosis(items, composer) or _untold(error, items)
+
+
+def _diagnosis(items: Sequence[Override], composer: Composer) -> str | None:
+    choices = [item for item in items if is_choice(item, composer)]
+    if wrong := next(filter(None, (_unfit_choice(item, composer) for item in choices)), None):
+        return wrong
+    try:
+        config = composer.compose([str(item.input_line) for item in choices], RunMode.MULTIRUN)
+    except FAILURES:
+        return _choice_at_fault(choices, composer)
+    return wrong_value([item for item in items if item not in choices], config, composer, choices)
+
+
+def _untold(error: Exception, items: Sequence[Override]) -> str:
+    """Of overrides that are right one by one."""
     if isinstance(error, ConfigAttributeError):
         return f"{error.full_key}: {unknown_key(str(error.full_key), all_keys())}"
-    if isinstance(error, OmegaConfBaseException):
-        return explain_value(error)
-    return first_line or type(error).__name__
+    for met in (error, error.__cause__):  # Hydra wraps OmegaConf's without a word
+        if isinstance(met, OmegaConfBaseException):
+            return explain_value(met)
+    swept = sorted((item for item in items if item.is_sweep_override()), key=lambda item: not item.is_hydra_override())
+    if not swept or not isinstance(error, ConfigCompositionException):
+        return _first_line(error)
+    if swept[0].is_hydra_override():
+        return f"{swept[0].input_line}: one value for the whole sweep; give one"
+    return f"{swept[0].input_line}: several values; add -m to run them all as a sweep, or write key=[a,b] for a list"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
@@ -94,7 +99,7 @@ def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
 def _unreadable(override: str, composer: Composer) -> str:
     if mark := typographic(override):
         return mark
-    key, equals, value = override.partition("=")
+    key, equals, value = override.lstrip("+~").partition("=")
     if len(override) > 1 and override[0] == override[-1] and override[0] in "'\"":
         return "its quotes are part of it in this shell; write double quotes, or none"
     if not override.strip() or not key.strip():
@@ -102,16 +107,14 @@ def _unreadable(override: str, composer: Composer) -> str:
     if override != override.lstrip():
         return "it begins with a space; take it away"
     if not equals:
-        return a_word(override, {group: composer.options(group) for group in composer.groups()}, known_keys(composer, ()))
+        return a_word(override, {group: composer.options(group) for group in composer.groups()}, known_keys(composer.compose(()), composer))
     if value.endswith(",") and "[" not in value:
         return f"cannot be read; several values have no space after the comma, as in {key}={value}VALUE"
     return "cannot be read; write key=value, and quote what your shell would change, like 'model.layers=[3,3,3]'"
 
 
-def _missing(error: MissingConfigException, composer: Composer, first_line: str) -> str:
-    missing = error.missing_cfg_file
-    if not missing:
-        return first_line
+def _missing(missing: str, composer: Composer, items: Sequence[Override]) -> str:
+    """Of a file that there is not; `missing` is its path in the search path."""
     if extra := EXTRAS.get(missing):
         return f"{missing}: it is not installed; pip install -e '.[{extra}]'"
     if missing == composer.primary:
@@ -119,9 +122,11 @@ def _missing(error: MissingConfigException, composer: Composer, first_line: str)
     if "/" not in missing:
         return f"{composer.primary}.yaml: its defaults name {missing}, and there is no {missing}.yaml; --config-dir=DIR looks in conf/ too"
     group, option = re.fullmatch("(hydra/.*(?=/)|[^/]*)/?(.*)", missing).groups()  # type: ignore[union-attr]
-    given = re.match(r"In '(.*?)'", first_line)
-    where = f" (in {given[1]})" if given and given[1] not in (composer.primary, "hydra/config") else ""
-    return _no_option(group, option, where, composer)
+    chosen = [f"{item.key_or_group}/{name}" for item in items if is_choice(item, composer) for name in _names(item)]
+    found = [entry for file in chosen for entry in entries(file, composer)]
+    given = [one.file for one in found if missing in one.options or (one.group == group and not one.is_override)]
+    given += [one.file for one in entries(composer.primary, composer) if missing in one.options]
+    return _no_option(group, option, f" (in {given[0]})" if given else "", composer)
 
 
 def _no_option(group: str, option: str, where: str, composer: Composer) -> str:
@@ -131,98 +136,62 @@ def _no_option(group: str, option: str, where: str, composer: Composer) -> str:
     return f"{group}={option}{where}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
 
 
-def _no_option_at_all(composer: Composer, overrides: Sequence[str]) -> str:
-    """Of a group that was given true, a number or nothing."""
-    for item in composer.parse(overrides):
-        if composer.is_group(item.key_or_group) and not isinstance(item.value(), str | list):
-            return _no_option(item.key_or_group, str(item.input_line).partition("=")[2], "", composer)
-    return "a group takes one of its options, as in model=resnet20 (--help lists them)"
+def _unfit_choice(item: Override, composer: Composer) -> str | None:
+    """Of an override that no group could have, whatever else is chosen."""
+    if item.is_force_add():
+        return f"{item.input_line}: a group has one option; write {str(item.input_line).lstrip('+')}"
+    if item.package is not None:
+        written = str(item.input_line).partition("=")[0].lstrip("+~")
+        return f"{written}: nothing is chosen there; write {item.key_or_group}=OPTION"
+    if any(name is None or isinstance(name, int | float | dict) for name in _names(item)):
+        return _no_option(item.key_or_group, str(item.input_line).partition("=")[2], "", composer)
+    return None
 
 
-def _no_such_group(file: str, group: str, composer: Composer) -> str:
-    """In the defaults of a file."""
-    if composer.is_group(group):
-        return f"{file}: override {group}: a group begins with a / in a file's defaults; write override /{group}: OPTION"
-    return f"{file}: override /{group}: there is no such group{nearest(group, composer.groups())}"
-
-
-def _no_such_key(given: str, error: Exception, composer: Composer, overrides: Sequence[str]) -> str:
-    first_line = str(error).splitlines()[0]
-    key = given.partition("=")[0].strip("+~").partition("@")[0]
-    if "@" in given:
-        return f"{given}: nothing is chosen there; write {key}=OPTION"
-    inner = getattr(error.__cause__, "full_key", None)  # of model={layrs:[1]}, model.layrs
-    if key.startswith("hydra.") and getattr(error.__cause__, "object_type", None) is dict:
-        return f"{given}: it is not there yet; write +{given}=VALUE, which adds it"
-    if "append" in first_line and "already" in first_line:
-        return f"+{key}: it is there already; write it without the +"
-    if "No match in the defaults list" in first_line and composer.is_group(key):
-        if first_line.startswith("Could not delete"):
-            return f"~{given}: it is not chosen, so it cannot be taken away"
-        return f"{key}: {composer.primary}.yaml leaves no choice of {key}; set its keys, as {key}.NAME=VALUE"
-    known = known_keys(composer, overrides, key.startswith("hydra"))
-    if inner and inner != key and key in known:
-        return unknown(inner, known, composer)
-    if first_line.startswith("Could not delete") and key in known:
-        value = re.search("is (.*) and not", first_line)
-        return f"~{key}: its value is {value[1]}; write ~{key} alone" if value else f"~{key}: it is null, and needs no taking away"
-    if key in known:  # the primary config is the user's
-        return f"{key}: {composer.primary}.yaml has no such key; begin the file with `defaults: [train, _self_]`, and give --config-dir=DIR"
-    return unknown(key, known, composer)
-
-
-def unknown(key: str, known: Collection[str], composer: Composer) -> str:
-    """One line for a key that does not exist, or belongs to another option."""
-    if key.startswith(PLUGINS) and (chosen := list(_plugins_with(key, composer))):
-        return f"{key}: unknown key here; it belongs to {', '.join(chosen)}"
-    owners = list(_owners(key, composer))
-    if key not in OURS and owners and not any(name.endswith(f".{key.rpartition('.')[2]}") for name in known):
-        group = owners[0].partition("=")[0]
-        return f"{key}: unknown key here; {group}.{key.rpartition('.')[2]} belongs to {', '.join(owners)}"
-    return f"{key}: {unknown_key(key, known)}"
-
-
-def _owners(key: str, composer: Composer) -> Iterator[str]:
-    """The options that have this key of their own, as group=option."""
-    group, _, name = key.rpartition(".")
-    for open_group in OPEN_GROUPS:
-        for option in composer.options(open_group) if group in ("", open_group) else ():
-            loaded = composer.loader.repository.load_config(f"{open_group}/{option}")
-            values = OmegaConf.to_container(loaded.config, resolve=False) if loaded else {}
-            if isinstance(values, dict) and name in values.get(open_group, values):
-                yield f"{open_group}={option}"
-
-
-def _plugins_with(key: str, composer: Composer) -> Iterator[str]:
-    """The launchers or sweepers of ours that have this key, as hydra/launcher=option."""
-    group = "/".join(key.split(".")[:2])
-    for option in composer.options(group):
-        if (CONF / group / f"{option}.yaml").is_file():
-            with suppress(HydraException):  # it isn't installed
-                if key in flatten(OmegaConf.to_container(composer.compose([f"{group}={option}"]), resolve=False)):  # type: ignore[arg-type]
-                    yield f"{group}={option}"
-
-
-def _unfit(override: str, error: Exception, composer: Composer) -> str:
-    reason = str(error.__cause__ or error).splitlines()[0]
-    key = override.partition("=")[0]
-    if re.search("Cannot (assign|merge|set)|Invalid type|not a DictConfig|Cannot convert", reason):
-        if composer.is_group(group := key.replace(".", "/")):
-            return f"{override}: it is a group; choose one of its options as {group}=OPTION"
-        if wanted := wanted_type(key):
-            return f"{override}: {wanted} is needed"
-        return f"{override}: {key} is a group of keys; choose an option of it or set one of its keys, as {key}.NAME=VALUE (see --help)"
-    return f"{override}: {reason}"
-
-
-def known_keys(composer: Composer, overrides: Sequence[str], with_hydras: bool = False) -> set[str]:
-    """The keys of the schema and of the groups that were chosen."""
-    groups = composer.groups()
-    chosen = [text for text in overrides if composer.is_group(text.partition("=")[0])]
+def _choice_at_fault(choices: Sequence[Override], composer: Composer) -> str | None:
+    """One line for the first choice that cannot be composed with those before it; one may need another that stands behind it."""
+    texts: list[str] = []
     try:
-        composed = composer.compose(chosen)
-    except (HydraException, OmegaConfBaseException):
-        composed = composer.compose(())
-    keys = flatten(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
-    of_hydra = (key for key in keys if not key.startswith(("hydra.runtime.", "hydra.help.")))  # what Hydra tells, not what is told to it
-    return {*groups, *all_keys(), *(key for key in of_hydra if with_hydras or not key.startswith("hydra."))}
+        config = composer.compose(())
+    except FAILURES:
+        return wrong_entry(composer.primary, {one.group: "" for one in entries("hydra/config", composer)}, composer)
+    waiting = list(choices)
+    while waiting:
+        failed = []
+        for item in waiting:
+            try:
+                config = composer.compose([*texts, str(item.input_line)], RunMode.MULTIRUN)
+                texts.append(str(item.input_line))
+            except FAILURES as error:
+                failed.append((item, error))
+        if len(failed) == len(waiting):
+            return _wrong_choice(*failed[0], config.hydra.runtime.choices, composer)
+        waiting = [item for item, _ in failed]
+    return None
+
+
+def _wrong_choice(item: Override, error: Exception, chosen: Mapping[str, str], composer: Composer) -> str | None:
+    """`chosen`: what is chosen without it."""
+    group = item.key_or_group
+    if item.is_delete():
+        return f"{item.input_line}: it is not chosen, so it cannot be taken away"
+    if item.is_add() and group in chosen:
+        return given_twice(group)
+    if not item.is_add() and group not in chosen:
+        return f"{group}: {composer.primary}.yaml leaves no choice of {group}; set its keys, as {group}.NAME=VALUE"
+    others = {name: option for name, option in chosen.items() if name != group}
+    if wrong := next(filter(None, (wrong_entry(f"{group}/{name}", others, composer) for name in _names(item))), None):
+        return wrong
+    if isinstance(error.__context__, ConfigTypeError):
+        return f"{item.input_line}: in its file a list stands where keys and values are needed, or keys and values where a list is"
+    return None
+
+
+def _names(item: Override) -> list[Any]:
+    """The options that the choice of a group names."""
+    if item.is_sweep_override():
+        return list(item.sweep_iterator()) if item.is_discrete_sweep() else []
+    value = item.value()
+    if item.is_delete() and value is None:
+        return []
+    return value if isinstance(value, list) else [value]

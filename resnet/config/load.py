@@ -4,19 +4,27 @@ import dataclasses
 import os
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from resnet.config.checks import mistakes
 from resnet.config.components import COMPONENTS, OFFERED, Role, as_component, collected, each, each_named, has_target
 from resnet.config.components import check as check_component
 from resnet.config.errors import UserError
 from resnet.config.groups import check_groups
-from resnet.config.hashing import set_files
+from resnet.config.hashing import flatten, set_files
 from resnet.config.measured import wrong_metrics
 from resnet.config.names import DATA_SETS
 from resnet.config.schema import Config, DataConfig
@@ -34,10 +42,13 @@ def load_config(values: Any) -> Config:
     """
     try:
         values = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
-        typed = OmegaConf.merge(OmegaConf.structured(Config), separated(upgraded(values)))
+        values = separated(upgraded(values))
+        _check_groups_of_keys(values)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), values)
         config: Config = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_explain(error)) from None
+        written = OmegaConf.to_container(values, resolve=False) if OmegaConf.is_config(values) else {}
+        raise UserError(_explain(error, flatten(written))) from None  # type: ignore[arg-type]
     wrong = [*mistakes(config), *_check_components(config)]
     if wrong:
         raise UserError("\n".join(wrong))
@@ -63,6 +74,21 @@ def separated(values: dict[str, Any]) -> dict[str, Any]:
     source = as_component("data", source, DATA_SETS)
     name = data.get("name") or source["_target_"].rpartition(".")[2]
     return {**values, "data": {**{key: value for key, value in data.items() if key in shared}, "name": name, "source": source}}
+
+
+def _check_groups_of_keys(values: Mapping[str, Any]) -> None:
+    """OmegaConf does not say which key it is that has a value in their place."""
+    for name, kind in typing.get_type_hints(Config).items():
+        if name not in values or isinstance(value := values[name], Mapping):
+            continue
+        given = f"{name}={'null' if value is None else value}"
+        if dataclasses.is_dataclass(kind):
+            keys = ", ".join(key for key in all_keys() if key.startswith(f"{name}."))
+            raise UserError(f"{given}: it is a group of keys; set one of them: {keys}")
+        if typing.get_origin(kind) is dict:
+            raise UserError(f"{given}: keys with a component each are needed, or {{}}")
+        if typing.get_origin(kind) is list and value is None:
+            raise UserError(f"{given}: a list is needed")
 
 
 def check_foreign(config: Config) -> None:
@@ -101,7 +127,7 @@ def _check_components(config: Config, import_foreign: bool = False) -> list[str]
     return collected(*single, check_data, check_augment, check_callbacks, check_metrics)
 
 
-def _explain(error: OmegaConfBaseException) -> str:
+def _explain(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str:
     key, value = str(error.full_key), error.value
     if isinstance(error, ConfigKeyError):
         if key.partition(".")[0] == "experiment":
@@ -110,25 +136,34 @@ def _explain(error: OmegaConfBaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         chosen = {"lr": "it comes with the optimizer: choose optimizer=NAME"}.get(key, f"set {key}=...")
         return f"{key}: no value; {chosen}"
-    if merged := re.match(r"Merge error: .* is not a subclass of (\w+)Config. value: (.*)", str(error)):
-        group = merged[1].lower()
-        keys = ", ".join(name for name in all_keys() if name.startswith(f"{group}."))
-        return f"{group}={merged[2]}: it is a group of keys; set one of them: {keys}"
     if isinstance(error, ValidationError) and (wanted := wanted_type(key)):
         return f"{key}={'null' if value is None else value}: {wanted} is needed"
-    return explain_value(error)
+    return explain_value(error, written)
 
 
-def explain_value(error: OmegaConfBaseException) -> str:
-    """What is wrong with a value that could not be had, with its key."""
-    key, first_line = str(error.full_key or ""), str(error).splitlines()[0]
-    if variable := re.search("Environment variable '(.*)' not found", first_line):
-        return f"{key}=${{oc.env:{variable[1]}}}: the environment variable {variable[1]} is not set; export it, or set {key}=..."
-    if unset := re.search("Missing mandatory value: (.*)", first_line):
-        return f"{unset[1]}: no value; set {unset[1]}=..."
-    if missing := re.search("Interpolation key '(.*)' not found", first_line):
-        return f"{key + '=' if key else ''}${{{missing[1]}}}: there is no key {missing[1]} to take the value from"
+def explain_value(error: OmegaConfBaseException, written: Mapping[str, Any] | None = None) -> str:
+    """What is wrong with a value that could not be had, with its key. `written`: the flat config, where it is at hand."""
+    key = str(error.full_key or "")
+    if isinstance(error, InterpolationResolutionError) and error.parent_node is not None:
+        text = _as_written(error, dict(written or {}))
+        unset = [name for name in re.findall(r"\$\{oc\.env:(\w+)\}", text) if name not in os.environ]
+        if unset:
+            return f"{key}=${{oc.env:{unset[0]}}}: the environment variable {unset[0]} is not set; export it, or set {key}=..."
+        if isinstance(error, InterpolationToMissingValueError):
+            missing = text.removeprefix("${").removesuffix("}")
+            return f"{missing}: no value; set {missing}=..."
+        if isinstance(error, InterpolationKeyError):
+            return f"{key}={text}: there is no such key to take the value from"
+    first_line = str(error).splitlines()[0]
     return f"{key}: {first_line}" if key else first_line
+
+
+def _as_written(error: OmegaConfBaseException, written: dict[str, Any]) -> str:
+    """The text of a value that leads elsewhere, at the end of a chain of `${key}`."""
+    text = str(OmegaConf.to_container(error.parent_node, resolve=False)[error.key])  # type: ignore[index]
+    while (leads := re.fullmatch(r"\$\{([\w.]+)\}", text)) and written.get(leads[1], "???") != "???":
+        text = str(written.pop(leads[1]))  # not twice: it may lead to itself
+    return text
 
 
 @cache

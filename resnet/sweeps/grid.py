@@ -1,11 +1,11 @@
 """The jobs of a grid, before Hydra runs them: each composed and checked, the same parts only once."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -15,8 +15,9 @@ from resnet.config import Config, UserError, config_hash, load_config
 from resnet.config.arguments import quoted, read_arguments
 from resnet.config.cli import check_processes
 from resnet.config.compose import Composer, Request, as_given, read_request, without_hydra
-from resnet.config.explain import explain, unknown
+from resnet.config.explain import explain
 from resnet.config.hashing import flatten
+from resnet.config.values import unknown
 
 UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
 
@@ -77,13 +78,23 @@ def sweep_of(request: Request) -> Sweep:
         items = composer.parse(space)
         for item in items:
             _check_values(item)
-        (overrides,) = BasicSweeper.split_arguments(items, None)
+        overrides = _grid(items)
     launcher = config.hydra.launcher._target_.rpartition(".")[2]
     if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
         launcher = "BasicLauncher"
     of_hydra = [str(item.input_line) for item in parsed if item.is_hydra_override()]
     name, directory = str(config.sweep.name), Path(config.hydra.sweep.dir)
     return Sweep(name, directory, config.sweep, overrides, launcher, sweeper, space, composer, of_hydra)
+
+
+def _grid(items: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job, in the order that Hydra's sweeper has them: the last key changes fastest."""
+    choices: dict[str, list[str]] = {}
+    for item in items:
+        key = item.get_key_element()
+        values = item.sweep_string_iterator() if item.is_sweep_override() else [item.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return [list(job) for job in itertools.product(*choices.values())]
 
 
 def _check_values(item: Override) -> None:
