@@ -78,9 +78,9 @@ class Study:
         rows = sorted((self._row(run) for run in runs), key=self._identity)
         for one, other in pairwise(rows):
             if self._identity(one) == self._identity(other):
-                told = " ".join(f"{key}={text_of(one[key])}" for key in self.settings)
+                settings = " ".join(f"{key}={text_of(one[key])}" for key in self.settings)
                 raise SystemExit(
-                    f"error: two runs have {told} seed={one['seed']}: multirun/ holds runs of another length or data; move them away"
+                    f"error: two runs have {settings} seed={one['seed']}: multirun/ holds runs of another length or data; move them away"
                 )
         with (self.folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -198,17 +198,17 @@ def compared(rows: Sequence[Row], name: Callable[[Row], str], baselines: Mapping
     columns = [column for metric in metrics for column in (f"{metric}, %", f"{metric} against")]
     lines = [["", *columns, "parameters", "operations an image", "seconds of training"]]
     for key, alike in groups.items():
-        told = []
+        cells = []
         for metric in metrics:
-            told.append(spread(alike, metric))
+            cells.append(spread(alike, metric))
             if baseline := baselines.get(key, ""):
                 one, other = (values(group, metric) for group in (alike, groups[baseline]))
                 baseline += f": {difference(one, other, metric, len(metrics) * len(baselines))}"
-            told.append(baseline)
+            cells.append(baseline)
         first, *_ = finished(alike) or alike
         cost = [f"{first['parameters']:,}", f"{first['operations'] / 1e6:.1f} million"] if first["parameters"] else ["", ""]
         seconds = [row["training seconds"] for row in finished(alike)]
-        lines.append([key, *told, *cost, f"{median(seconds):.0f}" if seconds else ""])
+        lines.append([key, *cells, *cost, f"{median(seconds):.0f}" if seconds else ""])
     return lines
 
 

@@ -107,13 +107,13 @@ def check_stages(config: Config, data: DataSet, size: int, key: str) -> None:
     if config.model["_target_"] != OUR_MODEL:
         return
     stages, layers = len(config.model["layers"]), str(config.model["layers"]).replace(" ", "")
-    left, told = size, ""
+    left, where = size, ""
     if config.model["stem"] != "conv3x3":
         model, images = trial(config, data, size)
         left = model.stem(images).shape[-1]  # type: ignore[operator]
-        told = f", {left} behind the stem," if left < size else ""
+        where = f", {left} behind the stem," if left < size else ""
     if left < 2 ** (stages - 1):
         raise UserError(
-            f"model.layers={layers}: images of {size} pixels{told} are too small for {stages} stages, each of which halves them; "
+            f"model.layers={layers}: images of {size} pixels{where} are too small for {stages} stages, each of which halves them; "
             f"take at most {left.bit_length()} stages, or larger images ({key})"
         )

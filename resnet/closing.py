@@ -13,7 +13,7 @@ from resnet.config.hashing import plain_values
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.directory import MIRRORED, DirectoryError, RunDirectory, shortest
-from resnet.record.identity import Standing
+from resnet.record.identity import ExistingRun
 from resnet.record.lines import percent
 from resnet.record.local import warn
 from resnet.record.trackers import TrackerError, reason
@@ -36,16 +36,16 @@ class Closing:
                 again = f"python -m resnet draw {shlex.quote(self.path)} makes it again"
                 warn(self.directory, f"there is no {name}: {reason(error)}; {again}")
 
-    def tell_finished(self, config: Config, standing: Standing) -> None:
+    def tell_finished(self, config: Config, existing: ExistingRun) -> None:
         """Of a run that was finished before this command: its result, and what would not be the same today."""
-        assert standing.summary is not None
-        notes = list(standing.notes)
-        if standing.other_code:
+        assert existing.summary is not None
+        notes = list(existing.notes)
+        if existing.other_code:
             other = "it counts as it is" if self.in_sweep else "another name=... trains with the code of now"
-            notes.append(f"the code has changed since ({', '.join(standing.other_code)}): {other}")
-        told = "".join(f"; {note}" for note in notes)
-        print(plain(f"{self.path}: this run is finished, with test accuracy {percent(standing.summary['test']['accuracy'])}{told}"))
-        self.complete(config, standing.summary)
+            notes.append(f"the code has changed since ({', '.join(existing.other_code)}): {other}")
+        and_notes = "".join(f"; {note}" for note in notes)
+        print(plain(f"{self.path}: this run is finished, with test accuracy {percent(existing.summary['test']['accuracy'])}{and_notes}"))
+        self.complete(config, existing.summary)
 
     def complete(self, config: Config, summary: dict[str, Any]) -> None:
         """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""
@@ -88,7 +88,7 @@ class Closing:
             warn(self.directory, f"{mirror.failed}: {reason(error)}; {mirror.again}")
             return False
         finally:
-            mirror.leave()
+            mirror.close()
         self.note_mirrored(mirror)
         return True
 

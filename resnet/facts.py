@@ -57,9 +57,9 @@ def model_line(settings: Mapping[str, Any]) -> str:
     if settings["_target_"] != OUR_MODEL:
         own = {name: value for name, value in settings.items() if name not in ("_target_", "weights")}
         return ", ".join([settings["_target_"], *(f"{name} {as_text(value)}" for name, value in own.items())])
-    told = {name: as_text(value) for name, value in settings.items()}
-    rest = [f", {name} {told[name]}" for name, usual in (("stem", "conv3x3"), ("attention", "none")) if told[name] != usual]
-    return f"layers {told['layers']}, width {told['width']}, {told['block']} blocks, shortcut {told['shortcut']}{''.join(rest)}"
+    texts = {name: as_text(value) for name, value in settings.items()}
+    rest = [f", {name} {texts[name]}" for name, usual in (("stem", "conv3x3"), ("attention", "none")) if texts[name] != usual]
+    return f"layers {texts['layers']}, width {texts['width']}, {texts['block']} blocks, shortcut {texts['shortcut']}{''.join(rest)}"
 
 
 def as_text(value: Any) -> str:
@@ -69,9 +69,9 @@ def as_text(value: Any) -> str:
 
 def _written(config: Config) -> dict[str, Any]:
     """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
-    kept = deepcopy(config)
-    set_files(kept, os.path.abspath)
-    return plain_values(kept)
+    copy = deepcopy(config)
+    set_files(copy, os.path.abspath)
+    return plain_values(copy)
 
 
 def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:
@@ -161,8 +161,8 @@ def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     last = before[-1] if before else {}
     differing = [f"{key} {last[key]} before, {now[key]} now" for key in keys if key in last and last[key] != now[key]]
     modules = other_code(*({"code": {"modules": start.get("code")}} for start in (last, now)))
-    told = [f"the code has changed since step {now['step']:,} ({', '.join(modules)})"] if modules else []
-    return [*now["extended"], *told, *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+    notes = [f"the code has changed since step {now['step']:,} ({', '.join(modules)})"] if modules else []
+    return [*now["extended"], *notes, *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
 
 
 def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:

@@ -26,8 +26,8 @@ COPIES = 1.0  # seconds in which the same signal comes twice: torchrun passes a 
 Handler = Callable[[int, FrameType | None], Any]
 _undone: list[Callable[[], object]] = []  # by a process that a signal ends, the last one first
 _hint = ""
-left_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
-_left_at = 0.0
+ended_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
+_ended_at = 0.0
 
 
 class Interrupted(BaseException):
@@ -74,7 +74,7 @@ def end_at_once(hint: str = "") -> None:
 
 
 @contextmanager
-def undoing(call: Callable[[], object], *errors: type[Exception]) -> Iterator[None]:
+def undone_if_ended(call: Callable[[], object], *errors: type[Exception]) -> Iterator[None]:
     """While open, a signal that ends the process, or the run, is answered by this call first; and so are these errors."""
     answered: tuple[type[BaseException], ...] = (Interrupted, *errors)
     _undone.append(call)
@@ -95,7 +95,7 @@ def passing_on(process: Popen[bytes]) -> Iterator[None]:
         process.terminate()
         os.waitpid(process.pid, 0)  # not process.wait(), which may be what the signal came into
 
-    with undoing(end_it):
+    with undone_if_ended(end_it):
         yield
 
 
@@ -115,13 +115,13 @@ def end(number: int, frame: FrameType | None = None) -> NoReturn:
     os._exit(status_of(number))
 
 
-def leave(number: int, frame: FrameType | None = None) -> None:
+def end_by_signal(number: int, frame: FrameType | None = None) -> None:
     """Ends what runs now by an exception, for those around it to tell what is left; a copy of the signal does not disturb them."""
-    global _left_at
-    if left_by and time.monotonic() - _left_at < COPIES:
+    global _ended_at
+    if ended_by and time.monotonic() - _ended_at < COPIES:
         return
-    left_by.append(number)
-    _left_at = time.monotonic()
+    ended_by.append(number)
+    _ended_at = time.monotonic()
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(status_of(number))
 
 

@@ -17,7 +17,7 @@ from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.targets import remember_built
 from resnet.ending import Ending
-from resnet.interrupt import Interrupted, StopSignals, undoing
+from resnet.interrupt import Interrupted, StopSignals, undone_if_ended
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.code import Code, read_code
@@ -39,7 +39,7 @@ from resnet.record.directory import (
     shortest,
 )
 from resnet.record.hints import without
-from resnet.record.identity import OTHER_CODE, Standing, examine
+from resnet.record.identity import OTHER_CODE, ExistingRun, examine
 from resnet.record.local import LocalRecord, warn
 from resnet.record.trackers import COLUMNS, Recorded, RunFacts, TestReport, Tracker, TrackerError, Trackers, reason
 from resnet.record.wandb import Mirrored, WandbTracker
@@ -48,7 +48,7 @@ from resnet.training import checkpoint
 from resnet.training.callbacks import CallbackError, Callbacks, Context
 from resnet.training.hang import Insistence
 from resnet.training.loop import SAVE_BEST, SAVE_LAST, State, Training
-from resnet.training.processes import Watch, adopt, end_with_parent, leave, on_first, tell_failure, together
+from resnet.training.processes import Watch, end_children, end_with_parent, in_every_process, in_first_process, take_children, tell_failure
 
 
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
@@ -66,7 +66,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
         try:
             end_with_parent()
             fabric = build_fabric(config)
-            children = adopt(fabric)
+            children = take_children(fabric)
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
             session = Session(config, RunDirectory(path), overrides, fabric=fabric, signals=signals, children=children, in_sweep=in_sweep)
             summary = session.go()
@@ -83,7 +83,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
                 raise RunFailed(f"{path}: failed: {failure.text}") from None
             raise
         finally:
-            leave(children)
+            end_children(children)
 
 
 class Session:
@@ -108,21 +108,21 @@ class Session:
 
     def go(self) -> dict[str, Any]:
         """The summary of the finished run."""
-        with Watch(self.children, self.ending.before_beginning), undoing(self._remove_unbegun):
-            standing = on_first(self.fabric, self._examine, UserError)
-            if standing.is_finished:
-                return self._finished_before(standing)
+        with Watch(self.children, self.ending.before_beginning), undone_if_ended(self._remove_unbegun):
+            existing = in_first_process(self.fabric, self._examine, UserError)
+            if existing.is_finished:
+                return self._finished_before(existing)
             if self.fabric.world_size > 1:  # one downloads
-                on_first(self.fabric, lambda: bool(build_data(self.config)), UserError)
-            parts = together(self.fabric, lambda: build(self.config, self.fabric), UserError)
-            on_first(self.fabric, self._acquire, UserError)
+                in_first_process(self.fabric, lambda: bool(build_data(self.config)), UserError)
+            parts = in_every_process(self.fabric, lambda: build(self.config, self.fabric), UserError)
+            in_first_process(self.fabric, self._acquire, UserError)
         try:
-            with undoing(self._remove_unbegun):
-                standing = on_first(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
-                if standing.is_finished:
-                    return self._finished_before(standing)
-                state, note = on_first(self.fabric, lambda: self._restored(standing), UserError)
-                return self._train(parts, standing, state, note)
+            with undone_if_ended(self._remove_unbegun):
+                existing = in_first_process(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
+                if existing.is_finished:
+                    return self._finished_before(existing)
+                state, note = in_first_process(self.fabric, lambda: self._restored(existing), UserError)
+                return self._train(parts, existing, state, note)
         except DirectoryError as error:
             if not isinstance(error, DirectoryGone):
                 self._remove_unbegun()
@@ -132,40 +132,40 @@ class Session:
             raise
         except TrackerError as error:  # before the first step
             if self.fabric.is_global_zero:
-                self.directory.write_summary(standing.summary) if standing.summary else self.directory.remove()
+                self.directory.write_summary(existing.summary) if existing.summary else self.directory.remove()
             raise UserError(str(error)) from None
         finally:
             if self.mirror is not None:
-                self.mirror.leave()
+                self.mirror.close()
             self.directory.release()
 
-    def _examine(self) -> Standing:
+    def _examine(self) -> ExistingRun:
         restart = shlex.join(["python", "train.py", *without(self.overrides, "model.weights"), f"model.weights={self.path}", "name=..."])
-        standing = examine(self.directory, self.config, needs_length(self.config), restart, lambda: record.made_of(self.config))
-        if not (self.in_sweep and standing.is_finished and standing.other_code):
-            return standing
-        return self._with_other_code(standing)
+        existing = examine(self.directory, self.config, needs_length(self.config), restart, lambda: record.made_of(self.config))
+        if not (self.in_sweep and existing.is_finished and existing.other_code):
+            return existing
+        return self._with_other_code(existing)
 
-    def _with_other_code(self, standing: Standing) -> Standing:
+    def _with_other_code(self, existing: ExistingRun) -> ExistingRun:
         """A finished job of a sweep, in which results of two codes would be compared as if they were of one."""
         choice = self.config.sweep.on_code_change
         if choice == "refuse":
-            raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(standing.other_code))}")
+            raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(existing.other_code))}")
         if choice == "rerun":
             try:
                 place = shortest(self.directory.set_aside())
             except DirectoryError as error:
                 raise UserError(str(error)) from None
-            modules = ", ".join(standing.other_code)
+            modules = ", ".join(existing.other_code)
             print(plain(f"{self.path}: trained again, as its code has changed ({modules}); the old run is kept in {place}"))
-            return Standing(None, [])
-        return standing
+            return ExistingRun(None, [])
+        return existing
 
-    def _finished_before(self, standing: Standing) -> dict[str, Any]:
-        assert standing.summary is not None
+    def _finished_before(self, existing: ExistingRun) -> dict[str, Any]:
+        assert existing.summary is not None
         if self.fabric.is_global_zero:
-            Closing(self.directory, self.in_sweep).tell_finished(self.config, standing)
-        return standing.summary
+            Closing(self.directory, self.in_sweep).tell_finished(self.config, existing)
+        return existing.summary
 
     def _remove_unbegun(self) -> None:
         if self.fabric.is_global_zero:
@@ -178,22 +178,22 @@ class Session:
         except DirectoryError as error:
             raise UserError(str(error)) from None
 
-    def _restored(self, standing: Standing) -> tuple[State | None, str | None]:
-        if standing.summary is None:
+    def _restored(self, existing: ExistingRun) -> tuple[State | None, str | None]:
+        if existing.summary is None:
             return None, None
-        return restore(self.directory, standing.summary["status"], data_digest(record.made_of(self.config)))
+        return restore(self.directory, existing.summary["status"], data_digest(record.made_of(self.config)))
 
-    def _train(self, parts: Parts, standing: Standing, state: State | None, note: str | None) -> dict[str, Any]:
-        before = standing.summary or {}
+    def _train(self, parts: Parts, existing: ExistingRun, state: State | None, note: str | None) -> dict[str, Any]:
+        before = existing.summary or {}
         callbacks = Callbacks(parts.callbacks, lambda text: warn(self.directory, text))
-        together(self.fabric, lambda: self._start_callbacks(callbacks, parts), UserError)
+        in_every_process(self.fabric, lambda: self._start_callbacks(callbacks, parts), UserError)
         training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, callbacks)
         if state is not None:
-            together(self.fabric, lambda: self._resume(training, state), UserError)
+            in_every_process(self.fabric, lambda: self._resume(training, state), UserError)
         code = read_code()
-        session = record.session(parts, training.progress.step, standing.extended, code)
+        session = record.session(parts, training.progress.step, existing.extended, code)
         moved = wandb_record.told_of(before, self.directory.path) if self.config.wandb.mode != "disabled" else None
-        notes = [*filter(None, [note, moved]), *standing.notes, *record.changes(before.get("sessions", []), session)]
+        notes = [*filter(None, [note, moved]), *existing.notes, *record.changes(before.get("sessions", []), session)]
         facts = record.facts(self.config, parts, self.directory.path, self.overrides, training.progress.step, "; ".join(notes))
         summary = {
             "status": RUNNING,
@@ -207,7 +207,7 @@ class Session:
         self.data_digest = summary["data"]["digest"]
         remember_built()
         self.signals.begin()
-        tracker = together(
+        tracker = in_every_process(
             self.fabric,
             lambda: self._start(facts, summary, [*COLUMNS, *self.columns, *(f"val/{name}" for name in parts.learner.metrics)], code),
             TrackerError,

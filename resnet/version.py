@@ -27,7 +27,7 @@ def _commit() -> str:
     if not (root / ".git").exists():  # a checkout of something else that this is installed in
         return ""
     try:
-        told = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", check=True)
+        answer = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return f" (commit {told.stdout.strip()})"
+    return f" (commit {answer.stdout.strip()})"

@@ -60,7 +60,7 @@ def as_rows(table):
 def test_mistakes_are_one_line_each(trained, tmp_path) -> None:
     with pytest.raises(UserError, match=r"^model\.width=0: out of range; it must be at least 1$"):
         resnet.train([*SMALL, "model.width=0"])
-    with pytest.raises(UserError, match="^loss=5: no such option"):
+    with pytest.raises(UserError, match=r"^loss=5: no such option"):
         resnet.train([*SMALL, "loss=5"])
     with pytest.raises(UserError, match="no run directory"):
         resnet.load(tmp_path)

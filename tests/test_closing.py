@@ -105,7 +105,7 @@ class Raising(Tracker):
     failed, again = "the mirror broke", "mend it"
 
     def __init__(self, error) -> None:
-        self.error, self.calls, self.has_left = error, 0, False
+        self.error, self.calls, self.is_closed = error, 0, False
 
     def record(self, step, epoch, metrics) -> None:
         self.calls += 1
@@ -113,8 +113,8 @@ class Raising(Tracker):
 
     fail = finish = lambda self, *_: (_ for _ in ()).throw(self.error)
 
-    def leave(self) -> None:
-        self.has_left = True
+    def close(self) -> None:
+        self.is_closed = True
 
 
 @pytest.mark.parametrize("error", [RuntimeError("two\nlines"), MemoryError(), OSError(5, "Input/output error"), ValueError()])
@@ -125,7 +125,7 @@ def test_a_tracker_that_raises_is_told_of_once_and_left_out(error) -> None:
     for step in range(3):
         trackers.record(step, 0.0, {})
     trackers.finish({}, None)
-    assert mirror.calls == 1 and mirror.has_left and len(told) == 1
+    assert mirror.calls == 1 and mirror.is_closed and len(told) == 1
     assert told[0].startswith(f"the mirror broke: {type(error).__name__}") and told[0].endswith("; mend it") and "\n" not in told[0]
     Trackers(Tracker(), [last], told.append).fail({})
     assert len(told) == 2

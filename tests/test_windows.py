@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from test_run import summary
 
-WITHOUT = """
+LACKING = """
 import importlib.abc, os, runpy, signal, sys, warnings
 
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "tty", "syslog"}
@@ -80,7 +80,7 @@ RUN = ("data=digits", "model.layers=[1]", "model.width=4", "scheduler=constant",
 
 @pytest.mark.slow
 def test_without_what_windows_lacks_it_trains_resumes_and_compares_in_one_process(tmp_path) -> None:
-    (tmp_path / "without.py").write_text(WITHOUT, "utf-8")
+    (tmp_path / "without.py").write_text(LACKING, "utf-8")
     environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment |= {"PYTHONUTF8": "0", "PYTHONIOENCODING": "cp1252"}  # as it writes into a pipe
 

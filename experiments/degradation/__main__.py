@@ -60,11 +60,11 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         gains.append({seed: deep[seed] - shallow[seed] for seed in deep.keys() & shallow.keys()})
         for depth in sorted({layers(row) for row in rows}):
             alike = of(rows, depth, shortcut)
-            told = difference(deep, shallow, "train/accuracy", COMPARISONS) if depth == DEEP else ""
-            lines.append([f"{name}, {depth} layers", spread(alike, "train/accuracy"), spread(alike, "test/accuracy"), told])
+            verdict = difference(deep, shallow, "train/accuracy", COMPARISONS) if depth == DEEP else ""
+            lines.append([f"{name}, {depth} layers", spread(alike, "train/accuracy"), spread(alike, "test/accuracy"), verdict])
     plain, residual = gains
-    told = difference(residual, plain, "train/accuracy", COMPARISONS)
-    return [*lines, [f"from {SHALLOW} to {DEEP} layers, residual against plain", "", "", told]]
+    verdict = difference(residual, plain, "train/accuracy", COMPARISONS)
+    return [*lines, [f"from {SHALLOW} to {DEEP} layers, residual against plain", "", "", verdict]]
 
 
 SETTINGS = ["model.layers", "model.shortcut"]

@@ -38,7 +38,7 @@ def name(kind: Kind) -> str:
     return f"{NETWORKS[network]}, {activation}{', batch norm' if norm == 'batch' else ''}"
 
 
-def told(rows: Sequence[Row], at: int = 0) -> str:
+def in_words(rows: Sequence[Row], at: int = 0) -> str:
     """What a layer multiplies the norm by, with its interval, and how many gradients are zero."""
     slopes = [found for row in rows if (found := slope(row, at)) is not None]
     lacking = f", {len(rows) - len(slopes)} of {len(rows)} seeds not finite" if len(slopes) < len(rows) else ""
@@ -88,7 +88,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     for kind in KINDS:
         at_init, trained = of_kind(rows, kind, 1), of_kind(rows, kind, 100)
         of_size = [where(at_init, {"model.layers": [n] * STAGES}) for n in (3, 9, 18)]
-        lines.append([name(kind), *map(told, of_size), ends(of_size[-1]), told(trained, 10)])
+        lines.append([name(kind), *map(in_words, of_size), ends(of_size[-1]), in_words(trained, 10)])
     return lines
 
 

@@ -54,11 +54,11 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     for line in published():
         depth = int(line["layers"])
         alike = [row for row in rows if layers(row) == depth]
-        lines.append([f"ResNet-{depth}", f"{int(line['parameters']):,}", *(line[source] for source in SOURCES), told(alike)])
+        lines.append([f"ResNet-{depth}", f"{int(line['parameters']):,}", *(line[source] for source in SOURCES), in_words(alike)])
     return lines
 
 
-def told(rows: Sequence[Row]) -> str:
+def in_words(rows: Sequence[Row]) -> str:
     ended = finished(rows)
     if not ended:
         return "nothing"

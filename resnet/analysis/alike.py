@@ -49,24 +49,24 @@ def _named(run: Run, path: str, key: str, own: str | None, held: set[str], paths
 def _settings(run: Run, path: str) -> str:
     """What the path's group is set to, but for how the path is written."""
     group = path.partition(".")[0]
-    kept = {key: value for key, value in run.config.items() if key.startswith(f"{group}.") and not is_ignored(key)}
-    return json.dumps({**kept, path: real_path(kept.get(path))}, sort_keys=True)
+    settings = {key: value for key, value in run.config.items() if key.startswith(f"{group}.") and not is_ignored(key)}
+    return json.dumps({**settings, path: real_path(settings.get(path))}, sort_keys=True)
 
 
 def unlike(runs: Sequence[Run]) -> list[str]:
     """What makes these runs hard to compare: they were made of different things, or may have been."""
-    told = [f"the same {path} held different content in turn: {key} tells it apart" for path, key, _ in FILES if _is_told(runs, key)]
+    notes = [f"the same {path} held different content in turn: {key} tells it apart" for path, key, _ in FILES if _is_told(runs, key)]
     unknown = sum(data_digest(run.summary) is None for run in runs)
     if 0 < unknown < len(runs):
-        told.append(f"{unknown} of {len(runs)} runs do not say what their data were: they count to those of the same settings")
+        notes.append(f"{unknown} of {len(runs)} runs do not say what their data were: they count to those of the same settings")
     modules: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         for made in (run.summary, *({"code": {"modules": session.get("code")}} for session in run.summary.get("sessions", []))):
             for name, value in module_digests(made).items():
                 modules[name].add(value)
     if changed := sorted(name for name, values in modules.items() if len(values) > 1):
-        told.append(f"different code: {', '.join(changed)}")
-    return told
+        notes.append(f"different code: {', '.join(changed)}")
+    return notes
 
 
 def _is_told(runs: Sequence[Run], key: str) -> bool:

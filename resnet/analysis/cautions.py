@@ -10,16 +10,16 @@ from resnet.analysis.runs import Run
 def cautions(runs: Sequence[Run]) -> list[str]:
     """What makes these runs hard to compare."""
     commits = {json.dumps(run.summary.get("commit")) for run in runs}
-    told = [f"{len(commits)} different commits"] if len(commits) > 1 else []
+    notes = [f"{len(commits)} different commits"] if len(commits) > 1 else []
     if any((run.summary.get("commit") or {}).get("dirty") for run in runs):
-        told.append("files differed from their commit")
+        notes.append("files differed from their commit")
     for key, name in (("data.split_seed", "data splits"), ("data.val_size", "held-out sizes"), ("epochs", "numbers of epochs")):
         if len({repr(run.config.get(key)) for run in runs}) > 1:
-            told.append(f"different {name}")
+            notes.append(f"different {name}")
     for key in ("torch", "device"):
         if len({session[key] for run in runs for session in run.summary.get("sessions", [])[-1:] if key in session}) > 1:
-            told.append(f"different {'torch versions' if key == 'torch' else 'devices'}")
-    return told
+            notes.append(f"different {'torch versions' if key == 'torch' else 'devices'}")
+    return notes
 
 
 def without_curve(runs: Sequence[Run]) -> list[str]:

@@ -70,15 +70,15 @@ def compare_runs(
     if metric is not None and metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
     found = look_for_runs(paths)
-    kept = filter_runs(found.runs, conditions)
-    if not kept:
+    selected = filter_runs(found.runs, conditions)
+    if not selected:
         raise UserError(f"filter {conditions}: none of {len(found.runs)} runs meets it")
-    summaries = [run.summary for run in kept]
+    summaries = [run.summary for run in selected]
     known = read_metrics(summaries)
     metric = chosen_by(summaries) if metric is None else metric
     if metric not in known:
         raise UserError(f"metric {metric}: no such metric; choose one of {', '.join(known)}")
-    return _compared(paths, Found(kept, found.unreadable), metric, True, baseline, sort, by)
+    return _compared(paths, Found(selected, found.unreadable), metric, True, baseline, sort, by)
 
 
 def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str | None = None, unreadable: Sequence[str] = ()) -> Comparison:
@@ -217,10 +217,10 @@ def _may_be_best(comparison: Comparison, group: Group) -> bool:
 
 def command(run: Run, seeds: int) -> str:
     """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
-    kept, _ = _overrides(run)
+    overrides, _ = _overrides(run)
     name = str(run.config["sweep.name"])
     where = [f"sweep.name={name}"] if is_plain_name(name) else []
-    chosen = [text for text in kept if not text.startswith("seed=")]
+    chosen = [text for text in overrides if not text.startswith("seed=")]
     return shlex.join(["python", "train.py", "-m", *chosen, f"seed=range({seeds})", *where])
 
 

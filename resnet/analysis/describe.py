@@ -14,7 +14,7 @@ from resnet.build_model import trial
 from resnet.config import Config
 from resnet.facts import count_flops, device_name, model_line
 from resnet.models.facts import WHOLE, receptive_fields, sections
-from resnet.training.processes import adopt, leave
+from resnet.training.processes import end_children, take_children
 
 WARM_UP, MEASURED = 3, 10  # optimizer steps
 
@@ -22,11 +22,11 @@ WARM_UP, MEASURED = 3, 10  # optimizer steps
 def describe(config: Config) -> dict[str, Any]:
     """Operations count two per multiply-add, for one image forward."""
     fabric = build_fabric(config)
-    children = adopt(fabric)
+    children = take_children(fabric)
     try:
         return _description(config, build(config, fabric))
     finally:
-        leave(children)
+        end_children(children)
 
 
 def _description(config: Config, parts: Parts) -> dict[str, Any]:

@@ -33,15 +33,15 @@ OPERATORS = {
 
 def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
     """Those that meet all conditions, like `lr>0.1 optimizer=sgd`. Raises UserError where one cannot be read or has no such key."""
-    kept = list(runs)
+    selected = list(runs)
     for text in re.sub(r",\s+", ",", conditions).split():
         match = CONDITION.fullmatch(text)
         if match is None:
             raise UserError(f"filter {text}: cannot be read; write KEY=VALUE, with one of {' '.join(OPERATORS)}")
         key, sign, wanted = match[1], match[2], _value(match[3], text)
         check_known(key, f"filter {text}", runs)
-        kept = [run for run in kept if _meets(run.setting(key), OPERATORS[sign], wanted)]
-    return kept
+        selected = [run for run in selected if _meets(run.setting(key), OPERATORS[sign], wanted)]
+    return selected
 
 
 def _value(text: str, condition: str) -> Any:

@@ -48,10 +48,10 @@ def group_runs(runs: Sequence[Run], metric: str, by: Sequence[str] = ()) -> list
     """
     for key in by:
         check_known(key, f"group-by {key}", runs)
-    kept: dict[str, list[int]] = {}
+    numbers_by_group: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
-        kept.setdefault(_identity(run, by), []).append(number)
-    members = list(kept.values())
+        numbers_by_group.setdefault(_identity(run, by), []).append(number)
+    members = list(numbers_by_group.values())
     apart = differing([run.config for run in runs]) if by else [{} for _ in runs]
     names = [{key: runs[numbers[0]].setting(key) for key in by} for numbers in members]
     names = names if by else differing([runs[numbers[0]].config for numbers in members])

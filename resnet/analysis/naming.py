@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet.analysis.runs import MISSING
-from resnet.config.hashing import WITHOUT
+from resnet.config.hashing import NOT_IN_IDENTITY
 
-IGNORED = {*WITHOUT, "seed"}  # keys that make no other group
+IGNORED = {*NOT_IN_IDENTITY, "seed"}  # keys that make no other group
 
 
 def is_ignored(key: str) -> bool:

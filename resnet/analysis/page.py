@@ -140,9 +140,9 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
         for line in lines:
             stride = -(-len(line) // most) or 1
             largest = max(largest, stride)
-            kept = line[::-stride][::-1]  # the last point stays
-            number = steps.setdefault(json.dumps([int(step) for step, _ in kept]), len(steps))
-            found[metric].append([number, [float(f"{value:.5g}") for _, value in kept]])
+            shown = line[::-stride][::-1]  # the last point stays
+            number = steps.setdefault(json.dumps([int(step) for step, _ in shown]), len(steps))
+            found[metric].append([number, [float(f"{value:.5g}") for _, value in shown]])
     return {"steps": [json.loads(text) for text in steps], "runs": found}, largest
 
 
@@ -153,14 +153,14 @@ def curve_metrics(runs: Sequence[Run]) -> list[str]:
 
 def _machines(runs: Sequence[Run]) -> list[str]:
     """Commit, device and torch of the runs, each once."""
-    told = []
+    lines = []
     for run in runs:
         commit = run.summary.get("commit") or {}
         dirty = " with changed files" if commit.get("dirty") else ""
         sessions = run.summary.get("sessions") or [{}]
         device, torch = (sessions[-1].get(key, "unknown") for key in ("device", "torch"))
-        told.append(f"commit {str(commit.get('sha', 'unknown'))[:8]}{dirty}, {device}, torch {torch}")
-    return list(dict.fromkeys(told))
+        lines.append(f"commit {str(commit.get('sha', 'unknown'))[:8]}{dirty}, {device}, torch {torch}")
+    return list(dict.fromkeys(lines))
 
 
 def _shown_metrics(comparison: Comparison) -> list[Metric]:

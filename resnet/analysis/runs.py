@@ -53,8 +53,8 @@ class Run:
     def value(self, metric: str) -> float | None:
         """Of the checkpoint that was chosen on held-out data; None where the run has none."""
         part, name = metric.split("/")
-        kept = self.summary.get("best") if part == "val" else self.summary.get("test")
-        return (kept or {}).get(metric if part == "val" else name)
+        scores = self.summary.get("best") if part == "val" else self.summary.get("test")
+        return (scores or {}).get(metric if part == "val" else name)
 
     def cost(self, name: str) -> float | None:
         """Parameters, seconds, or flops: operations of an image, forward."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.plain import for_spreadsheet, plain
 from resnet.record.lines import count, duration, percent
+from resnet.record.screen import cell, table
 
 WIDE = 10_000  # columns
 
@@ -27,21 +27,21 @@ def files(result: list[str]) -> None:
 
 def description(result: dict[str, Any]) -> None:
     known = any(row["receptive_field"] is not None for row in result["stages"])
-    table = _table("stage", "output", "parameters", "operations", *(["receptive field"] if known else []))
+    stages = table(("stage", "output", "parameters", "operations", *(["receptive field"] if known else [])), left=("stage",), fold=False)
     for row in result["stages"]:
         shape = "x".join(map(str, row["output"] or ()))
         field = "" if row["receptive_field"] is None else str(row["receptive_field"])
-        table.add_row(_shown(row["stage"]), shape, f"{row['parameters']:,}", count(row["flops"]), *([field] if known else []))
-    table.add_section()
-    table.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]))
+        stages.add_row(cell(row["stage"]), shape, f"{row['parameters']:,}", count(row["flops"]), *([field] if known else []))
+    stages.add_section()
+    stages.add_row("total", "", f"{result['parameters']:,}", count(result["flops"]))
     splits = {name: result["data"][name] for name in ("train", "val", "test") if name in result["data"]}
-    counts = _table("class", *splits)
+    counts = table(("class", *splits), left=("class",), fold=False)
     for name in next(iter(splits.values())):
-        counts.add_row(_shown(name), *(f"{split[name]:,}" for split in splits.values()))
+        counts.add_row(cell(name), *(f"{split[name]:,}" for split in splits.values()))
     counts.add_section()
     counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
     print(plain(f"model: {result['model']}"))
-    _print(table, counts)
+    _print(stages, counts)
     print(
         f"operations: of one image forward, two per multiply-add; data: {result['data']['name']}, mean {_few(result['data']['mean'])}, "
         f"std {_few(result['data']['std'])}"
@@ -54,21 +54,21 @@ def description(result: dict[str, Any]) -> None:
 
 
 def evaluation(result: dict[str, Any]) -> None:
-    table = _table("metric", "value", "95 % interval")
+    metrics = table(("metric", "value", "95 % interval"), left=("metric",), fold=False)
     for key, name in (("accuracy", "accuracy"), ("top5", "top-5 accuracy"), ("loss", "loss"), ("calibration_error", "calibration error")):
         if key in result:
             show = (lambda value: f"{value:.4f}") if key == "loss" else percent
-            table.add_row(name, *_with_interval(result[key], show, result["number"]))
+            metrics.add_row(name, *_with_interval(result[key], show, result["number"]))
     for name, value in result["metrics"].items():
-        table.add_row(_shown(name), *_with_interval(value, percent if value["unit"] == "%" else "{:.4f}".format, result["number"]))
-    classes = _table("class", "images", "precision", "recall", "95 % interval", "f1")
+        metrics.add_row(cell(name), *_with_interval(value, percent if value["unit"] == "%" else "{:.4f}".format, result["number"]))
+    classes = table(("class", "images", "precision", "recall", "95 % interval", "f1"), left=("class",), fold=False)
     for row in result["classes"]:
         interval = f"{percent(row['recall_low'])} to {percent(row['recall_high'])}" if row["images"] else ""
         scores = percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
-        classes.add_row(_shown(row["class"]), f"{row['images']:,}", *scores)
+        classes.add_row(cell(row["class"]), f"{row['images']:,}", *scores)
     images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
     print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
-    _print(table, classes)
+    _print(metrics, classes)
     _changed(result)
     print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
 
@@ -80,11 +80,11 @@ def _with_interval(value: dict[str, Any], show: Callable[[float], str], images: 
 
 
 def predictions(result: list[dict[str, Any]]) -> None:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", *result[0]["probabilities"])])
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", *result[0]["probabilities"])])
     for row in result:
         texts = [for_spreadsheet(plain(text)) for text in (row["file"], row["class"])]
-        table.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+        rows.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
 
 
 def exports(result: dict[str, Any]) -> None:
@@ -106,12 +106,10 @@ def comparison(result: dict[str, Any]) -> None:
         print({"csv": as_csv, "markdown": as_markdown, "latex": as_latex}[result["format"]](result), end="")
         return
     header, *rows = cells(result)
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in (*header[:-1], "course"):
-        table.add_column(_shown(name), overflow="fold")
+    groups = table((*header[:-1], "course"), left=(*header[:-1], "course"))
     for row, line in zip(result["groups"], rows, strict=True):
-        table.add_row(*map(_shown, line[:-1]), sparkline(row["curve"]))
-    _print(table)
+        groups.add_row(*map(cell, line[:-1]), sparkline(row["curve"]))
+    _print(groups)
     if len(rows) > 1:
         print(plain(f"against the baseline, {result['baseline']}:"))
         print("\n".join(f"  {line[0]}: {line[-1]}" for line in rows) + "\n")
@@ -129,23 +127,12 @@ def comparison(result: dict[str, Any]) -> None:
         print(plain(f"page: {result['page']}"))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
-
-
 def _print(*tables: Table) -> None:
     screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding where nobody looks
-    for table in tables:
+    for one in tables:
         screen.print()
-        screen.print(table)
+        screen.print(one)
     screen.print()
-
-
-def _shown(text: str) -> str:
-    return escape(plain(text))
 
 
 def _few(values: list[float]) -> str:

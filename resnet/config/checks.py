@@ -84,7 +84,8 @@ def _bad_unions(config: Config) -> Iterator[str]:
         settings = getattr(config, group)
         if not isinstance(settings, dict) or not isinstance(settings.get("_target_"), str):
             in_file = f"in a file's defaults override /{group}: NAME"
-            yield f"{group}={'null' if settings is None else settings}: a group with a _target_ is needed; choose one with {group}=NAME (see --help), {in_file}"
+            given = f"{group}={'null' if settings is None else settings}"
+            yield f"{given}: a group with a _target_ is needed; choose one with {group}=NAME (see --help), {in_file}"
         elif group == "optimizer" and isinstance(settings.get("lr"), str):
             yield f"lr={settings['lr']!r}: a number is needed, without quotes"
         elif group == "optimizer" and math.isfinite(config.lr) and settings.get("lr", config.lr) != config.lr:

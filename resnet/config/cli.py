@@ -30,7 +30,7 @@ from resnet.config.launched import is_first_process, is_srun, is_torchrun, start
 from resnet.config.load import load_config
 from resnet.config.schema import Config
 from resnet.config.settings import refused_settings
-from resnet.interrupt import undoing
+from resnet.interrupt import undone_if_ended
 from resnet.plain import plain
 from resnet.streams import keep_going
 from resnet.version import version
@@ -68,7 +68,7 @@ def command_line(main: Callable[[], None], around: Around) -> None:
     try:
         command = with_settings(read_arguments([*sys.argv[1:], *no_folder]))
         checked = nullcontext(_shown(command)) if command.only_shows else _checked(command, around)
-        with undoing(_remove_made), checked as arguments:
+        with undone_if_ended(_remove_made), checked as arguments:
             sys.argv[1:] = arguments  # where Hydra reads them
             main()
     except UserError as error:

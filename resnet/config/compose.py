@@ -282,6 +282,6 @@ def _set_by(config: str, repository: ConfigRepository) -> Iterator[tuple[str, st
         elif isinstance(entry, GroupDefault) and "hydra" not in str(entry.group):
             yield str(entry.group).removeprefix("/"), str(entry.value).replace("'", "").replace(" ", "")  # which may be several
     values: dict[str, Any] = OmegaConf.to_container(loaded.config)  # type: ignore[assignment]
-    kept = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
-    for key, value in flatten(kept).items():
+    others = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
+    for key, value in flatten(others).items():
         yield key, "null" if value is None else str(value).replace(" ", "")

@@ -14,7 +14,7 @@ from resnet.config.signature import is_own, read_signature
 from resnet.config.upgrade import upgraded
 
 # Keys that leave a result as it is: the only list of its kind.
-WITHOUT = {
+NOT_IN_IDENTITY = {
     "name",
     "wandb",
     "sweep",
@@ -63,8 +63,8 @@ def identity(config: Config) -> dict[str, Any]:
     values = plain_values(config)
     values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only look on
     flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
-    kept = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
-    return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in kept}
+    deciding = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
+    return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in deciding}
 
 
 def _target(component: Any) -> str:
@@ -178,7 +178,7 @@ def _same_number(value: Any) -> Any:
 
 
 def _is_left_out(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT)
+    return any(key == name or key.startswith(f"{name}.") for name in NOT_IN_IDENTITY)
 
 
 def _schema_defaults(settings: type, prefix: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ def note(job: Path, overrides: Sequence[str], error: str) -> None:
             lines.write(json.dumps([" ".join(overrides), "; ".join(error.splitlines())]) + "\n")
 
 
-def told(sweep: Path) -> Refused:
+def read_refused(sweep: Path) -> Refused:
     found = sorted((sweep / FOLDER).glob("*"))
     return {file.name: list(dict.fromkeys((given, error) for given, error in _lines(file))) for file in found}
 

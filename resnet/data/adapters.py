@@ -77,9 +77,9 @@ def _open(given: str, kind: Any, root: Path, download: bool, arguments: Mapping[
     try:
         return kind(**place, **arguments)
     except (TypeError, ValueError) as error:
-        told = " ".join(f"{key}={value}" for key, value in arguments.items())
+        described = " ".join(f"{key}={value}" for key, value in arguments.items())
         raise DataError(
-            f"{given}: torchvision refuses {told or 'it'} ({one_line(error)}); see data.train_split, test_split and options"
+            f"{given}: torchvision refuses {described or 'it'} ({one_line(error)}); see data.train_split, test_split and options"
         ) from None
     except (RuntimeError, OSError, ImportError) as error:
         if not download or not {"download", "kwargs"} & set(parameters):
@@ -176,8 +176,8 @@ def _split(given: str, examples: Examples, image_size: int | None, channels: int
             )
         size = size or image.size[0]
         if image_size is None and image.size != (size, size):
-            told = "{}x{} pixels".format(*image.size)
-            raise DataError(f"{given}: an image of {told}, where all must be square and of one size; set data.image_size=PIXELS")
+            seen = "{}x{} pixels".format(*image.size)
+            raise DataError(f"{given}: an image of {seen}, where all must be square and of one size; set data.image_size=PIXELS")
         images.append(as_pixels(as_gray_or_colour(image, channels), size))
         labels.append(_number(given, label))
     if not images:

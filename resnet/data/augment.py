@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from resnet.data import transforms
 from resnet.data.errors import DataError
-from resnet.data.transforms import moved
+from resnet.data.transforms import to_device
 
 
 class Affine:
@@ -32,7 +32,7 @@ class Affine:
         if not self.rotate and not self.scale:
             return images
         degrees, factor = (2 * torch.rand(2, len(images), generator=generator) - 1) * torch.tensor([[self.rotate], [self.scale]])
-        return transforms.turn(images, moved(degrees, images.device), moved(1 + factor, images.device))
+        return transforms.rotate_and_scale(images, to_device(degrees, images.device), to_device(1 + factor, images.device))
 
 
 class Crop:
@@ -75,7 +75,7 @@ class Flip:
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         if not self.p:
             return images
-        return transforms.flip(images, moved(torch.rand(len(images), generator=generator) < self.p, images.device))
+        return transforms.flip(images, to_device(torch.rand(len(images), generator=generator) < self.p, images.device))
 
 
 class Cutout:
@@ -142,7 +142,7 @@ class CutMix:
 
 def _offsets(images: Tensor, largest: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Two whole numbers from 0 to `largest` for each image."""
-    return tuple(moved(torch.randint(largest + 1, (2, len(images)), generator=generator), images.device))  # type: ignore[return-value]
+    return tuple(to_device(torch.randint(largest + 1, (2, len(images)), generator=generator), images.device))  # type: ignore[return-value]
 
 
 def _beta(alpha: float, generator: Generator) -> float:

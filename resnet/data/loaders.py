@@ -15,7 +15,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from resnet.data.files import ImageFiles
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Split
-from resnet.data.transforms import centre_crop, moved, resize
+from resnet.data.transforms import centre_crop, resize, to_device
 from resnet.interrupt import SIGNALS
 
 ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
@@ -93,7 +93,7 @@ class Loader:
         """Drawn on the CPU, the same for every device, and moved there once per epoch."""
         if not self.shuffle:
             return torch.arange(len(self.labels), device=self.device)
-        return moved(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
+        return to_device(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
 
     def _fetch(self, batches: list[Tensor], epoch: int) -> Generator[Tensor]:
         """uint8 images of each batch: gathered by index, or decoded by worker processes ahead of their use."""

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from resnet.data.errors import DataError
-from resnet.data.transforms import moved
+from resnet.data.transforms import to_device
 
 
 class Augment:
@@ -104,7 +104,7 @@ class _EachImage:
             changed = [self._call(image, seed) for image, seed in zip(images.cpu(), seeds, strict=True)]
         if len({image.shape for image in changed}) > 1:
             raise DataError("gives images of several sizes; they must have one")
-        return moved(torch.stack(changed), images.device)
+        return to_device(torch.stack(changed), images.device)
 
     def _call(self, image: Tensor, seed: int) -> Tensor:
         torch.default_generator.manual_seed(seed)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def turn(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
+def rotate_and_scale(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
     """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres; black outside."""
     cosine, sine = degrees.deg2rad().cos() / factor, degrees.deg2rad().sin() / factor
     zero = torch.zeros_like(cosine)
@@ -81,6 +81,6 @@ def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     return images
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """To the device; a GPU takes it from pinned memory, while the CPU goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

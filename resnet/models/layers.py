@@ -75,8 +75,8 @@ class StridedPointwiseConv(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = F.avg_pool2d(x, 1, self.stride)  # the mean of one pixel; unlike a slice it is as fast as the strided convolution
-        return F.conv2d(kept, self.weight, self.bias)
+        subsampled = F.avg_pool2d(x, 1, self.stride)  # the mean of one pixel; unlike a slice it is as fast as the strided convolution
+        return F.conv2d(subsampled, self.weight, self.bias)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

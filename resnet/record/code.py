@@ -154,13 +154,13 @@ def _git(folder: Path, *arguments: str) -> bytes:
     environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
         assert process.stdout is not None
-        told = process.stdout.read(MOST_READ)
-        if len(told) == MOST_READ:
+        output = process.stdout.read(MOST_READ)
+        if len(output) == MOST_READ:
             process.kill()
-            return told
+            return output
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return told
+    return output
 
 
 def _new_files(files: Mapping[str, Path]) -> Iterator[bytes]:
@@ -180,13 +180,13 @@ def _new_files(files: Mapping[str, Path]) -> Iterator[bytes]:
 
 def _bounded(parts: Sequence[bytes]) -> bytes:
     """The files' parts that fit, and the names of the others."""
-    kept, size = [], 0
+    parts_kept, size = [], 0
     for part in parts:
         if re.search(rb"(?m)^Binary files ", part) or size + len(part) > LARGEST:
             part = b"# left out, as it is too large or no text: " + part.split(b"\n", 1)[0][:500] + b"\n"
-        kept.append(part)
+        parts_kept.append(part)
         size += len(part)
-    return b"".join(kept)
+    return b"".join(parts_kept)
 
 
 def _without_secrets(patch: bytes) -> bytes:

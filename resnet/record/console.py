@@ -3,12 +3,11 @@
 from typing import Any
 
 from rich.console import Console as Screen
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from resnet.plain import plain
 from resnet.record import lines
+from resnet.record.screen import pairs
 from resnet.record.trackers import RunFacts, TestReport, Tracker
 
 
@@ -66,7 +65,7 @@ class Console(Tracker):
     def fail(self, summary: dict[str, Any]) -> None:
         self.bar.stop()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self.bar.stop()
 
     def _say(self, text: str) -> None:
@@ -78,9 +77,4 @@ class Console(Tracker):
             for name, text in rows:
                 self._say(f"{name}: {text}" if name else f"  {text}")
             return
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(style=style, no_wrap=True)
-        table.add_column(overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(plain(cell)) for cell in row))
-        self.screen.print(table)
+        self.screen.print(pairs(rows, style))

@@ -70,8 +70,8 @@ def short(digest: str | None) -> str:
 
 
 def _digests(values: Any) -> dict[str, str]:
-    kept = values.items() if isinstance(values, dict) else ()
-    return {name: digest for name, digest in kept if NAME.fullmatch(str(name)) and as_digest(digest)}
+    pairs = values.items() if isinstance(values, dict) else ()
+    return {name: digest for name, digest in pairs if NAME.fullmatch(str(name)) and as_digest(digest)}
 
 
 def _under(made: Made, group: str, key: str) -> Any:

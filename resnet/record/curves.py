@@ -103,5 +103,5 @@ def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str,
 def _series(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
     """Steps and values of the rows that have the metric."""
     points = [(row["step"], row.get(column)) for row in rows]
-    kept = [(step, value) for step, value in points if step is not None and value is not None]
-    return [step for step, _ in kept], [value for _, value in kept]
+    known = [(step, value) for step, value in points if step is not None and value is not None]
+    return [step for step, _ in known], [value for _, value in known]

@@ -192,12 +192,12 @@ class RunDirectory:
         Returns its columns: those asked for, and further ones that the kept rows have.
         """
         self.write(CONFIG, lambda file: file.write(yaml.dump(config, Dumper=PlainDumper, sort_keys=False).encode()))
-        kept = list(self._rows_until(step)) if (self / METRICS).exists() else []
-        all_columns = list(dict.fromkeys([*columns, *(kept[0] if kept else [])]))
+        earlier = list(self._rows_until(step)) if (self / METRICS).exists() else []
+        all_columns = list(dict.fromkeys([*columns, *(earlier[0] if earlier else [])]))
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, all_columns, restval="")
         table.writeheader()
-        table.writerows(kept)
+        table.writerows(earlier)
         self.write(METRICS, lambda file: file.write(text.getvalue().encode()))
         self._has_begun = True
         if self._place:
@@ -236,7 +236,7 @@ class RunDirectory:
     def release(self) -> None:
         self._lock.release()
         if self._place:
-            self._place.leave()
+            self._place.close()
             self._place = None
 
     def _check_place(self) -> None:
@@ -273,8 +273,8 @@ class RunDirectory:
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            kept = "; the one before it is kept" if is_there else ""
-            raise DirectoryError(f"{target}: cannot be written ({error.strerror}){kept}") from None
+            note = "; the one before it is kept" if is_there else ""
+            raise DirectoryError(f"{target}: cannot be written ({error.strerror}){note}") from None
 
     def sync(self, name: str) -> None:
         """Waits until what was appended to a file is on the disk."""

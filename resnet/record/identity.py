@@ -19,7 +19,7 @@ OTHER_CODE = (
 
 
 @dataclass(frozen=True)
-class Standing:
+class ExistingRun:
     """What a directory holds of a config's run."""
 
     summary: dict[str, Any] | None  # None: nothing yet
@@ -32,7 +32,7 @@ class Standing:
         return self.summary is not None and self.summary["status"] == FINISHED and not self.extended
 
 
-def examine(directory: RunDirectory, config: Config, needs_length: bool, restart: str, made_of: Callable[[], Made]) -> Standing:
+def examine(directory: RunDirectory, config: Config, needs_length: bool, restart: str, made_of: Callable[[], Made]) -> ExistingRun:
     """`needs_length`: the schedule was laid out for its length; `restart` is the command that starts anew from these weights.
 
     `made_of` reads what the config's run would be made of now; it is only asked where there is a run to compare it with.
@@ -44,40 +44,40 @@ def examine(directory: RunDirectory, config: Config, needs_length: bool, restart
     if not directory.exists:
         if not directory.is_free:
             raise UserError(f"{path}: it is there and holds no run; choose another name=..., or take it away")
-        return Standing(None, [])
-    kept, summary = _read(directory, path)
-    changes = differing_keys(kept, config) if config_hash(kept) != config_hash(config) else {}
-    moved = [
+        return ExistingRun(None, [])
+    saved_config, summary = _read(directory, path)
+    changes = differing_keys(saved_config, config) if config_hash(saved_config) != config_hash(config) else {}
+    renamed = [
         key for key in FILES if None not in changes.get(key, [None]) and _is_known(key, summary)
     ]  # its content tells if it is the same
-    for key in moved:
+    for key in renamed:
         del changes[key]
-    told = [f"{key}: {before} -> {now}" for key, (before, now) in changes.items()]
+    in_words = [f"{key}: {before} -> {now}" for key, (before, now) in changes.items()]
     is_longer = changes.keys() <= LENGTH and all(_raised(*change) for change in changes.values())
     if not is_longer:
-        raise UserError(f"{path}: it holds a run with another config ({'; '.join(told)}); choose another name=..., nothing was touched")
+        raise UserError(f"{path}: it holds a run with another config ({'; '.join(in_words)}); choose another name=..., nothing was touched")
     if changes and needs_length:
         raise UserError(
-            f"{path}: {'; '.join(told)}: its schedule was laid out for the length that it has; a new run from its weights: {restart}"
+            f"{path}: {'; '.join(in_words)}: its schedule was laid out for the length that it has; a new run from its weights: {restart}"
         )
     if summary["status"] == RUNNING and directory.is_held_elsewhere:
         raise RunBusy(path)
-    return _compared(directory, Standing(summary, told), made_of, is_moved=bool(moved))
+    return _compared(directory, ExistingRun(summary, in_words), made_of, is_moved=bool(renamed))
 
 
-def _compared(directory: RunDirectory, standing: Standing, made_of: Callable[[], Made], is_moved: bool) -> Standing:
-    assert standing.summary is not None
+def _compared(directory: RunDirectory, existing: ExistingRun, made_of: Callable[[], Made], is_moved: bool) -> ExistingRun:
+    assert existing.summary is not None
     try:
         now = made_of()
     except UserError as error:
-        if is_moved or not standing.is_finished:
+        if is_moved or not existing.is_finished:
             raise
-        return replace(standing, notes=[f"its data could not be compared ({error})"])
+        return replace(existing, notes=[f"its data could not be compared ({error})"])
     try:
-        notes = check_content(directory, standing.summary, now, goes_on=not standing.is_finished)
+        notes = check_content(directory, existing.summary, now, goes_on=not existing.is_finished)
     except UserError as error:
         raise UserError(f"{shortest(directory.path)}: {error}, nothing was touched") from None
-    return replace(standing, other_code=other_code(standing.summary, now), notes=notes)
+    return replace(existing, other_code=other_code(existing.summary, now), notes=notes)
 
 
 def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bool) -> list[str]:
@@ -85,9 +85,9 @@ def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bo
     changed, weights = [*other_data(summary, now), *filter(None, [other_teacher(summary, now)])], other_weights(summary, now)
     if weights and not changed and goes_on and (directory / LAST).exists():
         return [f"{weights}: it goes on from its own checkpoint"]
-    if told := "; ".join(filter(None, [*changed, weights])):
+    if in_words := "; ".join(filter(None, [*changed, weights])):
         raise UserError(
-            f"its data have changed since it was trained ({told}); put the old ones back, or start anew under another name=... "
+            f"its data have changed since it was trained ({in_words}); put the old ones back, or start anew under another name=... "
             "(of a sweep: sweep.name=...)"
         )
     return []

@@ -15,7 +15,7 @@ class Place:
         self.held = os.open(path, os.O_RDONLY) if hasattr(os, "O_DIRECTORY") else None  # Windows opens no directory, and moves no open one
         self.was = self._found()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         if self.held is not None:
             os.close(self.held)
 

@@ -77,7 +77,7 @@ class Tracker:
     def fail(self, summary: dict[str, Any]) -> None:
         """The run failed or was interrupted, as the summary says."""
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """It has failed, and hears no more: it lets go of what it holds."""
 
 
@@ -118,7 +118,7 @@ class Trackers(Tracker):
             with suppress(ValueError):
                 self.mirrors.remove(tracker)
             with suppress(Exception):
-                tracker.leave()
+                tracker.close()
             self.warn("; ".join(filter(None, [f"{tracker.failed}: {reason(error)}", tracker.again])))
 
 

@@ -86,7 +86,7 @@ class WandbTracker(Tracker):
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
         except BaseException as error:  # a signal too
-            self.leave()
+            self.close()
             _take_back(folder, before, summary["wandb_run"], made)
             if isinstance(error, TrackerError):
                 raise TrackerError(f"wandb.mode={self.mode}: {error}; {_hint(self.mode, str(error))}") from None
@@ -137,9 +137,9 @@ class WandbTracker(Tracker):
             raise TrackerError(f"{shortest(self.folder)} was removed or moved meanwhile")
         if shutil.disk_usage(self.folder).free == 0:  # of which W&B says nothing
             raise TrackerError(f"{shortest(self.folder.parent)} is full")
-        self.leave()
+        self.close()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self.client.close()
 
 

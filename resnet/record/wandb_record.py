@@ -37,10 +37,10 @@ def told_of(before: dict[str, Any], directory: Path) -> str | None:
     return f"{origin}: this run gets a W&B record of its own, and the one of before is left as it is"
 
 
-def _run_id(kept: Any) -> str:
+def _run_id(saved_id: Any) -> str:
     """W&B's agent has one already and takes no other."""
     given = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-    return next((text for text in (given, kept) if isinstance(text, str) and ID.fullmatch(text)), secrets.token_hex(4))
+    return next((text for text in (given, saved_id) if isinstance(text, str) and ID.fullmatch(text)), secrets.token_hex(4))
 
 
 def claim(folder: Path, wandb_run: str, directory: Path) -> bool:
@@ -63,9 +63,9 @@ def _owner(folder: Path, wandb_run: str) -> str:
 
 def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = None) -> Iterator[Path]:
     """The offline records of a run that are provably its own: where its summary says that one is, and in W&B's folder of now."""
-    told = summary.get("wandb_folder")
+    folder_written = summary.get("wandb_folder")
     near = folder.iterdir() if folder is not None and folder.is_dir() else ()
-    for path in {*near, *([Path(told)] if isinstance(told, str) and "\0" not in told else [])}:
+    for path in {*near, *([Path(folder_written)] if isinstance(folder_written, str) and "\0" not in folder_written else [])}:
         if _is_own(path, summary.get("wandb_run"), directory):
             yield path
 

@@ -9,7 +9,7 @@ from resnet.config import UserError, refused
 from resnet.config.arguments import quoted
 from resnet.config.cli import CTRL_C
 from resnet.config.compose import Request
-from resnet.interrupt import handled_by, leave, left_by, status_of, undoing
+from resnet.interrupt import end_by_signal, ended_by, handled_by, status_of, undone_if_ended
 from resnet.record.directory import run_ids
 from resnet.sweeps.worker import LOGS, parallel_jobs
 
@@ -34,12 +34,12 @@ def sweeping(request: Request) -> Iterator[list[str]]:
         from resnet.sweeps.search import Search
 
         search = Search(sweep)
-        with undoing(lambda: _remove_if_empty(sweep), UserError), search.open() as of_search, _shown(sweep, [], search.jobs):
+        with undone_if_ended(lambda: _remove_if_empty(sweep), UserError), search.open() as of_search, _shown(sweep, [], search.jobs):
             yield [*settings, *of_search]
     else:
         refused.clear(sweep.directory)
         jobs = preflight(sweep) if sweep.overrides and sweep.settings.preflight else {}
-        with _shown(sweep, list(jobs), lambda: (jobs, refused.told(sweep.directory), len(jobs))):
+        with _shown(sweep, list(jobs), lambda: (jobs, refused.read_refused(sweep.directory), len(jobs))):
             yield settings
 
 
@@ -51,11 +51,11 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
 
     is_worth_a_table = True
     try:
-        with handled_by(leave), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
+        with handled_by(end_by_signal), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
     except Exception:  # of Hydra: where no job was started, that is all there is to say
-        if left_by:
-            raise SystemExit(status_of(left_by[0])) from None
+        if ended_by:
+            raise SystemExit(status_of(ended_by[0])) from None
         is_worth_a_table = bool(run_ids(sweep.directory))
         raise
     except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it

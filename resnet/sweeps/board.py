@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from resnet.plain import plain
 from resnet.record.directory import INTERRUPTED, RUNNING, RunDirectory, run_ids
-from resnet.record.lines import percent
+from resnet.record.metrics import chosen_by, read_metrics
 from resnet.record.reading import Unreadable
+from resnet.record.screen import cell, table
 
 SECONDS = 1.0  # between looks
 
@@ -55,22 +55,22 @@ def _states(directory: Path, ids: Sequence[str]) -> dict[str, str]:
 
 def _table(directory: Path, states: dict[str, str]) -> Table:
     counts = Counter(states.values())
-    table = Table(
-        box=None, header_style="bold", padding=(0, 2, 0, 0), title=", ".join(f"{count} {state}" for state, count in counts.items())
-    )
-    for name in ("job", "state", "step", "train loss", "held-out score"):
-        table.add_column(name)
+    columns = ("job", "state", "step", "train loss", "held-out score")
+    board = table(columns, left=columns, title=", ".join(f"{count} {state}" for state, count in counts.items()))
     for name, state in states.items():
         if state in (RUNNING, INTERRUPTED):
-            table.add_row(escape(plain(name)), state, *_latest(RunDirectory(directory / name)))
-    return table
+            board.add_row(cell(name), state, *_latest(RunDirectory(directory / name)))
+    return board
 
 
 def _latest(run: RunDirectory) -> tuple[str, str, str]:
-    """Step, training loss and held-out accuracy of the last rows that have them."""
+    """Step, training loss and the held-out score that it chooses by, of the last rows that have them."""
     last: dict[str, float] = {}
+    score = ""
     with suppress(OSError, Unreadable):  # not there yet, or damaged
         for row in run.metrics:
             last |= {key: value for key, value in row.items() if value is not None}
-    loss, accuracy = last.get("train/loss"), last.get("val/accuracy")
-    return f"{last.get('step', 0):.0f}", "" if loss is None else f"{loss:.4f}", "" if accuracy is None else percent(accuracy)
+        chosen = read_metrics([run.summary])[chosen_by([run.summary])]
+        score = chosen.show(last[chosen.key]) if chosen.key in last else ""
+    loss = last.get("train/loss")
+    return f"{last.get('step', 0):.0f}", "" if loss is None else f"{loss:.4f}", score

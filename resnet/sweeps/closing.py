@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from resnet.analysis.runs import look_for_runs
@@ -20,6 +19,7 @@ from resnet.record.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, 
 from resnet.record.lines import duration
 from resnet.record.metrics import chosen_by, is_share, others, read_metrics, show
 from resnet.record.reading import Unreadable
+from resnet.record.screen import cell, table
 from resnet.record.trackers import reason
 from resnet.record.wandb_record import own_folders
 from resnet.sweeps.grid import Sweep, differing
@@ -96,11 +96,10 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]]) -> Table:
     chosen = read_metrics(summaries)[chosen_by(summaries)]
     held_out = any(summary["best"] for _, summary in runs.values())
     keys = list(next(iter(runs.values()))[0])
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     more = list(dict.fromkeys(name for summary in summaries for name in others(summary)))
     tests = ["accuracy", *more]
-    for name in ("", "job", *keys, f"held-out {chosen.key.removeprefix('val/')}", *(f"test {name}" for name in tests), "time"):
-        table.add_column(escape(plain(name)), justify="left" if name in ("job", *keys) else "right", overflow="fold")
+    columns = ("", "job", *keys, f"held-out {chosen.key.removeprefix('val/')}", *(f"test {name}" for name in tests), "time")
+    ranking = table(columns, left=("job", *keys))
     sign = 1 if chosen.is_lowest else -1
     ranked = sorted(runs.items(), key=lambda item: sign * value if (value := _held_out(item[1][1], chosen.key)) is not None else math.inf)
     for rank, (name, (row, summary)) in enumerate(ranked, 1):
@@ -108,8 +107,8 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]]) -> Table:
         shown = "" if value is None else chosen.show(value)
         test = [show(summary["test"][name], is_share(summary, name)) if name in summary["test"] else "" for name in tests]
         time = duration(summary["seconds"]) if "seconds" in summary else ""
-        table.add_row(str(rank) if held_out else "", escape(plain(name)), *map(_short, row.values()), shown, *test, time)
-    return table
+        ranking.add_row(str(rank) if held_out else "", cell(name), *map(_short, row.values()), shown, *test, time)
+    return ranking
 
 
 def _held_out(summary: dict[str, Any], key: str) -> float | None:
@@ -120,7 +119,7 @@ def _short(value: str) -> str:
     """For a column: a search proposes numbers of 17 digits."""
     with suppress(ValueError):
         return value if len(value) < 8 or value.isdigit() else f"{float(value):.4g}"
-    return escape(plain(value))
+    return cell(value)
 
 
 def _open_line(name: str, row: dict[str, str], summary: dict[str, Any] | None) -> str:

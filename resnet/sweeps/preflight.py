@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from resnet.config import Config, UserError
 from resnet.config.compose import as_given
@@ -20,6 +18,7 @@ from resnet.record.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
 from resnet.record.identity import OTHER_CODE, check_content
 from resnet.record.lines import count, duration
 from resnet.record.reading import Unreadable
+from resnet.record.screen import cell, table
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 
@@ -180,26 +179,23 @@ def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
     assert config is not None
     if sweep.launcher == "JoblibLauncher" and visible_gpus():  # in this process the first GPU's memory would stay taken
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-            told = apart.submit(describe, config).result()
+            facts = apart.submit(describe, config).result()
     else:
-        told = describe(config)
-    images = told["steps_per_epoch"] * config.batch_size
-    per_operation = told["seconds_per_epoch"] / (3 * told["flops"] * images)
+        facts = describe(config)
+    images = facts["steps_per_epoch"] * config.batch_size
+    per_operation = facts["seconds_per_epoch"] / (3 * facts["flops"] * images)
     return [BETWEEN + per_operation * one.flops for one in checked]
 
 
 def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequence[float] | None) -> None:
     rows = differing([one.job.overrides for one in checked])
     keys = list(rows[0])
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("job", *keys, "parameters", "operations", "about", "state"):
-        table.add_column(name, justify="left" if name in ("job", "state", *keys) else "right", overflow="fold")
+    shown = table(("job", *keys, "parameters", "operations", "about", "state"), left=("job", "state", *keys))
     times = [duration(time) for time in seconds] if seconds else [""] * len(checked)
     for one, row, time in list(zip(checked, rows, times, strict=True))[:MOST_ROWS]:
-        values = map(escape, row.values())
-        table.add_row(one.job.id, *values, f"{one.parameters:,}", count(one.flops), time, one.state)
+        shown.add_row(one.job.id, *map(cell, row.values()), f"{one.parameters:,}", count(one.flops), time, one.state)
     screen = Console(highlight=False)
-    screen.print(table)
+    screen.print(shown)
     if len(checked) > MOST_ROWS:
         screen.print(f"... and {len(checked) - MOST_ROWS} more")
     for job in duplicates[:MOST_ROWS]:

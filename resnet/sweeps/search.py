@@ -12,9 +12,8 @@ from filelock import FileLock, Timeout
 from resnet.config import Config, UserError
 from resnet.config.cli import say
 from resnet.config.hashing import identity
-from resnet.config.refused import Refused
-from resnet.config.refused import told as refused_jobs
-from resnet.interrupt import undoing
+from resnet.config.refused import Refused, read_refused
+from resnet.interrupt import undone_if_ended
 from resnet.record.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
 from resnet.sweeps.preflight import check_models, standing
@@ -79,7 +78,7 @@ class Search:
     def _taken_back(self) -> Iterator[None]:
         """While open, what ends the search takes its folder along, where it made that folder itself."""
         is_new = [path.name for path in self.sweep.directory.iterdir()] == [LOCK]
-        with undoing(lambda: shutil.rmtree(self.sweep.directory) if is_new else None, UserError):
+        with undone_if_ended(lambda: shutil.rmtree(self.sweep.directory) if is_new else None, UserError):
             yield
 
     @contextmanager
@@ -215,7 +214,7 @@ class Search:
         jobs = self.space.compose(choices)
         refused = [number for number, job in enumerate(jobs) if trials[number].state.name == "FAIL" and not self._has_run(job)]
         _, errors = check_models(self.sweep, [jobs[number] for number in refused])
-        notes, told = refused_jobs(self.sweep.directory), Refused()
+        notes, told = read_refused(self.sweep.directory), Refused()
         for number, error in zip(refused, errors, strict=True):
             name = jobs[number].id
             mistake = error or notes.get(name, [("", "it could not start")])[-1][1]

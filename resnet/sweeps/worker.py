@@ -15,7 +15,7 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 
 from resnet.config.cli import say
-from resnet.interrupt import COPIES, TRY_AGAIN, install, leave, restore
+from resnet.interrupt import COPIES, TRY_AGAIN, end_by_signal, install, restore
 from resnet.record.directory import RunDirectory, run_ids
 from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
@@ -73,7 +73,7 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
         restore(before)
         while any(RunDirectory(sweep / name).is_held_elsewhere for name in run_ids(sweep)) and time.monotonic() < deadline:
             time.sleep(LOOK)
-        leave(number)
+        end_by_signal(number)
 
     before = install(signal.SIG_IGN)  # which a process inherits: joblib's own, that cleans up, would not outlive a closed terminal
     ensure_running()

@@ -23,20 +23,20 @@ class Insistence:
         self.is_over = threading.Event()
 
     def __enter__(self) -> None:
-        self.told, self.noted = socket.socketpair()
-        self.noted.setblocking(False)
-        self.before = signal.set_wakeup_fd(self.noted.fileno(), warn_on_full_buffer=False)
+        self.receiver, self.sender = socket.socketpair()
+        self.sender.setblocking(False)
+        self.before = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.is_over.set()
         signal.set_wakeup_fd(self.before)
-        self.noted.close()  # which ends the thread
+        self.sender.close()  # which ends the thread
         self.thread.join(GRACE)  # it holds the model, which no thread may free while Python ends: that aborts the process
 
     def _look(self) -> None:
-        with self.told:
+        with self.receiver:
             first = self._next()
             if first is None or self.is_over.wait(COPIES):
                 return
@@ -48,13 +48,13 @@ class Insistence:
 
     def _next(self) -> int | None:
         """Waits for a signal; None once this is closed."""
-        while byte := self.told.recv(1):
+        while byte := self.receiver.recv(1):
             if byte[0] in SIGNALS:
                 return byte[0]
         return None
 
     def _forget_copies(self) -> None:
-        self.told.setblocking(False)
+        self.receiver.setblocking(False)
         with suppress(BlockingIOError):
-            self.told.recv(4096)
-        self.told.setblocking(True)
+            self.receiver.recv(4096)
+        self.receiver.setblocking(True)

@@ -18,7 +18,7 @@ from resnet.data import Batch
 from resnet.training.objective import Objective
 from resnet.training.optim.closure import Closure, random_state, set_random_state
 from resnet.training.optim.modes import Modes, must_be_given
-from resnet.training.processes import dealt_back, of_all
+from resnet.training.processes import gather_from_all, in_original_order
 
 Metric = Callable[[Tensor, Tensor], float]  # of scores (N, K) and labels (N,)
 
@@ -135,7 +135,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
-            "random": of_all(self.fabric, random_state(self.fabric.device)),
+            "random": gather_from_all(self.fabric, random_state(self.fabric.device)),
             **(self._both_modes() if self.modes.is_training else {}),
         }
 
@@ -188,7 +188,7 @@ def evaluate(
     model.eval()
     dtype = torch.float32 if fabric.device.type == "mps" else torch.float64  # which MPS has not
     sums = torch.zeros(3, device=fabric.device, dtype=dtype)
-    kept, kept_labels = list[Tensor](), list[Tensor]()
+    logits_seen, labels_seen = list[Tensor](), list[Tensor]()
     with closing(batches):
         for images, labels, *_ in batches:
             with fabric.autocast():
@@ -196,12 +196,12 @@ def evaluate(
             loss = objective.total(logits, labels, images) if objective else logits.new_tensor(torch.nan)
             sums += _sums(loss, logits, labels)
             if keep_logits or metrics:
-                kept.append(logits.cpu())
-                kept_labels.append(labels.cpu())
+                logits_seen.append(logits.cpu())
+                labels_seen.append(labels.cpu())
     total, right, count = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
-    if not kept:
+    if not logits_seen:
         return Scores(total / count, right / count)
-    scores, true = (torch.cat(dealt_back(fabric, share)) for share in (kept, kept_labels))
+    scores, true = (torch.cat(in_original_order(fabric, share)) for share in (logits_seen, labels_seen))
     values = {name: float(metric(scores, true)) for name, metric in (metrics or {}).items()}
     return Scores(total / count, right / count, scores, values)
 

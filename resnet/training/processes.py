@@ -32,25 +32,25 @@ class Failure(NamedTuple):
 GONE = Failure("the first process ended")
 
 
-def together(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
+def in_every_process(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
     """Calls in every process; a mistake that one of them meets is raised in all of them."""
     result, error = None, None
     try:
         result = call()
     except mistake as own:
         error = own
-    for first in filter(None, of_all(fabric, error)):
+    for first in filter(None, gather_from_all(fabric, error)):
         raise first from None
     return cast(Result, result)
 
 
-def on_first(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
+def in_first_process(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
     """Calls in the first process alone; all get its result, or its mistake."""
-    result = together(fabric, call if fabric.is_global_zero else lambda: cast(Result, None), mistake)
+    result = in_every_process(fabric, call if fabric.is_global_zero else lambda: cast(Result, None), mistake)
     return fabric.broadcast(result) if fabric.world_size > 1 else result
 
 
-def of_all(fabric: Fabric, own: Result) -> list[Result]:
+def gather_from_all(fabric: Fabric, own: Result) -> list[Result]:
     """What each process has, in their order."""
     found = [own] * fabric.world_size
     if fabric.world_size > 1:
@@ -58,10 +58,10 @@ def of_all(fabric: Fabric, own: Result) -> list[Result]:
     return found
 
 
-def dealt_back(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
+def in_original_order(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
     """The whole of each batch, from shares that were dealt like cards: image i went to process i modulo their number."""
     batches = []
-    for parts in zip(*of_all(fabric, shares), strict=True):
+    for parts in zip(*gather_from_all(fabric, shares), strict=True):
         whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
         for process, part in enumerate(parts):
             whole[process :: fabric.world_size] = part
@@ -117,7 +117,7 @@ class Watch:
         return ended(self.children)
 
 
-def adopt(fabric: Fabric) -> list[Popen[bytes]]:
+def take_children(fabric: Fabric) -> list[Popen[bytes]]:
     """The processes that Fabric started, taken from Fabric, which kills this one as soon as it sees that one of them failed."""
     started = getattr(fabric.strategy.launcher, "procs", [])
     children = started.copy()
@@ -149,7 +149,7 @@ def ended(children: Sequence[Popen[bytes]]) -> Failure | None:
     return None
 
 
-def leave(children: Sequence[Popen[bytes]]) -> None:
+def end_children(children: Sequence[Popen[bytes]]) -> None:
     """Returns once the processes that this one started have ended too."""
     if dist.is_initialized():
         dist.destroy_process_group()
