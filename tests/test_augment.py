@@ -28,7 +28,7 @@ def test_pad_and_crop(images: torch.Tensor, mode: str) -> None:
 
 def test_turn(images: torch.Tensor) -> None:
     degrees, factor = torch.tensor([0.0, 15.0, -30.0, 90.0, 180.0, -7.0]), torch.tensor([1.0, 1.1, 0.8, 1.0, 1.0, 1.3])
-    ours = augment.turn(images, degrees, factor)
+    ours = augment.rotate_and_scale(images, degrees, factor)
     theirs = [
         F.affine(image.float(), float(angle), [0, 0], float(scale), [0.0, 0.0], T.InterpolationMode.BILINEAR)
         for image, angle, scale in zip(images, degrees, factor, strict=True)
