@@ -223,8 +223,8 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
     saves = config.checkpoint
     chosen = config.choose_by.removeprefix("val/")
     return Plan(
-        total_steps,
-        steps_per_epoch,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
         log_every=config.log_every,
         eval_every=config.eval_every,
         choose_by=chosen,
@@ -287,11 +287,11 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, 
     compiled = torch.compile(model) if config.compile else model
     wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
     return Learner(
-        fabric,
-        wrapped,
-        fabric_optimizer,
-        scheduler,
-        objective,
+        fabric=fabric,
+        model=wrapped,
+        optimizer=fabric_optimizer,
+        scheduler=scheduler,
+        objective=objective,
         metrics=build_metrics(config),
         average=average,
         accumulate=config.accumulate,

@@ -74,8 +74,14 @@ class Closing:
     def _mirror(self, config: Config, summary: dict[str, Any]) -> bool:
         """Without the pictures of its answers, which only the process that tested it knew. Its summary stays as it is."""
         known = {**summary, **wandb_record.identity(summary, self.directory.path)}
-        parameters, flops = summary["parameters"], summary["flops"].get("forward", 0)
-        run = Mirrored(self.directory.path, summary["name"], summary["overrides"], plain_values(config), parameters, flops)
+        run = Mirrored(
+            directory=self.directory.path,
+            name=summary["name"],
+            overrides=summary["overrides"],
+            config=plain_values(config),
+            parameters=summary["parameters"],
+            flops=summary["flops"].get("forward", 0),
+        )
         try:
             mirror = WandbTracker(asdict(config.wandb), run, known)
         except TrackerError as error:

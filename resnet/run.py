@@ -187,7 +187,16 @@ class Session:
         before = existing.summary or {}
         callbacks = Callbacks(parts.callbacks, lambda text: warn(self.directory, text))
         in_every_process(self.fabric, lambda: self._start_callbacks(callbacks, parts), UserError)
-        training = Training(parts.learner, parts.train, parts.val, parts.plan, Tracker(), self._save, self.signals, callbacks)
+        training = Training(
+            learner=parts.learner,
+            train=parts.train,
+            val=parts.val,
+            plan=parts.plan,
+            observer=Tracker(),
+            save=self._save,
+            signals=self.signals,
+            callbacks=callbacks,
+        )
         if state is not None:
             in_every_process(self.fabric, lambda: self._resume(training, state), UserError)
         code = read_code()
@@ -247,7 +256,7 @@ class Session:
 
     def _start_callbacks(self, callbacks: Callbacks, parts: Parts) -> None:
         title = f"{record.model_line(self.config.model)}; {record.device_name(parts)}"
-        context = Context(parts.learner, parts.data, parts.plan, self.directory, title)
+        context = Context(learner=parts.learner, data=parts.data, plan=parts.plan, directory=self.directory, title=title)
         try:
             callbacks.start(lambda name: replace(context, name=name))
             self.columns = callbacks.columns([*COLUMNS, *(f"val/{name}" for name in parts.learner.metrics)])

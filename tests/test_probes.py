@@ -17,7 +17,8 @@ ALL = ("grad_norm", "activation_stats", "update_ratio")
 
 def probes(built, tmp_path, warn=print):
     callbacks = Callbacks(built.callbacks, warn)
-    callbacks.start(lambda name: Context(built.learner, built.data, built.plan, RunDirectory(tmp_path), "", name))
+    seen = {"learner": built.learner, "data": built.data, "plan": built.plan, "directory": RunDirectory(tmp_path), "title": ""}
+    callbacks.start(lambda name: Context(**seen, name=name))
     return callbacks
 
 

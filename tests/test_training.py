@@ -231,7 +231,9 @@ def test_a_step_never_waits_for_the_device(augment) -> None:
     model = meta_model(config, data.channels, len(data.classes)).train()
     optimizer = build_optimizer(config, model)
     objective = build_objective(config, meta, num_classes=10, class_counts=[1] * 10)
-    learner = Learner(Waiting(), model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer), objective, average=AveragedModel(model))
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    average = AveragedModel(model)
+    learner = Learner(fabric=Waiting(), model=model, optimizer=optimizer, scheduler=schedule, objective=objective, average=average)
     settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "device": meta}
     batches = Loader(data.train, 100, build_augment(config), **settings).epoch()
     sums = [learner.step(*next(batches)) for _ in range(2)]

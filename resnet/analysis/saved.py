@@ -135,7 +135,7 @@ def answer(
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     known = run.summary["data"]
-    data = DataSet(images, None, images, run.classes, known["mean"], known["std"])
+    data = DataSet(train=images, val=None, test=images, classes=run.classes, mean=known["mean"], std=known["std"])
     batches = build_eval_loader(config, data, images, fabric, run.model_size).epoch()
     objective = _objective(run, fabric.device) if with_loss else None
     scores = evaluate(fabric, fabric.setup_module(model), objective, batches, keep_logits=True)

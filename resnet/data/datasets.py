@@ -16,7 +16,7 @@ from resnet.data.splits import balanced_subset, stratified_split
 PerChannel = float | Sequence[float] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
     """Train, held-out (None where nothing is held out) and test split; mean and std per channel, of pixels in 0..1."""
 
@@ -54,12 +54,12 @@ def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size
     channels = train.images.shape[1]
     computed = channel_statistics(train.images) if mean is None or std is None else ([], [])
     return DataSet(
-        train,
-        val,
-        source.test,
-        source.classes,
-        computed[0] if mean is None else _per_channel("mean", mean, channels),
-        computed[1] if std is None else _per_channel("std", std, channels),
+        train=train,
+        val=val,
+        test=source.test,
+        classes=source.classes,
+        mean=computed[0] if mean is None else _per_channel("mean", mean, channels),
+        std=computed[1] if std is None else _per_channel("std", std, channels),
     )
 
 

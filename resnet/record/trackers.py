@@ -20,7 +20,7 @@ class TrackerError(Exception):
     """One line: why a tracker could not be started, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """What is known before the first step. `flops` count two per multiply-add, for one image forward."""
 

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ DECIDED = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mirrored:
     """The run that W&B is told of. `overrides` are what differs from the defaults."""
 
@@ -47,7 +47,7 @@ class Mirrored:
 
     @classmethod
     def of(cls, facts: RunFacts) -> "Mirrored":
-        return cls(facts.directory, facts.name, facts.overrides, facts.config, facts.parameters, facts.flops)
+        return cls(**{field.name: getattr(facts, field.name) for field in fields(cls)})
 
 
 class WandbTracker(Tracker):

@@ -23,7 +23,7 @@ class CallbackError(Exception):
     """One line: the callback, the place, and what it raised."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """What a callback may look at. Every process of a run calls its callbacks; files are written by the first alone."""
 

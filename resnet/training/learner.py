@@ -23,7 +23,7 @@ from resnet.training.processes import gather_from_all, in_original_order
 Metric = Callable[[Tensor, Tensor], float]  # of scores (N, K) and labels (N,)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Learner:
     """`model` and `optimizer` as Fabric set them up; `average` follows the weights where averaging is on."""
 

@@ -31,7 +31,7 @@ class NotFinite(Exception):
     """A loss was infinite or not a number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """When training ends and what happens on the way, in optimizer steps, epochs and minutes."""
 
@@ -79,7 +79,7 @@ class Progress:
         return True
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """One training, from its start or from a state that `save` was handed."""
 
