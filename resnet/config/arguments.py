@@ -16,13 +16,13 @@ from resnet.config.load import all_keys, text_keys
 from resnet.config.suggest import typographic, unknown_key
 
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
-SHOWS = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")  # flags that start no run of ours
+SHOWS = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")  # flags that show something and start no run
 
 
 @dataclass(frozen=True)
 class CommandLine:
     overrides: tuple[str, ...] = ()
-    flags: tuple[tuple[str, str | bool], ...] = ()  # those of Hydra's that were given, by their full names
+    flags: tuple[tuple[str, str | bool], ...] = ()  # Hydra's flags that were given, by their full names
     is_multirun: bool = False
     only_shows: bool = False
     config_dir: str | None = None
@@ -31,7 +31,7 @@ class CommandLine:
 
     @property
     def arguments(self) -> list[str]:
-        """As Hydra's parser takes them: it refuses overrides on both sides of a flag."""
+        """The arguments in the order that Hydra's parser takes: it refuses overrides on both sides of a flag."""
         flags = {**dict(self.flags), "--config-path": self.config_path, "--config-dir": self.config_dir, "--config-name": self.config_name}
         return [*(name if value is True else f"{name}={value}" for name, value in flags.items() if value), *self.overrides]
 
@@ -41,7 +41,7 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
-    given.overrides += [text for text in unknown if not text.startswith("-")]  # those behind a `--`
+    given.overrides += [text for text in unknown if not text.startswith("-")]  # overrides behind a `--`
     if wrong := [text for text in unknown if text.startswith("-")]:
         raise UserError(_no_flag(wrong[0], given.overrides))
     if given.run and given.multirun:
@@ -68,7 +68,9 @@ def _no_flag(flag: str, overrides: Sequence[str]) -> str:
 
 
 def readable(override: str) -> str:
-    """Text of the user's (a name, a path) may hold what Hydra's grammar cannot read unquoted: letters with accents, brackets."""
+    """Returns the override with its value quoted where needed: names and paths may hold characters that Hydra's grammar cannot read
+    unquoted, such as accented letters and brackets.
+    """
     key, equals, value = override.partition("=")
     if not equals or key not in {*text_keys(), *FOLDERS} or typographic(value):
         return override
@@ -80,7 +82,7 @@ def readable(override: str) -> str:
 
 
 def quoted(value: str) -> str:
-    """For Hydra's grammar, where it needs quotes."""
+    """Quotes a value for Hydra's grammar, if it needs quotes."""
     if re.fullmatch(r"[A-Za-z_][\w./-]*|\d+-[\d_-]+", value, re.ASCII) and value.lower() not in (
         "null",
         "true",
@@ -94,5 +96,5 @@ def quoted(value: str) -> str:
 
 
 def as_typed(key: str, value: Any) -> str:
-    """`key=value` for pasting into a shell."""
+    """Returns `key=value`, ready to paste into a shell."""
     return shlex.quote(f"{key}={quoted(value) if key in text_keys() else value}")

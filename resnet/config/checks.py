@@ -1,4 +1,4 @@
-"""Says what is wrong with a typed config: values out of their range, choices that don't exist, keys that contradict."""
+"""Finds what is wrong with a typed config: values out of range, choices that do not exist, keys that contradict each other."""
 
 import dataclasses
 import math
@@ -13,9 +13,9 @@ from resnet.config.names import CALLBACKS, DATA_SETS, OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # in the name of an environment variable
-LARGEST = 2**63  # whole numbers stay below it
-LONGEST = 255  # bytes in the name of a file, on all common systems
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # matches names of environment variables that hold secrets
+LARGEST = 2**63  # the absolute value of every integer must be below this
+LONGEST = 255  # most bytes in a file name, on all common systems
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
     "above": (lambda value, limit: value > limit, "above {}"),
@@ -39,7 +39,7 @@ def _all_out_of_limits(settings: Any, prefix: str = "") -> Iterator[str]:
 
 
 def out_of_limits(key: str, value: Any, limits: Mapping[str, Any]) -> Iterator[str]:
-    """Of a value, or of each of a list. Null, where the type allows it, is within all limits."""
+    """Checks a value, or each value of a list. Null, where the type allows it, is within all limits."""
     if isinstance(value, list):
         if not value and limits and not limits.get("may_be_empty"):
             yield f"{key}=[]: at least one value is needed"
@@ -65,12 +65,12 @@ def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
 
 
 def is_target(value: Any, name: str, known: Mapping[str, str]) -> bool:
-    """Whether a component, in whatever way it is written, is this built-in one."""
+    """True if a component, however it is written, is this built-in one."""
     return (value.get("_target_") if isinstance(value, dict) else value) in (name, known[name])
 
 
 def _bad_unions(config: Config) -> Iterator[str]:
-    """Keys whose type OmegaConf cannot express."""
+    """Checks the keys whose type OmegaConf cannot express."""
     data, devices = config.data, config.fabric.devices
     for key, value in (("mean", data.mean), ("std", data.std)):
         numbers = value if isinstance(value, list) else [value]
@@ -131,12 +131,14 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def _is_plain(model: Any) -> bool:
-    """Of ours, before its settings have their types."""
+    """True for our model without shortcuts. Works before the model's settings have their types."""
     return isinstance(model, dict) and model.get("_target_") == OUR_MODEL and model.get("shortcut") == "none"
 
 
 def bad_name(key: str, name: str | None) -> str | None:
-    """Of a run or a sweep, which is also its folder; letters of all alphabets, spaces, quotes and folders in folders are allowed."""
+    """Says what is wrong with the name of a run or a sweep, or returns None. A name is also a folder. Letters of all alphabets, spaces,
+    quotes and nested folders are allowed.
+    """
     parts = Path(name or "").parts
     what, root = ("sweep", "multirun") if key == "sweep.name" else ("run", "outputs")
     if not parts or Path(name or "").is_absolute() or {"..", "~"} & set(parts):
@@ -155,7 +157,9 @@ def bad_name(key: str, name: str | None) -> str | None:
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    """A config is written into the run directory and sent to W&B: no key may come in by ${oc.env:...} or the shell."""
+    """Finds values of secret environment variables in the config, which may come in through ${oc.env:...} or the shell. The config is
+    written into the run directory and sent to W&B, so it must hold no secret.
+    """
     for key, value in flatten(plain_values(config)).items():
         for secret, name in secrets().items():
             if secret in str(value):

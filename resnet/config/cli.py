@@ -1,4 +1,4 @@
-"""Between Hydra and a run: what `train.py` was asked for, and one line instead of a traceback where that was a mistake."""
+"""The layer between Hydra and a run: reads what `train.py` was asked for, and prints one line instead of a traceback for a mistake."""
 
 import math
 import os
@@ -35,15 +35,18 @@ from resnet.plain import plain
 from resnet.streams import keep_going
 from resnet.version import version
 
-# The checked config of a job, its directory, the overrides that it differs from the defaults by, whether it is of a sweep.
+# What a job was asked for: its checked config, its directory, the overrides that differ from the defaults, and whether it belongs to a
+# sweep.
 Asked = tuple[Config, Path, list[str], bool]
-Around = Callable[[Request], AbstractContextManager[list[str]]]  # what stands around a sweep, and the overrides that it adds
+Around = Callable[[Request], AbstractContextManager[list[str]]]  # context around a sweep; yields extra overrides
 FAILED, MISTAKE, CTRL_C = 1, 2, 130  # exit statuses
-GRACE = 10.0  # seconds in which the first process of several comes to say what all of them met
+GRACE = 10.0  # seconds the other processes wait, so that the first one can print an error that all of them met
 
 
 def run_id(*, _root_: Any) -> str:
-    """The folder of a job in its sweep, whatever grid it stands in; never raises, which would end the whole sweep."""
+    """Names the folder of a job in its sweep; the grid does not affect the name. Never raises, because an error here would end the whole
+    sweep.
+    """
     values = OmegaConf.to_container(_root_, resolve=False)
     values.pop("hydra", None)  # type: ignore[union-attr, call-arg, arg-type]
     try:
@@ -52,29 +55,29 @@ def run_id(*, _root_: Any) -> str:
         return "invalid"
 
 
-OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # here: a worker process imports this, and no train.py
+OmegaConf.register_new_resolver("run_id", run_id, replace=True)  # registered here because worker processes import this module, not train.py
 
 
 def command_line(main: Callable[[], None], around: Around) -> None:
-    """Runs a Hydra main, a sweep inside `around`; a mistake becomes one line and exit status 2."""
+    """Runs a Hydra main, and enters `around` for a sweep. A mistake becomes one line and exit status 2."""
     keep_going()
     if "--version" in sys.argv[1:]:
         print(version())
         return
-    no_folder = [] if is_first_process() else ["hydra.run.dir=."]  # the first one's directory is the run's: no other makes one
+    no_folder = [] if is_first_process() else ["hydra.run.dir=."]  # only the first process makes the run directory
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, instead of printing them in its own words
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them in its own words
     command = CommandLine()
     try:
         command = with_settings(read_arguments([*sys.argv[1:], *no_folder]))
         checked = nullcontext(_shown(command)) if command.only_shows else _checked(command, around)
         with undone_if_ended(_remove_made), checked as arguments:
-            sys.argv[1:] = arguments  # where Hydra reads them
+            sys.argv[1:] = arguments  # Hydra reads them here
             main()
     except UserError as error:
         say(str(error))
         raise SystemExit(MISTAKE) from None
-    except Exception as error:  # of Hydra, while it composed: a job ends with SystemExit
+    except Exception as error:  # an error of Hydra while it composed; an error in a job ends with SystemExit instead
         if wants_traceback:
             raise
         say(_explained(error, command))
@@ -87,7 +90,7 @@ def _shown(command: CommandLine) -> list[str]:
 
 @contextmanager
 def _checked(command: CommandLine, around: Around) -> Iterator[list[str]]:
-    """Before Hydra makes a folder; yields the arguments that Hydra is to have."""
+    """Checks the command line before Hydra makes a folder. Yields the arguments to give to Hydra."""
     wandb_settings(command.overrides)
     request = read_request(command)
     if wrong := list(refused_settings(request.config, request.is_sweep)):
@@ -103,7 +106,7 @@ def _checked(command: CommandLine, around: Around) -> Iterator[list[str]]:
 
 @contextmanager
 def job(cfg: DictConfig) -> Iterator[Callable[[], Asked]]:
-    """Around a Hydra job, which is handed what it was asked for by a call inside, where a mistake ends that job alone."""
+    """Wraps a Hydra job. Yields a function that returns what the job was asked for. A mistake inside ends only this job."""
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     made = _made(hydra)
@@ -121,10 +124,10 @@ def job(cfg: DictConfig) -> Iterator[Callable[[], Asked]]:
     except KeyboardInterrupt:
         _remove_if_empty(made)
         raise SystemExit(CTRL_C) from None
-    except SystemExit:  # of a signal, in a sweep
+    except SystemExit:  # a signal, in a sweep
         _remove_if_empty(made)
         raise
-    except Exception as error:  # ours to mend: the traceback is wanted
+    except Exception as error:  # a bug in this package: show the traceback
         if hydra.mode == RunMode.MULTIRUN:
             refused.note(directory, hydra.overrides.task, f"{type(error).__name__}: {error}")
         _remove_if_empty(made)
@@ -133,7 +136,7 @@ def job(cfg: DictConfig) -> Iterator[Callable[[], Asked]]:
 
 
 def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
-    given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may refer to what does not exist
+    given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # an override may name a missing key
     for key, value in wandb_settings(given).items():
         OmegaConf.update(cfg, f"wandb.{key}", value, merge=False, force_add=True)
     config = load_config(cfg)
@@ -141,7 +144,7 @@ def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
     if in_sweep:
         check_processes(config)
         config.wandb.group = config.wandb.group or config.sweep.name
-    elsewhere = ("wandb", "name=", "sweep", "optimizer.lr=")  # the last is what lr says
+    elsewhere = ("wandb", "name=", "sweep", "optimizer.lr=")  # optimizer.lr repeats lr
     overrides = [text for text in as_given(hydra.overrides.task) if not text.startswith(elsewhere)]
     keys = {text.lstrip("+~").partition("=")[0] for text in overrides}
     by_sweep = set_by_sweep(hydra.runtime.choices.get("sweep"), hydra.runtime.config_sources)
@@ -150,14 +153,18 @@ def _asked(cfg: DictConfig, hydra: HydraConf, directory: Path) -> Asked:
 
 
 def _check_not_a_sweep() -> None:
-    """Each process that torchrun or srun started would run the whole sweep. A job of hydra/launcher=submitit_slurm is no command line."""
+    """Raises UserError if torchrun or srun started several processes, since each would run the whole sweep. Jobs of
+    hydra/launcher=submitit_slurm do not pass through here.
+    """
     processes = math.prod(started_processes() or (1,))
     if processes > 1:
         raise UserError(f"a sweep under torchrun or srun: {_one_job(processes)}")
 
 
 def check_processes(config: Config) -> None:
-    """Fabric's launcher starts the whole command again: under -m that would be the whole sweep."""
+    """Raises UserError for a sweep job with several processes. Fabric's launcher starts the whole command again; under -m that would be the
+    whole sweep.
+    """
     devices, nodes = config.fabric.devices, config.fabric.num_nodes
     if (devices != 1 or nodes != 1) and not is_srun():
         raise UserError(f"fabric.devices={devices}: {_one_job(devices)}")
@@ -170,14 +177,16 @@ def _one_job(processes: int | str) -> str:
 
 
 def _end(status: int, hydra: HydraConf, stops: bool) -> None:
-    """Of a job. In a sweep the others go on and the closing table tells of it; a search is told by the result that is missing."""
+    """Ends a job. In a sweep the other jobs go on unless `stops`: the closing table reports the failure, and a search sees that the result
+    is missing.
+    """
     if hydra.mode != RunMode.MULTIRUN or stops:
         raise SystemExit(status) from None
 
 
 def say(message: str) -> None:
-    """A mistake or a failure, on standard error: each line as one of `error: `."""
-    if not is_first_process():  # which says the same, unless torchrun, seeing this one end, ends it before it could
+    """Prints a mistake or a failure on standard error; each line starts with `error: `."""
+    if not is_first_process():  # the first process says the same; torchrun may end it too early once this one exits, so wait
         if is_torchrun():
             time.sleep(GRACE)
         return
@@ -185,10 +194,10 @@ def say(message: str) -> None:
 
 
 def _made(hydra: HydraConf) -> Path:
-    """The folder that Hydra makes for a job."""
+    """Returns the folder that Hydra makes for a job."""
     if hydra.mode == RunMode.MULTIRUN:
         return Path(hydra.runtime.output_dir)
-    return Path.cwd() / hydra.run.dir  # as it was written, with its `..`
+    return Path.cwd() / hydra.run.dir  # as written, `..` included
 
 
 def _remove_made() -> None:
@@ -197,10 +206,10 @@ def _remove_made() -> None:
 
 
 def _remove_if_empty(directory: Path) -> None:
-    """Takes back the folders that Hydra made for a job that could not start."""
+    """Removes the empty folders that Hydra made for a job that could not start."""
     try:
         here = Path.cwd()
-    except OSError:  # which is gone itself
+    except OSError:  # the working directory no longer exists
         return
     inside = [folder for folder in directory.parents if folder.is_relative_to(here) and folder != here]
     for folder in (directory, *inside):
@@ -210,7 +219,7 @@ def _remove_if_empty(directory: Path) -> None:
 
 
 def compose_config(overrides: Sequence[str], config_dir: str | None = None) -> Config:
-    """The checked config that train.py would have for these overrides. Raises UserError."""
+    """Returns the checked config that train.py would have for these overrides. Raises UserError."""
     command = CommandLine(tuple(map(readable, overrides)), config_dir=config_dir)
     try:
         composer = Composer(command)

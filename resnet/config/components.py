@@ -1,4 +1,4 @@
-"""Checks the settings of components against the signatures of their targets. Imports what is not of this package only where asked to."""
+"""Checks the settings of components against the signatures of their targets. Imports code from outside this package only on request."""
 
 import dataclasses
 import typing
@@ -17,7 +17,7 @@ from resnet.config.suggest import nearest, unknown_key
 from resnet.config.targets import find_target
 from resnet.config.types import in_words
 
-# What a run hands to a parameter of this name that its settings leave open.
+# Parameters that a run fills in itself when the settings leave them open.
 OFFERED = frozenset(
     (
         *("in_channels", "in_chans", "num_classes", "class_names", "class_counts", "image_size", "mean", "std"),
@@ -30,22 +30,24 @@ Values = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """How the components of a key are called, and which of its keys are not theirs."""
+    """How the components under one config key are called, and which keys under it are not parameters of the component."""
 
-    handed: int = 0  # arguments by position
-    by_name: Collection[str] = ()  # those that are handed by name to a target that has, or takes, such parameters
+    handed: int = 0  # number of positional arguments that the run passes
+    by_name: Collection[str] = ()  # arguments that the run passes by name if the target has, or takes, such parameters
     kept: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # keys that the run itself reads
-    names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short ones of built-in components
-    default: str | None = None  # the target that an older config means, which names none
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short names of built-in components
+    default: str | None = None  # the target if an older config names none
 
     def settings(self, signature: Signature) -> dict[str, Parameter]:
-        """The parameters that the config sets."""
+        """Returns the parameters that the config may set."""
         named = self.is_by_name(signature)
         parameters = signature.settings(0 if named else self.handed)
         return {name: one for name, one in parameters.items() if not (named and name in self.by_name)}
 
     def is_by_name(self, signature: Signature) -> bool:
-        """One that takes anything is handed its first arguments by position only where they must be given."""
+        """True if the run passes its arguments by name. A target that takes any keyword gets them by position only if its first parameters
+        are required.
+        """
         if any(name in signature.parameters for name in self.by_name):
             return True
         first = [*signature.parameters.values()][: self.handed]
@@ -54,7 +56,7 @@ class Role:
 
 
 PARTIAL = {"_partial_": Parameter("_partial_", bool, dataclasses.MISSING)}
-COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component, or several
+COMPONENTS: Mapping[str, Role] = {  # keys of the config that hold one component, or several
     "model": Role(
         handed=2,
         by_name=("in_channels", "in_chans", "num_classes"),
@@ -62,14 +64,14 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that are one component,
         default=OUR_MODEL,
     ),
     "data": Role(names=DATA_SETS),
-    "augment": Role(names=AUGMENTATIONS),  # a list of them
+    "augment": Role(names=AUGMENTATIONS),  # a list of components
     "loss": Role(default=OUR_LOSS),
-    "metrics": Role(names=METRICS),  # a list of them
+    "metrics": Role(names=METRICS),  # a list of components
     "optimizer": Role(
         handed=1, kept={**PARTIAL, **{name: Parameter(name, Any, dataclasses.MISSING) for name in ("groups", "layer_decay")}}
     ),
     "scheduler": Role(handed=1, kept=PARTIAL),
-    "callbacks": Role(names=CALLBACKS),  # a dict of them
+    "callbacks": Role(names=CALLBACKS),  # a dict of components
 }
 
 
@@ -78,7 +80,8 @@ def has_target(value: Any) -> bool:
 
 
 def targets_in(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Each target, wherever it stands, with its key: a _target_, or a part of one of ours that stands there as `module.Class`."""
+    """Yields (key, target) for each target at any depth: a _target_, or a part of one of our components that is written as
+    `module.Class`."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             if name == "_target_" and isinstance(item, str):
@@ -100,7 +103,7 @@ def _named_parts(value: Values, key: str) -> Iterator[tuple[str, str]]:
 
 
 def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, Any]:
-    """A short name, `module.Class`, or a mapping with one of them as its _target_, as a mapping with a target. Raises UserError."""
+    """Turns a short name, `module.Class`, or a mapping with one of them as its _target_ into a mapping with a target. Raises UserError."""
     if has_target(value):
         return {**value, **as_component(f"{key}._target_", value["_target_"], known)}
     if isinstance(value, str) and value in known:
@@ -114,7 +117,7 @@ def as_component(key: str, value: Any, known: Mapping[str, str]) -> dict[str, An
 
 
 def check(key: str, values: Values, role: Role, import_foreign: bool = False) -> dict[str, Any]:
-    """The settings of one component with their types, and those of this package with their defaults.
+    """Converts the settings of one component to their types. Adds the defaults to components of this package.
 
     Raises:
         UserError: one line per mistake.
@@ -144,7 +147,7 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
 
 
 def _unknown(key: str, target: str, given: Values, known: Mapping[str, Parameter]) -> list[str]:
-    """Of a foreign target all in one line: they come from one option, of which another target was given."""
+    """Reports unknown keys. For a foreign target they share one line: they come from the chosen option, whose target was replaced."""
     unknown = [name for name in given if name not in known]
     if is_own(target) or not unknown:
         return [f"{key}.{name}: {unknown_key(f'{key}.{name}', [f'{key}.{one}' for one in known])}" for name in unknown]
@@ -161,7 +164,7 @@ def _lacking(key: str, given: Values, parameters: Mapping[str, Parameter]) -> li
 
 
 def typed(key: str, value: Any, parameter: Parameter, import_foreign: bool = False) -> Any:
-    """The value as the parameter has it. Raises UserError."""
+    """Converts the value to the parameter's type. Raises UserError."""
     if "names" in parameter.limits:
         return _part(key, value, parameter, import_foreign)
     schema = dataclasses.make_dataclass("Schema", [("value", parameter.kind)])
@@ -176,14 +179,14 @@ def typed(key: str, value: Any, parameter: Parameter, import_foreign: bool = Fal
 
 def _not_of_the_type(key: str, value: Any, parameter: Parameter, error: OmegaConfBaseException) -> str:
     kind, inner = parameter.kind, str(error.full_key or "").removeprefix("value")
-    if inner:  # one of a list
+    if inner:  # the wrong value is an item of a list
         key, value, kind = f"{key}{inner}", error.value, typing.get_args(kind)[0]
     wanted = in_words(kind)
     return f"{key}={'null' if value is None else value}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}"
 
 
 def _part(key: str, value: Any, parameter: Parameter, import_foreign: bool) -> Any:
-    """A component of a component; a name stays a name."""
+    """Checks a component inside a component; a short name stays as it is."""
     names = parameter.limits["names"]
     settings = as_component(key, value, names)
     if isinstance(value, str) and value in names:
@@ -193,13 +196,13 @@ def _part(key: str, value: Any, parameter: Parameter, import_foreign: bool) -> A
 
 
 def each(values: Sequence[Any], key: str, role: Role, import_foreign: bool = False) -> list[dict[str, Any]]:
-    """Of a list of components. Raises UserError."""
+    """Checks a list of components. Raises UserError."""
     places = [f"{key}.{index}" for index in range(len(values))]
     return [check(place, as_component(place, value, role.names), role, import_foreign) for place, value in zip(places, values, strict=True)]
 
 
 def each_named(values: Values, key: str, role: Role, import_foreign: bool = False) -> dict[str, dict[str, Any]]:
-    """Of a dict of components; one that is null is left out. Raises UserError."""
+    """Checks a dict of components and leaves out those that are null. Raises UserError."""
     made: dict[str, dict[str, Any]] = {}
 
     def add(name: str) -> None:
@@ -212,7 +215,7 @@ def each_named(values: Values, key: str, role: Role, import_foreign: bool = Fals
 
 
 def collected(*checks: Callable[[], Any]) -> list[str]:
-    """The mistakes of all of them."""
+    """Runs all checks and returns the mistakes that they raise."""
     wrong: list[str] = []
     for one in checks:
         try:

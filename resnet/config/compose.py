@@ -1,4 +1,4 @@
-"""The one composition: what Hydra makes of a command line, with its flags and its search path."""
+"""The single place that composes configs: what Hydra makes of a command line, with its flags and its search path."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -27,16 +27,16 @@ from resnet.config.internals import ConfigLoaderImpl, ConfigRepository, ConfigSe
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
-CUSTOM = "custom"  # the option of a group that sets nothing: chosen by GROUP._target_=module.Class, not by its name
-TARGETED = ("model", "data", "loss")  # the groups that have it
+CUSTOM = "custom"  # an option that sets nothing; chosen through GROUP._target_=module.Class, not by its name
+TARGETED = ("model", "data", "loss")  # the groups that have the option `custom` for a foreign target
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
 class Composer:
-    """Composes as `train.py` does with the flags, and the hydra.searchpath, of a command line."""
+    """Composes configs as `train.py` does, with the flags and the hydra.searchpath of a command line."""
 
     def __init__(self, command: CommandLine | None = None) -> None:
-        """Raises UserError where a folder of the search path does not exist."""
+        """Raises UserError if a folder of the search path does not exist."""
         command = command or CommandLine()
         version.setbase("1.3")
         setup_globals()
@@ -47,7 +47,7 @@ class Composer:
         self.is_group = cache(self.loader.repository.group_exists)
 
     def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """With the node `hydra`; for a sweep's MULTIRUN without the keys that it sweeps over."""
+        """Composes the config with the node `hydra`. With MULTIRUN, the keys that the sweep varies are left out."""
         try:
             return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
         except RecursionError:
@@ -57,7 +57,7 @@ class Composer:
         return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
 
     def has_choices(self) -> bool:
-        """Not so of a run's own config.yaml as the primary config, which is whole."""
+        """True if the primary config has a defaults list. A run's own config.yaml as the primary config has none."""
         loaded = self.loader.repository.load_config(self.primary)
         return bool(loaded and loaded.defaults_list)
 
@@ -65,7 +65,7 @@ class Composer:
         return [name for name in self.loader.repository.get_group_options("", ObjectType.GROUP) if name != "hydra"]
 
     def options(self, group: str) -> list[str]:
-        """Those in folders too: he2015/resnet20."""
+        """Returns the options of a group, including those in folders, such as he2015/resnet20."""
         repository = self.loader.repository
         below = [
             f"{name}/{option}"
@@ -76,10 +76,10 @@ class Composer:
 
 
 class Files(ConfigRepository):
-    """Those of the search path, which may be the user's own."""
+    """The config files of the search path, which may include the user's own."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Raises UserError where a file cannot be read."""
+        """Raises UserError if a file cannot be read."""
         try:
             return super().load_config(config_path)
         except UNREADABLE as error:
@@ -95,7 +95,7 @@ def unreadable(file: str | Path, error: Exception) -> str:
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """What a job is given."""
+    """Removes the node `hydra`; the rest is what a job gets."""
     with open_dict(config):
         del config["hydra"]
     return config
@@ -103,10 +103,10 @@ def without_hydra(config: DictConfig) -> DictConfig:
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for, composed once: a run, or a sweep without the keys that it sweeps over."""
+    """What a command line asks for, composed once: a run, or a sweep without the keys that it varies."""
 
     composer: Composer
-    overrides: tuple[str, ...]  # as Hydra takes them
+    overrides: tuple[str, ...]  # in the form that Hydra takes
     config: DictConfig  # with the node hydra
 
     @property
@@ -140,9 +140,9 @@ def read_request(command: CommandLine) -> Request:
 
 
 def _of_some_choices(items: Sequence[Override], composer: Composer) -> dict[str, str]:
-    """The overrides of keys that only some choices of a swept group have, each as a sweep over its one value.
+    """Finds overrides of keys that only some choices of a swept group have. Maps each to a sweep over its one value.
 
-    Hydra composes a sweep without what it sweeps over.
+    Hydra composes a sweep without the swept keys, so such a key is missing from the composed config.
     """
     composed = composer.compose([str(item.input_line) for item in items if is_choice(item, composer)], RunMode.MULTIRUN)
     plain = [item for item in items if item.type == OverrideType.CHANGE and not is_choice(item, composer) and not item.is_sweep_override()]
@@ -153,16 +153,16 @@ def _of_some_choices(items: Sequence[Override], composer: Composer) -> dict[str,
 def _has(config: DictConfig, key: str) -> bool:
     group, _, name = key.rpartition(".")
     inside = OmegaConf.select(config, group) if group else config
-    return OmegaConf.is_list(inside) or (OmegaConf.is_dict(inside) and name in list(inside))  # `in inside` says no to a ???
+    return OmegaConf.is_list(inside) or (OmegaConf.is_dict(inside) and name in list(inside))  # `in inside` is false for a ???
 
 
 def is_choice(item: Override, composer: Composer) -> bool:
-    """Of a group's option, not of keys and values in its place."""
+    """True if the override chooses an option of a group, rather than giving keys and values in its place."""
     return composer.is_group(item.key_or_group) and not (item.value_type == ValueType.ELEMENT and isinstance(item.value(), dict))
 
 
 def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
-    """`model._target_=lab.Net model.depth=3` without `model=NAME` takes only what is given with it: the settings of no option."""
+    """Makes `model._target_=lab.Net model.depth=3` without `model=NAME` take only the settings given with it, and none of an option."""
     given = {text.partition("=")[0] for text in overrides}
     groups = [group for group in TARGETED if f"{group}._target_" in given and group not in given]
     if not composer.has_choices():
@@ -174,12 +174,12 @@ def with_targets(overrides: Sequence[str], composer: Composer) -> list[str]:
 
 
 def _with_operations(text: str) -> list[str]:
-    """`augment=[flip]` as the option that takes such a list: to Hydra it would be the names of several options."""
+    """Turns `augment=[flip]` into the option that takes such a list; Hydra would read the list as names of several options."""
     return [f"augment={CUSTOM}", f"operations={text.removeprefix('augment=')}"] if text.startswith("augment=[") else [text]
 
 
 def as_given(overrides: Sequence[str]) -> list[str]:
-    """What `with_targets` makes of them, taken back."""
+    """Undoes `with_targets`."""
     if f"augment={CUSTOM}" in overrides:
         overrides = [text.replace("operations=", "augment=", 1) if text.startswith("operations=") else text for text in overrides]
         overrides.remove(f"augment={CUSTOM}")
@@ -189,7 +189,7 @@ def as_given(overrides: Sequence[str]) -> list[str]:
 
 
 def _spelled_out(item: Override, composer: Composer) -> str:
-    """The options in place of glob(*): Hydra's sweeper looks for them without hydra.searchpath."""
+    """Replaces glob(*) by the options that it matches, because Hydra's sweeper ignores hydra.searchpath."""
     text = str(item.input_line)
     if item.value_type != ValueType.GLOB_CHOICE_SWEEP:
         return text
@@ -200,7 +200,7 @@ def _spelled_out(item: Override, composer: Composer) -> str:
 
 
 def with_settings(command: CommandLine) -> CommandLine:
-    """A run's own config.yaml as the primary config (--config-path RUN --config-name config) has no settings of Hydra's: it gets ours."""
+    """Adds our Hydra settings if the primary config is a run's own config.yaml (--config-path RUN --config-name config), which has none."""
     file = _saved_file(command)
     if file is None or not file.is_file():
         return command
@@ -222,13 +222,14 @@ def with_settings(command: CommandLine) -> CommandLine:
         if key.startswith("override hydra/")
     ]
     if OmegaConf.select(saved, "optimizer.lr") is not None:
-        settings.append("optimizer.lr=${lr}")  # as the options of the group have it; a saved config has the number
+        settings.append("optimizer.lr=${lr}")  # as the group's options have it; a saved config holds the number
     path, added = str(file.parent.resolve()), (command.config_path and command.config_dir) or str(CONF)  # conf/ has our launchers
     return replace(command, overrides=(*settings, *command.overrides), config_path=path, config_dir=added, config_name=file.stem)
 
 
 def _saved_file(command: CommandLine) -> Path | None:
-    """The file that --config-path, or --config-dir with --config-name, leads to; a run's directory alone leads to its config.yaml."""
+    """Returns the file that --config-path, or --config-dir with --config-name, leads to. A run's directory alone leads to its
+    config.yaml."""
     folder = command.config_path or (command.config_dir if command.config_name else None)
     if folder is None:
         return None
@@ -245,11 +246,11 @@ def _search_path(command: CommandLine) -> ConfigSearchPath:
         if text.startswith("hydra.searchpath="):
             value = OverridesParser.create().parse_overrides([text])[0].value()
             added += [("hydra.searchpath", str(entry)) for entry in (value if isinstance(value, list) else ())]
-    for provider, entry in added:  # between the primary config's own folder and Hydra's, where Hydra puts them
+    for provider, entry in added:  # between the primary config's own folder and Hydra's, as Hydra does
         path.prepend(provider, entry, SearchPathQuery(provider="schema"))
     try:
         sources = ConfigRepository(path).get_sources()
-    except ValueError as error:  # of a kind, as s3://, that Hydra has no reader for
+    except ValueError as error:  # a scheme that Hydra has no reader for, such as s3://
         raise UserError(f"hydra.searchpath: {error}") from None
     for source in sources:
         if not source.available():
@@ -260,27 +261,27 @@ def _search_path(command: CommandLine) -> ConfigSearchPath:
 
 
 def set_by_sweep(sweep: str | None, sources: Sequence[Any] = ()) -> dict[str, str]:
-    """What an option of the group sweep sets besides its grid, as overrides, which make the same run without it.
+    """Returns, as overrides, what an option of the group `sweep` sets besides its grid. They make the same run without the sweep.
 
-    `sources`: hydra.runtime.config_sources of a job; by default conf/ alone.
+    `sources`: hydra.runtime.config_sources of a job; conf/ alone by default.
     """
     if sweep is None:
         return {}
     path = ConfigSearchPathImpl()
     for source in sources:
-        if source.path:  # that of Hydra's own schema has none
+        if source.path:  # the source of Hydra's own schema has no path
             path.append(source.provider, f"{source.schema}://{source.path}")
     return dict(_set_by(f"sweep/{sweep}", ConfigRepository(path if sources else create_config_search_path(str(CONF)))))
 
 
 def _set_by(config: str, repository: ConfigRepository) -> Iterator[tuple[str, str]]:
     loaded = repository.load_config(config)
-    assert loaded is not None and loaded.defaults_list is not None  # Hydra has composed it
+    assert loaded is not None and loaded.defaults_list is not None  # Hydra has composed it before
     for entry in loaded.defaults_list:
         if isinstance(entry, ConfigDefault) and entry.path != "_self_":
             yield from _set_by(f"sweep/{entry.path}", repository)
         elif isinstance(entry, GroupDefault) and "hydra" not in str(entry.group):
-            yield str(entry.group).removeprefix("/"), str(entry.value).replace("'", "").replace(" ", "")  # which may be several
+            yield str(entry.group).removeprefix("/"), str(entry.value).replace("'", "").replace(" ", "")  # may be several values
     values: dict[str, Any] = OmegaConf.to_container(loaded.config)  # type: ignore[assignment]
     others = {key: value for key, value in values.items() if key not in ("hydra", "sweep")}
     for key, value in flatten(others).items():

@@ -1,4 +1,4 @@
-"""The defaults lists of config files: which file brings an option in, and which entry of a list cannot stand there."""
+"""The defaults lists of config files: which file brings an option in, and which entry of a list is wrong."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,19 +14,19 @@ from resnet.config.suggest import nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """One of a file's defaults. `group` is the whole path of a group with its @package, nothing where the entry names a file alone."""
+    """An entry in a file's defaults list. `group` is the group's whole path with its @package, or empty if the entry names only a file."""
 
     file: str  # without its .yaml
-    written: str  # the group, or the file, as it stands there
+    written: str  # the group or the file, as written in the defaults list
     group: str
     options: tuple[str, ...]  # as paths of files
     is_override: bool
 
 
 def entries(file: str, composer: Composer, above: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """Of a file and of the files that it names."""
+    """Yields the entries of a file and of the files that it names."""
     loaded = None
-    with suppress(UserError, OmegaConfBaseException, ValueError):  # it cannot be read, which is told elsewhere
+    with suppress(UserError, OmegaConfBaseException, ValueError):  # unreadable files are reported elsewhere
         loaded = composer.loader.repository.load_config(file)
     for default in (loaded.defaults_list or ()) if loaded else ():
         if not default.is_self():
@@ -50,7 +50,9 @@ def _entry(file: str, default: InputDefault) -> Entry:
 
 
 def wrong_entry(file: str, chosen: Mapping[str, str], composer: Composer) -> str | None:
-    """One line for the first entry that cannot stand in this file, or in one that it names. `chosen`: the groups' options without it."""
+    """Returns one line for the first wrong entry in this file, or in a file that it names. `chosen`: the option of each group without this
+    file.
+    """
     found = [entry for entry in entries(file, composer) if entry.group]
     can_override = {*chosen, *(entry.group for entry in found if not entry.is_override)}
     for entry in found:

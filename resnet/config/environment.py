@@ -1,4 +1,5 @@
-"""W&B's environment variables, by one rule: a key of the command line, then the environment, then conf/; an empty variable is unset."""
+"""Reads W&B's environment variables. A key on the command line wins, then the environment, then conf/; an empty variable counts as
+unset."""
 
 import os
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ TRUE, FALSE = ("true", "1", "yes", "on", "t", "y"), ("false", "0", "no", "off", 
 
 
 def wandb_settings(given: Iterable[str]) -> dict[str, Any]:
-    """Of the keys of conf/wandb those that the environment sets; `given` are the overrides of the command line, which come first.
+    """Returns the keys of conf/wandb that the environment sets. Keys in `given`, the overrides of the command line, take precedence.
 
     Raises:
         UserError: a variable has a value that means nothing.

@@ -1,23 +1,25 @@
-"""The ways in which a run can end badly, as exceptions whose text is all that the user needs to read."""
+"""The ways in which a run can end badly, as exceptions whose message is all that the user needs to read."""
 
 
 class UserError(Exception):
-    """A mistake in what was asked: names the key, the value, what is allowed and what to do. Exit status 2."""
+    """A mistake in the user's request. The message names the key, the value, what is allowed and what to do. Exit status 2."""
 
 
 class RunBusy(UserError):
-    """Of a run directory that another process writes. In a sweep no mistake of the job, which is told as what that process makes of it."""
+    """Another process is training into the run directory. In a sweep this is no mistake of the job: its result is what the other process
+    makes of it.
+    """
 
     def __str__(self) -> str:
         return f"{self.args[0]}: another process is training into it; wait for it, or choose another name=..."
 
 
 class RunFailed(Exception):
-    """A run that started and could not be finished; its directory says why. Exit status 1."""
+    """A run started but could not finish; its directory says why. Exit status 1."""
 
 
 class RunInterrupted(Exception):
-    """A signal ended a run, whose directory says so. Exit status 130 where it was Ctrl-C, else 75: try again."""
+    """A signal ended a run; the run's directory records it. Exit status 130 for Ctrl-C, else 75 (try again)."""
 
     def __init__(self, is_ctrl_c: bool) -> None:
         super().__init__()

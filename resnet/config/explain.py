@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in our words: one line for what the user has to change."""
+"""Explains errors of Hydra and OmegaConf in our words: one line that says what the user has to change."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from resnet.config.upgrade import OPERATIONS
 from resnet.config.values import known_keys, wrong_value
 from resnet.config.words import IMAGENET
 
-EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # of setup.cfg, by what needs them
-FAILURES = (HydraException, OmegaConfBaseException, UserError, ValueError)  # of a composition
+EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # extras of setup.cfg, by the config that needs them
+FAILURES = (HydraException, OmegaConfBaseException, UserError, ValueError)  # errors that a composition can raise
 
 
 def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> str:
-    """What is wrong with these overrides, or with the files that they choose, that the composition of them failed with `error`.
+    """Says what is wrong with these overrides, or with the files that they choose, after their composition failed with `error`.
 
-    The overrides are looked at, never Hydra's sentences, which differ from version to version.
+    It looks at the overrides and never at Hydra's sentences, which differ between versions.
     """
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        what = error.filename or "the run's folder"  # a full disk does not say of which file
+        what = error.filename or "the run's folder"  # the error of a full disk names no file
         return f"{what}: cannot be written ({error.strerror}); make room, make it writable, or give the command in another folder"
     if isinstance(error, ValueError | IndexError | OmegaConfBaseException | HydraException) and (
         unlisted := _not_in_list(error, overrides)
@@ -62,10 +62,10 @@ def _diagnosis(items: Sequence[Override], composer: Composer) -> str | None:
 
 
 def _untold(error: Exception, items: Sequence[Override]) -> str:
-    """Of overrides that are right one by one."""
+    """Explains a failure where each override is right by itself."""
     if isinstance(error, ConfigAttributeError):
         return f"{error.full_key}: {unknown_key(str(error.full_key), all_keys())}"
-    for met in (error, error.__cause__):  # Hydra wraps OmegaConf's without a word
+    for met in (error, error.__cause__):  # Hydra wraps OmegaConf's error without a message of its own
         if isinstance(met, OmegaConfBaseException):
             return explain_value(met)
     swept = sorted((item for item in items if item.is_sweep_override()), key=lambda item: not item.is_hydra_override())
@@ -81,7 +81,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
-    """Of a key of `augment`, which was a group of keys once and is a list of operations."""
+    """Explains a wrong key of `augment`, which is a list of operations and used to be a group of keys."""
     for text in overrides:
         if not (match := re.match(r"[+~]*augment\.([^.=]+)(?:\.([^=]+))?", text)):
             continue
@@ -114,7 +114,7 @@ def _unreadable(override: str, composer: Composer) -> str:
 
 
 def _missing(missing: str, composer: Composer, items: Sequence[Override]) -> str:
-    """Of a file that there is not; `missing` is its path in the search path."""
+    """Explains a missing config file; `missing` is its path in the search path."""
     if extra := EXTRAS.get(missing):
         return f"{missing}: it is not installed; pip install -e '.[{extra}]'"
     if missing == composer.primary:
@@ -137,7 +137,7 @@ def _no_option(group: str, option: str, where: str, composer: Composer) -> str:
 
 
 def _unfit_choice(item: Override, composer: Composer) -> str | None:
-    """Of an override that no group could have, whatever else is chosen."""
+    """Explains an override that is wrong for every group, whatever else is chosen."""
     if item.is_force_add():
         return f"{item.input_line}: a group has one option; write {str(item.input_line).lstrip('+')}"
     if item.package is not None:
@@ -149,7 +149,7 @@ def _unfit_choice(item: Override, composer: Composer) -> str | None:
 
 
 def _choice_at_fault(choices: Sequence[Override], composer: Composer) -> str | None:
-    """One line for the first choice that cannot be composed with those before it; one may need another that stands behind it."""
+    """Returns one line for the first choice that cannot be composed with the others. A choice may need another that comes after it."""
     texts: list[str] = []
     try:
         config = composer.compose(())
@@ -171,7 +171,7 @@ def _choice_at_fault(choices: Sequence[Override], composer: Composer) -> str | N
 
 
 def _wrong_choice(item: Override, error: Exception, chosen: Mapping[str, str], composer: Composer) -> str | None:
-    """`chosen`: what is chosen without it."""
+    """Explains why one choice cannot be composed. `chosen`: the option of each group without it."""
     group = item.key_or_group
     if item.is_delete():
         return f"{item.input_line}: it is not chosen, so it cannot be taken away"
@@ -188,7 +188,7 @@ def _wrong_choice(item: Override, error: Exception, chosen: Mapping[str, str], c
 
 
 def _names(item: Override) -> list[Any]:
-    """The options that the choice of a group names."""
+    """Returns the options that an override of a group names."""
     if item.is_sweep_override():
         return list(item.sweep_iterator()) if item.is_discrete_sweep() else []
     value = item.value()

@@ -1,4 +1,4 @@
-"""What may stand in `optimizer.groups` and `optimizer.layer_decay`; imports no torch."""
+"""Checks `optimizer.groups` and `optimizer.layer_decay`; imports no torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING

@@ -1,4 +1,4 @@
-"""The identity of a config: what decides a result, without what only says where, how it is watched, or on which device."""
+"""The identity of a config: the keys that decide a result. It leaves out location, logging and device."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from resnet.config.schema import Config
 from resnet.config.signature import is_own, read_signature
 from resnet.config.upgrade import upgraded
 
-# Keys that leave a result as it is: the only list of its kind.
+# Keys that do not affect a result. This is the only such list.
 NOT_IN_IDENTITY = {
     "name",
     "wandb",
@@ -34,16 +34,16 @@ FILES = (
     "data.path",
     "model.weights",
     "loss.teacher",
-)  # names of the user's own files: their identity is where they lead, not how they are written
+)  # keys that name the user's own files; they are compared by real path, not by how they are written
 
 
 def config_hash(config: Config) -> str:
-    """sha256 of the keys that decide the result, as sorted JSON."""
+    """Returns the sha256 of the keys that decide the result, as sorted JSON."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
 
 
 def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """One's and the other's value of each key that decides the result and differs."""
+    """Returns the keys that decide the result and differ, each with both values."""
     first, second = identity(one), identity(other)
     defaults = _schema_defaults(Config)
     pairs = {key: tuple(side.get(key, defaults.get(key)) for side in (first, second)) for key in sorted(first.keys() | second.keys())}
@@ -51,17 +51,19 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """A saved config, flat; a key that it lacks, as an older one may, has its default."""
+    """Returns a saved config, flattened. Keys that it lacks, as an older config may, get their defaults."""
     flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
     flat = {**_schema_defaults(Config), "model.weights": None, **flat}
     return {key: as_text(value) if key in LISTS and _are_components(value) else _same_number(value) for key, value in flat.items()}
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Flat keys and values; one at its schema default is left out, so that a new key renames no old run."""
+    """Returns flat keys and values. Leaves out values that equal the schema default, so that a new key does not change the identity of old
+    runs.
+    """
     defaults = {**_schema_defaults(Config), "model.weights": None}
     values = plain_values(config)
-    values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only look on
+    values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only observe
     flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
     deciding = (key for key in flat if not _is_left_out(key) and (key not in defaults or flat[key] != defaults[key]))
     return {key: real_path(flat[key]) if key in FILES else _same_number(flat[key]) for key in deciding}
@@ -72,7 +74,7 @@ def _target(component: Any) -> str:
 
 
 def _without_defaults(value: Any) -> Any:
-    """Of this package's components only the settings that are not as their signature has them."""
+    """Leaves out settings of this package's components that equal the default in the signature."""
     if isinstance(value, list):
         return [_without_defaults(item) for item in value]
     if not isinstance(value, dict):
@@ -83,12 +85,12 @@ def _without_defaults(value: Any) -> Any:
 
 
 def as_text(components: list[Any]) -> str:
-    """A list of components as it is told: crop(pad=2)+flip, without settings that are as the signatures have them."""
+    """Returns a list of components as short text, as in crop(pad=2)+flip, without settings that equal their defaults."""
     return "+".join(map(_as_call, _without_defaults(_same_number(_effective(components))))) or "none"
 
 
 def _effective(operations: list[Any]) -> list[Any]:
-    """Without those of this package whose numbers are all zero or null: they leave images as they are."""
+    """Drops operations of this package whose numbers are all zero or null: they leave images unchanged."""
     return [item for item in operations if item["_target_"] not in AUGMENTATIONS.values() or any(map(_is_some_number, item.values()))]
 
 
@@ -108,7 +110,7 @@ def _are_components(value: Any) -> bool:
 
 
 def _with_defaults(value: Any) -> Any:
-    """A component of this package with the settings that its signature adds."""
+    """Adds the defaults of its signature to a component of this package."""
     target = value.get("_target_") if isinstance(value, dict) else None
     if not (isinstance(target, str) and is_own(target)):
         return value
@@ -117,14 +119,14 @@ def _with_defaults(value: Any) -> Any:
 
 
 def plain_values(config: Config) -> dict[str, Any]:
-    """As config.yaml has them: the settings of the data source beside the keys that all data sets share."""
+    """Returns the values as config.yaml has them: the settings of the data source stand beside the keys that all data sets share."""
     values = dataclasses.asdict(config)
     source = values["data"].pop("source")
     return {**values, "data": {**source, **values["data"]}}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts -> `group.key: value`."""
+    """Turns nested dicts into `group.key: value`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -132,7 +134,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def lacking(flat: dict[str, Any]) -> list[str]:
-    """The keys that every saved config has and this one lacks: those of the schema that have no default."""
+    """Returns the keys that are missing in a flat config although every saved config must have them: the schema gives them no default."""
     return [key for key in _needed() if key not in flat]
 
 
@@ -154,7 +156,7 @@ def _keys_without_default(settings: type, prefix: str = "") -> Iterator[str]:
 
 
 def set_files(config: Config, change: Callable[[str], str]) -> None:
-    """Changes how the user's own files are written."""
+    """Applies `change` to the paths of the user's own files, in place."""
     for key in FILES:
         group, _, name = key.partition(".")
         settings = getattr(config, group)
@@ -164,12 +166,14 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
 
 
 def real_path(path: Any) -> Any:
-    """One for all names of a file, from whatever working directory. A stranger's config may hold anything, which stays."""
+    """Returns the same path for all names of a file, whatever the working directory. Leaves other values alone, since a stranger's config
+    may hold anything.
+    """
     return os.path.realpath(os.path.expanduser(path)) if path and isinstance(path, str) else path
 
 
 def _same_number(value: Any) -> Any:
-    """1.0 and 1 are one value, also in groups whose types are open."""
+    """Makes 1.0 and 1 the same value, also in groups whose types are open."""
     if isinstance(value, list):
         return [_same_number(item) for item in value]
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""All that is imported from hydra._internal: Hydra has no public way to these.
+"""Everything that is imported from hydra._internal, because Hydra has no public way to it.
 
-hydra.compose takes no search path from --config-dir, and hides its repository of files; the flags have no public parser.
+hydra.compose takes no search path from --config-dir and hides its repository of files. There is no public parser for Hydra's flags.
 """
 
 import argparse
@@ -17,9 +17,9 @@ __all__ = ["ConfigLoaderImpl", "ConfigRepository", "ConfigSearchPathImpl", "crea
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes any help unseen: argparse of Python 3.14 refuses Hydra 1.3's, which is no text (facebookresearch/hydra#3121).
+    """Accepts any `help` unchecked. Python 3.14's argparse refuses Hydra 1.3's, which is not a string (facebookresearch/hydra#3121).
 
-    Hydra shows it by itself, and makes the long one on shell completion only then.
+    Hydra prints it itself, and builds the long help for shell completion only when needed.
     """
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:

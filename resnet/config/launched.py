@@ -1,4 +1,4 @@
-"""What torchrun, srun and Fabric's own launcher say in the environment of the processes that they start for one run."""
+"""Reads what torchrun, srun and Fabric's own launcher put into the environment of the processes that they start for one run."""
 
 import os
 
@@ -6,9 +6,9 @@ from resnet.ranks import is_first_process as is_first_process
 
 
 def started_processes() -> tuple[int, int] | None:
-    """(processes a node, nodes), where torchrun or srun started this one: they outrank the config. None where nobody did.
+    """Returns (processes per node, nodes) if torchrun or srun started this process, else None. They take precedence over the config.
 
-    A job script of SLURM, a shell in a job and a single task are none of several processes.
+    A SLURM job script, a shell in a job and a single task do not count as one of several processes.
     """
     if is_torchrun():
         total, part = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])

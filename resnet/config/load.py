@@ -1,4 +1,4 @@
-"""Plain values -> Config. The one check that serves the command line, saved configs and every process of a run."""
+"""Turns plain values into a Config. The command line, saved configs and every process of a run pass this one check."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ from resnet.config.upgrade import upgraded
 
 
 def load_config(values: Any) -> Config:
-    """Checks plain values (a dict or a DictConfig) and gives them their types.
+    """Checks plain values (a dict or a DictConfig) and converts them to their types.
 
     Raises:
         UserError: one line per mistake.
@@ -52,12 +52,13 @@ def load_config(values: Any) -> Config:
     wrong = [*mistakes(config), *_check_components(config)]
     if wrong:
         raise UserError("\n".join(wrong))
-    set_files(config, os.path.expanduser)  # a shell leaves the ~ of data.path=~/mine alone
+    set_files(config, os.path.expanduser)  # the shell does not expand the ~ in data.path=~/mine
     return config
 
 
 def separated(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the data source apart from the keys that all data sets share, and the operations of a command line in their place.
+    """Separates the settings of the data source from the keys that all data sets share, and moves the command line's `operations` to
+    `augment`.
 
     Raises:
         UserError: there is no data source.
@@ -77,7 +78,7 @@ def separated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_groups_of_keys(values: Mapping[str, Any]) -> None:
-    """OmegaConf does not say which key it is that has a value in their place."""
+    """Raises UserError if a value stands where a group of keys is needed. OmegaConf's own error does not name the key."""
     for name, kind in typing.get_type_hints(Config).items():
         if name not in values or isinstance(value := values[name], Mapping):
             continue
@@ -92,13 +93,13 @@ def _check_groups_of_keys(values: Mapping[str, Any]) -> None:
 
 
 def check_foreign(config: Config) -> None:
-    """Imports the components that are not of this package, and checks their settings too. Raises UserError."""
+    """Imports the components from outside this package and checks their settings too. Raises UserError."""
     if wrong := _check_components(config, import_foreign=True):
         raise UserError("\n".join(wrong))
 
 
 def _check_components(config: Config, import_foreign: bool = False) -> list[str]:
-    """The mistakes in their settings, which get their types."""
+    """Returns the mistakes in the components' settings and converts the settings to their types, in place."""
 
     def check(key: str, role: Role) -> None:
         setattr(config, key, check_component(key, getattr(config, key), role, import_foreign))
@@ -142,7 +143,7 @@ def _explain(error: OmegaConfBaseException, written: Mapping[str, Any]) -> str:
 
 
 def explain_value(error: OmegaConfBaseException, written: Mapping[str, Any] | None = None) -> str:
-    """What is wrong with a value that could not be had, with its key. `written`: the flat config, where it is at hand."""
+    """Says which key has a value that cannot be resolved, and why. `written`: the flat config, if available."""
     key = str(error.full_key or "")
     if isinstance(error, InterpolationResolutionError) and error.parent_node is not None:
         text = _as_written(error, dict(written or {}))
@@ -159,24 +160,26 @@ def explain_value(error: OmegaConfBaseException, written: Mapping[str, Any] | No
 
 
 def _as_written(error: OmegaConfBaseException, written: dict[str, Any]) -> str:
-    """The text of a value that leads elsewhere, at the end of a chain of `${key}`."""
+    """Follows a chain of `${key}` and returns the text at its end."""
     text = str(OmegaConf.to_container(error.parent_node, resolve=False)[error.key])  # type: ignore[index]
     while (leads := re.fullmatch(r"\$\{([\w.]+)\}", text)) and written.get(leads[1], "???") != "???":
-        text = str(written.pop(leads[1]))  # not twice: it may lead to itself
+        text = str(written.pop(leads[1]))  # popped, because a key may refer to itself
     return text
 
 
 @cache
 def text_keys() -> frozenset[str]:
-    """The keys whose value is text of the user's own: a name, a path, a note."""
+    """Returns the keys whose value is free text from the user: a name, a path, a note."""
     return frozenset(key for key in all_keys() if wanted_type(key) in ("text", "text, or null,"))
 
 
 def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every key of the schema, groups included, as it is typed on the command line; of components those of the default one."""
+    """Yields every key of the schema as it is typed on the command line, groups included. For a component, it yields the keys of the
+    default one.
+    """
     for name, kind in typing.get_type_hints(settings).items():
         if prefix + name == "data.source":
-            continue  # its settings stand beside the other keys of data
+            continue  # its settings appear beside the other keys of data
         yield prefix + name
         if dataclasses.is_dataclass(kind):
             yield from all_keys(typing.cast(type, kind), f"{prefix}{name}.")
@@ -185,7 +188,7 @@ def all_keys(settings: type = Config, prefix: str = "") -> Iterator[str]:
 
 @cache
 def _settings(key: str) -> dict[str, Parameter]:
-    """Of the component that stands there by default."""
+    """Returns the settings of the component that a key holds by default."""
     role = COMPONENTS.get(key)
     if role is None or role.default is None:
         return {}

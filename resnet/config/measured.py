@@ -1,4 +1,4 @@
-"""What is measured at each evaluation, and what of it chooses, by the names that stand behind val/ and test/."""
+"""The metrics of an evaluation, and the one that selects the best checkpoint, by their names after val/ and test/."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,8 @@ from resnet.config.names import METRICS
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
-ALWAYS = ("loss", "accuracy")  # of every run, without a component
-READ: Mapping[str, Mapping[str, str]] = {  # how they are read; of others the class says so
+ALWAYS = ("loss", "accuracy")  # measured in every run, without a component
+READ: Mapping[str, Mapping[str, str]] = {  # direction and unit; other metrics state theirs in their class
     "loss": {"direction": "minimize", "unit": ""},
     "accuracy": {"direction": "maximize", "unit": "%"},
 }
@@ -21,7 +21,7 @@ def metric_name(target: str) -> str:
 
 
 def measured(config: Config) -> dict[str, Any]:
-    """The components of the metrics besides loss and accuracy; a built-in one that chooses is among them."""
+    """Returns the metrics besides loss and accuracy, as components. A built-in metric in `choose_by` is included."""
     named = {metric_name(settings["_target_"]): settings for settings in config.metrics}
     chosen = config.choose_by.removeprefix("val/")
     if chosen in METRICS and chosen not in named:
@@ -30,7 +30,7 @@ def measured(config: Config) -> dict[str, Any]:
 
 
 def wrong_metrics(config: Config) -> Iterator[str]:
-    """Of a config whose metrics are checked."""
+    """Yields one line per mistake. The components in `config.metrics` must be checked before."""
     names = [metric_name(settings["_target_"]) for settings in config.metrics]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"metrics: {name} stands there twice; leave one out"

@@ -1,8 +1,8 @@
-"""The short names of built-in components, and the targets that they stand for. The only list of each kind; imports no torch."""
+"""The short names of built-in components and the targets that they stand for. This is the only such list; imports no torch."""
 
 from collections.abc import Mapping
 
-OUR_LOSS = "resnet.losses.CrossEntropy"  # of an older config, which names none
+OUR_LOSS = "resnet.losses.CrossEntropy"  # assumed for older configs, which name no loss
 OUR_MODEL = "resnet.models.resnet.ResNet"
 BLOCKS: Mapping[str, str] = {
     "basic": "resnet.models.blocks.Block",
@@ -60,7 +60,7 @@ CALLBACKS: Mapping[str, str] = {
     "update_ratio": "resnet.training.probes.UpdateRatio",
     "profile": "resnet.training.profile.Profile",
 }
-DATA_SETS: Mapping[str, str] = {  # what an older config calls data.name
+DATA_SETS: Mapping[str, str] = {  # older configs use these names in data.name
     "digits": "resnet.data.sources.digits",
     "mnist": "resnet.data.sources.mnist",
     "fashion_mnist": "resnet.data.sources.fashion_mnist",
@@ -69,7 +69,7 @@ DATA_SETS: Mapping[str, str] = {  # what an older config calls data.name
     "arrays": "resnet.data.sources.arrays",
     "folder": "resnet.data.sources.folder",
 }
-MOVED: Mapping[str, str] = {  # targets of older configs, and what they are called now
+MOVED: Mapping[str, str] = {  # targets in older configs, and their current names
     "resnet.training.muon.Muon": "resnet.training.optim.muon.Muon",
     "resnet.training.schedules.one_cycle": "resnet.training.optim.schedules.one_cycle",
     "resnet.training.schedules.cosine": "resnet.training.optim.schedules.cosine",

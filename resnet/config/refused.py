@@ -1,16 +1,16 @@
-"""Jobs of a sweep that could not start, each with its mistake: written by the job, in whatever process, and read by the sweep."""
+"""Records the jobs of a sweep that could not start, each with its mistake. The job writes it, in any process; the sweep reads it."""
 
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-Refused = dict[str, list[tuple[str, str]]]  # overrides and mistakes, by the folder that the job would have had
-FOLDER = ".refused"  # in the sweep's
+Refused = dict[str, list[tuple[str, str]]]  # (overrides, mistake) by the folder that the job would have had
+FOLDER = ".refused"  # inside the sweep's folder
 
 
 def clear(sweep: Path) -> None:
-    """What earlier calls of the sweep left. A link is another folder's."""
+    """Removes what earlier calls of the sweep left. Leaves a symbolic link alone, since it leads to another folder."""
     if not (sweep / FOLDER).is_symlink():
         with suppress(OSError):
             for file in (sweep / FOLDER).glob("*"):
@@ -19,8 +19,8 @@ def clear(sweep: Path) -> None:
 
 
 def note(job: Path, overrides: Sequence[str], error: str) -> None:
-    """`job`: its folder. Several jobs have one where their configs could not be read."""
-    with suppress(OSError):  # nothing can be written there, which is then the mistake itself
+    """Adds a line for a job; `job` is its folder. Jobs whose configs could not be read share one folder."""
+    with suppress(OSError):  # if nothing can be written there, that is the mistake itself
         file = job.parent / FOLDER / job.name
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as lines:
@@ -33,7 +33,8 @@ def read_refused(sweep: Path) -> Refused:
 
 
 def _lines(file: Path) -> list[list[str]]:
-    """As far as they can be read: a job may have been killed in the middle of one."""
+    """Reads the lines of a file. If it cannot be read, as after a job was killed while writing, one line says that the job could not
+    start."""
     with suppress(OSError, ValueError):
         found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         return [line for line in found if isinstance(line, list) and len(line) == 2 and all(isinstance(text, str) for text in line)]

@@ -1,6 +1,6 @@
-"""What a config may hold: types, ranges and choices. Units and defaults stand in conf/, which owns them.
+"""The types, ranges and choices of a config. Units and defaults are in conf/.
 
-A key that is added once run directories exist gets its default here as well: an old config that lacks it means that.
+A key that is added after run directories exist also gets its default here, because old configs lack the key and mean that default.
 """
 
 from dataclasses import MISSING, dataclass, field
@@ -12,7 +12,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
 def limited(default: Any = MISSING, **limits: Any) -> Any:
-    """A field whose value, or each of whose values, is limited: at_least, above, at_most, below, choices."""
+    """Returns a field with limits for its value, or for each item of a list: at_least, above, at_most, below, choices."""
     return field(default=default, metadata=limits)
 
 
@@ -22,8 +22,8 @@ def one_of(*choices: Any) -> Any:
 
 @dataclass(kw_only=True)
 class DataConfig:
-    source: dict[str, Any]  # a _target_ that gives a resnet.data.Source, and its own settings; flat in config.yaml, as all the others
-    name: str  # of the data set, for tables and headers
+    source: dict[str, Any]  # _target_ of a resnet.data.Source and its settings; in config.yaml they stand beside the other keys
+    name: str  # name of the data set in tables and headers
     root: str
     download: bool
     path: str | None

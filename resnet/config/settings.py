@@ -1,4 +1,4 @@
-"""Hydra's own settings that a run directory, or a sweep, cannot live with: refused by name before a folder is made."""
+"""Refuses settings of Hydra that do not work with run directories or sweeps, by name and before a folder is made."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +7,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from resnet.config.checks import bad_name
 
-SUBDIR = "${run_id:}"  # of conf/train.yaml
+SUBDIR = "${run_id:}"  # as in conf/train.yaml
 
 
 def refused_settings(config: DictConfig, is_sweep: bool) -> Iterator[str]:
-    """One line per mistake."""
+    """Yields one line per mistake."""
     hydra = config.hydra
     if no_groups := [key for key in ("launcher", "sweeper") if not OmegaConf.is_dict(hydra[key])]:
         yield from (f"hydra.{key}={hydra[key]}: it is a group; choose one of its options as hydra/{key}=OPTION" for key in no_groups)

@@ -22,7 +22,7 @@ PLAIN = (int, float, bool, str)
 
 
 class Known(dict[str, Any]):
-    """What an annotation of this package may name to be read from its text; all else can be anything."""
+    """The names that an annotation of this package may use when it is read from its text. Any other name means Any."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, Any)
@@ -33,7 +33,7 @@ KNOWN = Known(vars(names), Annotated=typing.Annotated, Literal=typing.Literal, M
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """`default` is MISSING where a value must be given; `limits` as in the schema, with `names` of built-in components."""
+    """A parameter. `default` is MISSING if a value is required. `limits` are those of the schema, plus `names` of built-in components."""
 
     name: str
     kind: Any
@@ -43,22 +43,22 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    parameters: Mapping[str, Parameter]  # in order, those that are handed over first included
+    parameters: Mapping[str, Parameter]  # in order, including the first ones, which the run passes
     takes_any: bool  # **kwargs
 
     def settings(self, handed: int) -> dict[str, Parameter]:
-        """All but the first ones, which are handed over by position."""
+        """Returns all parameters but the first `handed`, which the run passes by position."""
         return dict(list(self.parameters.items())[handed:])
 
 
 def is_own(target: str) -> bool:
-    """Whether it is of this package."""
+    """True if the target belongs to this package."""
     return target.startswith(f"{PACKAGE.name}.")
 
 
 @cache
 def read_signature(target: str, given: str) -> Signature:
-    """`given` begins the line of the UserError where the target cannot be found."""
+    """Reads the parameters of a target. `given` begins the message of the UserError if the target cannot be found."""
     if is_own(target) and (found := _from_source(target)):
         return found
     return signature_of(find_target(given, target))
@@ -78,7 +78,7 @@ def signature_of(target: Any) -> Signature:
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # annotations may name what is only imported for type checkers
+    except Exception:  # annotations may use names that are only imported for type checkers
         return {}
 
 
@@ -87,7 +87,7 @@ def _or_missing(default: Any) -> Any:
 
 
 def _from_source(target: str) -> Signature | None:
-    """None where the text does not tell: the target is then imported."""
+    """Reads a signature from source text. Returns None if the text is not enough; the target is then imported."""
     module, _, name = target.rpartition(".")
     path = PACKAGE.parent / module.replace(".", "/")
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -123,7 +123,7 @@ def _of_node(argument: ast.arg, default: ast.expr | None) -> Parameter:
 def _annotation(node: ast.expr) -> Any:
     try:
         return eval(ast.unparse(node), {}, KNOWN)  # the text is our own
-    except TypeError:  # Iterable[...], of which nothing is known here
+    except TypeError:  # e.g. Iterable[...], which is not in KNOWN
         return Any
 
 
@@ -135,7 +135,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
 
 
 def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:
-    """The type that a value from a config can have, Any where that cannot be told; and its limits."""
+    """Returns the type that a value in a config can have (Any if unknown) and its limits."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in PLAIN:
         return annotation, {}
@@ -159,7 +159,7 @@ def _plain_literal(choices: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _plain_union(members: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """`float | Tensor` is a number in a config; `int | str` can be anything."""
+    """Reduces a union to one plain type: `float | Tensor` is a number in a config; `int | str` can be anything."""
     found = [_plain(one) for one in members if one is not type(None)]
     plain = {str(kind): (kind, limits) for kind, limits in found if kind is not Any}
     if set(plain) == {str(int), str(float)}:

@@ -1,4 +1,4 @@
-"""The nearest right word for a wrong one."""
+"""Finds the nearest valid word for a wrong one."""
 
 import difflib
 import re
@@ -7,19 +7,20 @@ from typing import Any
 
 from resnet.config.words import ADVICE, IMAGENET, OPTIONS, OURS
 
-# Quotes, dashes and spaces as web pages print them, and what the keyboard has for them.
+# Quotes, dashes and spaces as web pages print them, and the keyboard's equivalents.
 TYPOGRAPHIC = {**dict.fromkeys("\u201c\u201d\u201e", '"'), **dict.fromkeys("\u2018\u2019", "'")}
 TYPOGRAPHIC |= {"\u2013": "-", "\u2212": "-", "\u2014": "--", "\u00a0": "a plain space"}
 
 
 def nearest(word: Any, choices: Iterable[Any]) -> str:
-    """` (did you mean X?)` where one of the choices is near the word, else nothing."""
+    """Returns ` (did you mean X?)` if a choice is near the word, else an empty string."""
     near = near_choice(str(word), map(str, choices))
     return f" (did you mean {near}?)" if near else ""
 
 
 def near_choice(word: str, choices: Iterable[str]) -> str | None:
-    """Whatever its case and hyphens, and where it goes on (CosineAnnealingLR is cosine)."""
+    """Returns the choice near the word, if any. Ignores case and hyphens; a word may also continue a choice (CosineAnnealingLR is
+    cosine)."""
     choices = list(choices)
     plain = {as_one_word(name): choice for choice in choices for name in (choice.rpartition("/")[2], choice)}  # he2015/resnet20
     wanted = as_one_word(word.removesuffix(".yaml").rpartition("/")[2] or word)
@@ -30,7 +31,7 @@ def near_choice(word: str, choices: Iterable[str]) -> str | None:
 
 
 def unknown_key(word: str, keys: Iterable[str]) -> str:
-    """What follows the name of a key that does not exist: the key that was meant, or what to do instead."""
+    """Completes a message after the name of a key that does not exist: the key that was meant, or what to do instead."""
     known = sorted(keys)
     near = _near_key(word, known)
     if not near and (advice := ADVICE.get(_last(word))):
@@ -50,7 +51,7 @@ def _alike(word: str, keys: dict[str, str], share: float) -> str | None:
 
 
 def _near_key(word: str, known: list[str]) -> str | None:
-    """By a rule, not by chance: case, another program's word, a key without its group, a group's name or type."""
+    """Finds a key by fixed rules: other case, another program's word, a missing or wrong group, a group's name or type."""
     group, _, last = word.lower().rpartition(".")
     if same := [key for key in known if key.lower() == word.lower() and key != word]:
         return same[0]
@@ -64,7 +65,7 @@ def _near_key(word: str, known: list[str]) -> str | None:
 
 
 def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> str:
-    """What follows a word that is no key=value. `options`: of each group."""
+    """Completes a message after a word that is not key=value. `options`: the options of each group."""
     if advice := ADVICE.get(word.lower()) or IMAGENET.get(as_one_word(word)):
         return advice
     for group, names in options.items():
@@ -80,13 +81,13 @@ def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> s
 
 
 def typographic(text: str) -> str | None:
-    """What to type instead of the marks that come with text that was copied from a page."""
+    """Says what to type instead of a typographic mark that was copied from a page. Returns None if there is none."""
     found = [mark for mark in TYPOGRAPHIC if mark in text]
     return f"it has a {found[0]} as web pages print it; type {TYPOGRAPHIC[found[0]]} instead" if found else None
 
 
 def as_one_word(word: str) -> str:
-    """Whatever its case, hyphens and spaces."""
+    """Removes case, hyphens, underscores and spaces."""
     return re.sub(r"[-_ ]", "", word.lower())
 
 

@@ -1,4 +1,4 @@
-"""What a `_target_` names, and whether it may be built: a config that a run directory brought may name no more than is trusted."""
+"""Finds what a `_target_` names and whether it may be built. A config from a run directory may only name trusted targets."""
 
 import importlib.util
 import logging
@@ -14,19 +14,21 @@ from hydra.utils import get_method
 
 from resnet.config.errors import UserError
 
-# What every saved config may build: this package's components and those of torch that are like them.
+# What every saved config may build: this package's components and similar ones of torch.
 TRUSTED = (
     *("resnet.models", "resnet.losses", "resnet.distillation", "resnet.metrics", "resnet.data"),
     *("resnet.training.optim", "resnet.training.probes", "resnet.training.profile"),
     *("torch.optim", "torch.nn", "torchvision.models", "torchvision.transforms.v2"),
 )
-_only: ContextVar[tuple[str, ...] | None] = ContextVar("only", default=None)  # modules; None: whatever the user's own command names
+_only: ContextVar[tuple[str, ...] | None] = ContextVar("only", default=None)  # None: all targets are trusted (the user's own command)
 _built: set[str] = set()
 
 
 @contextmanager
 def trusting_only(allowed: Sequence[str]) -> Iterator[None]:
-    """Inside, a target is found only where it is of these modules, is trusted, or was built here before by the user's own command."""
+    """Inside this context, a target is found only if it belongs to these modules, is trusted, or was built before by the user's own
+    command.
+    """
     token = _only.set((*TRUSTED, *allowed))
     try:
         yield
@@ -35,16 +37,16 @@ def trusting_only(allowed: Sequence[str]) -> Iterator[None]:
 
 
 def find_target(given: str, target: Any) -> Callable[..., Any]:
-    """Imports it; the working directory is on the path.
+    """Imports a target; the working directory is on the path.
 
     Raises:
-        UserError: that begins with what was given, whatever the import raised, or where it may not be built.
+        UserError: the import failed, or the target may not be built. The message begins with `given`.
     """
     if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # last: no file there takes the place of an installed module
+        sys.path.append(here)  # last, so that no file there hides an installed module
     check_trusted(given, target)
     name, modules = str(target), _only.get()
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it raises
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     try:
         found = get_method(name)
     except Exception as error:
@@ -52,7 +54,7 @@ def find_target(given: str, target: Any) -> Callable[..., Any]:
         reason = f"{type(cause).__name__}: {cause}" if cause else str(error)
         raise UserError(f"{given}: cannot be imported ({reason.splitlines()[0]}); give module.Class") from None
     origin = f"{getattr(found, '__module__', '')}."
-    if modules is not None and not _is_of(origin, modules) and not _is_remembered(name):  # a module's imports lead anywhere
+    if modules is not None and not _is_of(origin, modules) and not _is_remembered(name):  # a module may import from anywhere
         raise _refusal(given, modules)
     if modules is None:
         _built.add(name)
@@ -60,17 +62,17 @@ def find_target(given: str, target: Any) -> Callable[..., Any]:
 
 
 def check_trusted(given: str, target: Any) -> None:
-    """By its name, without importing it. Raises UserError."""
+    """Checks a target by its name, without importing it. Raises UserError."""
     name, modules = str(target), _only.get()
     if modules is not None and not _is_of(name, modules) and not _is_remembered(name):
         raise _refusal(given, modules)
 
 
 def remember_built() -> None:
-    """Outside all run directories: what the user's own commands have built may be built again from the runs that they left."""
+    """Saves the targets that this command has built, outside all run directories, so that saved runs of the user can build them again."""
     new = sorted(f"{name}\t{origin}" for name in _built if not _is_of(name, TRUSTED) and (origin := _origin(name)))
     if lines := [line for line in new if line not in _remembered()]:
-        with suppress(OSError):  # a home that cannot be written: --allow then does it
+        with suppress(OSError):  # if the home cannot be written, --allow does the same
             file = _file()
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as target:
@@ -86,12 +88,14 @@ def _is_of(name: str, modules: Sequence[str]) -> bool:
 
 
 def _is_remembered(name: str) -> bool:
-    """By its name and the file of its outermost package: another one of that name, in another folder, is a stranger's."""
+    """True if this target was saved by `remember_built`. Compares its name and the path of its outermost package, since a stranger's may
+    share the name.
+    """
     return f"{name}\t{_origin(name)}" in _remembered()
 
 
 def _origin(name: str) -> str | None:
-    """Found without running any of it."""
+    """Returns the path of the outermost package, without running its code."""
     try:
         spec = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):

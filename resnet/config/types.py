@@ -1,4 +1,4 @@
-"""Types of values in words, for the line that says what is needed."""
+"""Names types in words, for messages that say what is needed."""
 
 import types
 import typing
@@ -8,7 +8,7 @@ NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def in_words(kind: Any) -> str | None:
-    """None where anything will do."""
+    """Returns None if any value is allowed."""
     optional = isinstance(kind, types.UnionType)
     kind = typing.get_args(kind)[0] if optional else kind
     wanted = NAMES.get(typing.get_origin(kind) or kind)

@@ -1,11 +1,11 @@
-"""Configs of older versions in today's keys: every reader of a saved config goes through here."""
+"""Translates configs of older versions to the current keys. Every reader of a saved config uses it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, MOVED, OUR_LOSS, OUR_MODEL
 
-# Keys of `augment` before it was a list, by the operation that they set, in the order in which these were done.
+# Older keys of `augment`, grouped by the operation that they set, in the order in which the operations ran.
 OPERATIONS: Mapping[str, Mapping[str, str]] = {
     "affine": {"rotate": "rotate", "scale": "scale"},
     "crop": {"pad": "pad", "crop": "size", "padding_mode": "mode"},
@@ -18,13 +18,13 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config that is of today already stays as it is."""
+    """Returns the config with current keys. A current config stays as it is."""
     values = _with_a_source(_with_operations(_with_moved_targets(dict(values))))
     return _with_a_choice(_with_a_loss(_with_callbacks(_with_a_model(values))))
 
 
 def _with_operations(values: dict[str, Any]) -> dict[str, Any]:
-    """`augment` as a list: those that do something. A key that never was stays, and is told."""
+    """Turns `augment` into a list of its active operations. Leaves unknown keys, which are reported later."""
     given = values.get("augment")
     known = {key for keys in OPERATIONS.values() for key in keys}
     if not isinstance(given, Mapping) or not set(given) <= known:
@@ -40,7 +40,7 @@ def _operations(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _with_a_source(values: dict[str, Any]) -> dict[str, Any]:
-    """`data.name` was what chose the data."""
+    """Older configs chose the data by `data.name`."""
     data = values.get("data")
     if not isinstance(data, Mapping) or {"_target_", "source"} & set(data) or data.get("name") not in DATA_SETS:
         return values
@@ -48,7 +48,7 @@ def _with_a_source(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
-    """There was one only, which needed no name."""
+    """Older configs name no model, because there was only one."""
     model = values.get("model")
     if isinstance(model, Mapping) and model and "_target_" not in model:
         return {**values, "model": {"_target_": OUR_MODEL, **model}}
@@ -56,7 +56,7 @@ def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_a_loss(values: dict[str, Any]) -> dict[str, Any]:
-    """There was one only, of which `label_smoothing` was a key of its own."""
+    """Older configs have the key `label_smoothing`, because there was only one loss."""
     if "label_smoothing" not in values or "loss" in values:
         return values
     smoothing = values.pop("label_smoothing")
@@ -64,7 +64,7 @@ def _with_a_loss(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_a_choice(values: dict[str, Any]) -> dict[str, Any]:
-    """`sweep.objective` ranked by what the best accuracy had chosen, which is what such a run kept."""
+    """Drops `sweep.objective`. Older runs kept the checkpoint with the best accuracy, which is still the default of `choose_by`."""
     sweep = values.get("sweep")
     if not isinstance(sweep, Mapping) or "objective" not in sweep or "choose_by" in values:
         return values
@@ -72,7 +72,7 @@ def _with_a_choice(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_callbacks(values: dict[str, Any]) -> dict[str, Any]:
-    """`probes`, `probe_every` and `profile` were keys of their own."""
+    """Older configs have the keys `probes`, `probe_every` and `profile`."""
     probes, every, profile = values.pop("probes", []), values.pop("probe_every", 100), values.pop("profile", False)
     known = [name for name in probes if name in CALLBACKS] if isinstance(probes, list) else []
     old = {name: {"_target_": CALLBACKS[name], "every": every} for name in known}

@@ -1,4 +1,4 @@
-"""What is wrong with the override of a single value, set against what is composed without it."""
+"""Says what is wrong with the override of a single value, compared with the config composed without it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -16,13 +16,13 @@ from resnet.config.suggest import unknown_key
 from resnet.config.words import OURS
 
 PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
-OPEN_GROUPS = ("optimizer", "scheduler")  # whose options have keys of their own
+OPEN_GROUPS = ("optimizer", "scheduler")  # groups whose options have keys of their own
 NO_SUCH_KEY = (ConfigAttributeError, ConfigKeyError)
 
 
 def wrong_value(items: Sequence[Override], config: DictConfig, composer: Composer, choices: Sequence[Override]) -> str | None:
-    """One line for the first of these overrides that cannot be set in `config`, which changes."""
-    is_open = any(item.is_sweep_override() for item in choices)  # only some of the options may have a key
+    """Returns one line for the first override that cannot be set in `config`. Changes `config`."""
+    is_open = any(item.is_sweep_override() for item in choices)  # if so, a key may exist in only some of the options
     for item in items:
         if item.package is not None:
             text, key = str(item.input_line), item.key_or_group
@@ -36,13 +36,13 @@ def wrong_value(items: Sequence[Override], config: DictConfig, composer: Compose
         except NO_SUCH_KEY as error:
             if not (is_open and item.type == OverrideType.CHANGE):
                 return _no_such_key(item, error, config, composer)
-        except Exception as error:  # whatever OmegaConf raises of a value that does not fit
+        except Exception as error:  # whatever OmegaConf raises for a value that does not fit
             return _unfit(item, error, config, composer)
     return None
 
 
 def _wrong_sign(item: Override, config: DictConfig, composer: Composer) -> str | None:
-    """Of a + before what is there, or a ~ before what is not."""
+    """Explains a + before an existing key, or a ~ before a missing one."""
     key, value = item.key_or_group, item.value()
     there = OmegaConf.select(config, key, throw_on_missing=False)
     if item.is_add() and there is not None and not isinstance(value, dict | list):
@@ -72,7 +72,7 @@ def _no_such_key(item: Override, error: Any, config: DictConfig, composer: Compo
     known = known_keys(config, composer, key.startswith("hydra"))
     if isinstance(item.value(), dict) and error.full_key and key in known:  # model={layrs:[1]}
         return unknown(error.full_key, known, composer)
-    if key in known:  # the primary config is the user's
+    if key in known:  # the primary config is the user's own file
         return f"{key}: {composer.primary}.yaml has no such key; begin the file with `defaults: [train, _self_]`, and give --config-dir=DIR"
     return unknown(key, known, composer)
 
@@ -85,7 +85,7 @@ def _unfit(item: Override, error: Exception, config: DictConfig, composer: Compo
         return f"{text}: it is a group; choose one of its options as {group}=OPTION"
     if wanted := wanted_type(key):
         return f"{text}: {wanted} is needed"
-    with suppress(Exception):  # what stands there may lead to nothing
+    with suppress(Exception):  # the value there may refer to a missing key
         if OmegaConf.is_list(inside := OmegaConf.select(config, above := key.rpartition(".")[0])):
             return f"{text}: {above} is a list of {len(inside)}, whose places count from 0"
         if OmegaConf.is_dict(OmegaConf.select(config, key)):
@@ -94,7 +94,7 @@ def _unfit(item: Override, error: Exception, config: DictConfig, composer: Compo
 
 
 def unknown(key: str, known: Collection[str], composer: Composer) -> str:
-    """One line for a key that does not exist, or belongs to another option."""
+    """Returns one line for a key that does not exist, or that belongs to another option."""
     if key.startswith(PLUGINS) and (chosen := list(_plugins_with(key, composer))):
         return f"{key}: unknown key here; it belongs to {', '.join(chosen)}"
     owners, last = list(_owners(key, composer)), key.rpartition(".")[2]
@@ -105,7 +105,7 @@ def unknown(key: str, known: Collection[str], composer: Composer) -> str:
 
 
 def _owners(key: str, composer: Composer) -> Iterator[str]:
-    """The options that have this key of their own, as group=option."""
+    """Yields the options that define this key, as group=option."""
     group, _, name = key.rpartition(".")
     for open_group in OPEN_GROUPS:
         for option in composer.options(open_group) if group in ("", open_group) else ():
@@ -116,17 +116,17 @@ def _owners(key: str, composer: Composer) -> Iterator[str]:
 
 
 def _plugins_with(key: str, composer: Composer) -> Iterator[str]:
-    """The launchers or sweepers of ours that have this key, as hydra/launcher=option."""
+    """Yields our launchers or sweepers that have this key, as hydra/launcher=option."""
     group = "/".join(key.split(".")[:2])
     for option in composer.options(group):
         if (CONF / group / f"{option}.yaml").is_file():
-            with suppress(HydraException):  # it isn't installed
+            with suppress(HydraException):  # not installed
                 if key in flatten(OmegaConf.to_container(composer.compose([f"{group}={option}"]), resolve=False)):  # type: ignore[arg-type]
                     yield f"{group}={option}"
 
 
 def known_keys(config: DictConfig, composer: Composer, with_hydras: bool = False) -> set[str]:
-    """Those of the schema, and those of a composed config."""
+    """Returns the keys of the schema and of a composed config."""
     keys = flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
-    of_hydra = (key for key in keys if not key.startswith(("hydra.runtime.", "hydra.help.")))  # what Hydra tells, not what is told to it
+    of_hydra = (key for key in keys if not key.startswith(("hydra.runtime.", "hydra.help.")))  # these are set by Hydra, not by users
     return {*composer.groups(), *all_keys(), *(key for key in of_hydra if with_hydras or not key.startswith("hydra."))}

@@ -1,8 +1,8 @@
-"""Words that newcomers bring from other programs, and ours for them: the only list of its kind."""
+"""Maps words from other programs to our keys. This is the only such list."""
 
 from collections.abc import Mapping
 
-# Ours, then theirs; they are looked up by their last part, without case: trainer.max_epochs by max_epochs.
+# Our key: their words. A lookup uses the last part of the word and ignores case: trainer.max_epochs is found by max_epochs.
 _OURS = {
     "lr": "learning_rate learningrate base_lr init_lr initial_lr max_lr peak_lr step_length",
     "epochs": "epoch max_epochs num_epochs n_epochs nb_epochs num_train_epochs total_epochs",
@@ -65,7 +65,7 @@ _OURS = {
 }
 OURS: Mapping[str, str] = {word: key for key, words in _OURS.items() for word in words.split()}
 
-_OPTIONS = {  # of groups and of keys
+_OPTIONS = {  # options of groups and values of keys
     "gpu": "cuda",
     "auto": "mps",
     "plateau": "reducelronplateau",
@@ -110,7 +110,7 @@ _ADVICE = {
 ADVICE: Mapping[str, str] = {word: advice for advice, words in _ADVICE.items() for word in words.split()}
 
 _SMALL = "the networks here are for small images"
-IMAGENET: Mapping[str, str] = {  # blocks per stage, and their kind, of the networks that He et al. 2015 trained on ImageNet
+IMAGENET: Mapping[str, str] = {  # blocks per stage and block type of He et al. 2015's ImageNet networks
     f"resnet{layers}": f"{_SMALL}; these have its blocks: model=resnet {settings} model.width=64"
     for layers, settings in {
         18: "'model.layers=[2,2,2,2]'",
