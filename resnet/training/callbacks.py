@@ -1,4 +1,4 @@
-"""Callbacks: code of one's own at four named places of the training loop; in the config a dict of components."""
+"""Callbacks: the user's own code at named places of the training loop. In the config they are a dict of components."""
 
 import sys
 import traceback
@@ -20,67 +20,67 @@ Values = Mapping[str, float]
 
 
 class CallbackError(Exception):
-    """One line: the callback, the place, and what it raised."""
+    """A callback failed. The message is one line: the callback, the method, and what it raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a callback may look at. Every process of a run calls its callbacks; files are written by the first alone."""
+    """What a callback may read. Every process of a run calls its callbacks; only the first process writes files."""
 
-    learner: Learner  # bare_model: what is trained; weights: what is evaluated and kept; lr; fabric; bare_optimizer
+    learner: Learner  # bare_model is trained; weights is evaluated and saved; also lr, fabric, bare_optimizer
     data: DataSet
     plan: "Plan"
     directory: RunDirectory
-    title: str  # the model and the device, in words
-    name: str = ""  # of the callback, in the config
+    title: str  # describes the model and the device
+    name: str = ""  # the callback's name in the config
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files."""
+        """True if this process writes files."""
         return self.learner.fabric.is_global_zero
 
     @property
     def folder(self) -> Path:
-        """For files of its own, callbacks/NAME in the run directory; it is made where it is asked for."""
+        """The callback's own folder, callbacks/NAME in the run directory. It is made on first use."""
         folder = self.directory.path / "callbacks" / self.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
 class Callback:
-    """Each method may be left out. What raises fails the run, and the run says which callback it was.
+    """The base class of callbacks; every method is optional. An exception in a method fails the run, and the message names the callback.
 
-    Values are numbers under names of `columns`, which metrics.csv gets beside its own; `columns` is read after `start`.
+    Returned values are numbers under names from `columns`. metrics.csv gets these columns besides its own. `columns` is read after `start`.
     """
 
     columns: Sequence[str] = ()
-    warning = ""  # said where it fails, with {} for why, and the run goes on without it; empty: the run fails
+    warning = ""  # if set, a failure prints this, with the reason in place of {}, and the run goes on without the callback
 
     def start(self, context: Context) -> None:
-        """Before anything is written; where a run goes on, before its state is loaded."""
+        """Called before anything is written, and before the state is loaded if the run resumes."""
 
     def before_step(self, step: int) -> None:
-        """`step` counts from 1."""
+        """Called before each optimizer step; `step` counts from 1."""
 
     def after_step(self, step: int) -> Values | None:
-        """Gradients are gone by then; values are recorded for this step."""
+        """Called after each optimizer step, when gradients are already cleared. The returned values are recorded for this step."""
 
     def evaluation(self, step: int, metrics: Values) -> Values | None:
-        """After each evaluation, before the checkpoint; `metrics` are those that are recorded with it."""
+        """Called after each evaluation and before the checkpoint; `metrics` are recorded with it."""
 
     def end(self, is_finished: bool) -> None:
-        """After the test, with the weights that are kept; or not finished: the run failed or was interrupted."""
+        """Called after the test, with the saved weights; or with is_finished=False if the run failed or was interrupted."""
 
     def state(self) -> dict[str, Any]:
-        """Plain containers of tensors and numbers, which each checkpoint keeps."""
+        """Returns the state to keep in each checkpoint: plain containers of tensors and numbers."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse, after `start`."""
+        """Restores what `state` returned; called after `start`."""
 
 
 class Callbacks:
-    """All of a run, called in their order."""
+    """All callbacks of a run, called in their order."""
 
     def __init__(self, callbacks: Mapping[str, Callback], warn: Callable[[str], None]) -> None:
         self.callbacks, self.warn = dict(callbacks), warn
@@ -90,7 +90,7 @@ class Callbacks:
             self._call(name, one, "start", make_context(name))
 
     def columns(self, taken: Iterable[str]) -> list[str]:
-        """Raises CallbackError where a name is taken."""
+        """Returns the columns of all callbacks. Raises CallbackError if a name is already taken."""
         found: list[str] = []
         for name, one in self._all():
             own = list(one.columns)
@@ -114,11 +114,11 @@ class Callbacks:
             self._call(name, one, "end", is_finished)
 
     def state(self) -> dict[str, Any]:
-        """Of those that have any."""
+        """Returns the states of the callbacks that have one."""
         return {name: state for name, one in self._all() if (state := self._call(name, one, "state"))}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """One that was added since starts anew."""
+        """Restores the states. A callback that was added later starts without one."""
         for name, one in self._all():
             if name in state:
                 self._call(name, one, "load_state", state[name])
@@ -135,7 +135,7 @@ class Callbacks:
     def _call(self, name: str, one: Callback, method: str, *arguments: Any, checked: Callable[[Any], Any] = lambda result: result) -> Any:
         try:
             return checked(getattr(one, method)(*arguments))
-        except Exception as error:  # of the user's code: whatever it is
+        except Exception as error:  # the user's code may raise anything
             if one.warning:
                 del self.callbacks[name]
                 return self.warn(one.warning.format(reason(error)))
@@ -143,14 +143,16 @@ class Callbacks:
 
 
 def _line(error: Exception, one: Callback) -> str:
-    """Where in the callback's own file."""
+    """Returns the file and line of the error if it is in the callback's own file."""
     file = sys.modules[type(one).__module__].__file__
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""
 
 
 def _numbers(one: Callback, values: Values | None) -> dict[str, float]:
-    """Raises ValueError at a name that is no column of its own, TypeError at a value that is no number."""
+    """Converts values to floats. Raises ValueError for a name that is not among the callback's columns, TypeError for a value that is no
+    number.
+    """
     if strange := [name for name in values or {} if name not in one.columns]:
         raise ValueError(f"the value {strange[0]} is not among its columns ({', '.join(one.columns) or 'it has none'})")
     return {name: float(value) for name, value in (values or {}).items()}

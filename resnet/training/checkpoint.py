@@ -1,4 +1,4 @@
-"""Checkpoints: plain containers of tensors and numbers, read without running code, and only where every byte is as it was written."""
+"""Checkpoints: plain containers of tensors and numbers. They are loaded without running code, and only if their checksums match."""
 
 import io
 import pickle
@@ -11,17 +11,17 @@ import torch
 
 
 class CheckpointError(Exception):
-    """One line: the file, and what is wrong with it."""
+    """A checkpoint cannot be used. The message is one line: the file, and what is wrong with it."""
 
 
 def save(content: Mapping[str, Any], file: IO[bytes]) -> None:
-    buffer = io.BytesIO()  # torch hides what a full disk answers
+    buffer = io.BytesIO()  # torch hides the error of a full disk, so save to memory first
     torch.save(dict(content), buffer)
     file.write(buffer.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
-    """On the CPU.
+    """Loads a checkpoint onto the CPU.
 
     Raises:
         CheckpointError: the file is missing, cut short, changed, or holds more than plain containers and tensors.
@@ -38,9 +38,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _verify(path: Path) -> None:
-    """The checksums that torch writes and does not read: CRC-32 of each record of the zip file. Bounds what loading can allocate."""
+    """Checks the CRC-32 of each record of the zip file, which torch writes and does not check. Also limits how much memory loading can
+    take.
+    """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise CheckpointError(f"{path}: no checkpoint (it is no regular file)")
         with zipfile.ZipFile(path) as archive:
             if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):

@@ -1,4 +1,4 @@
-"""A second signal ends a run whose step does not end: a thread sees it while the main thread hangs in native code."""
+"""Lets a second signal end a run that hangs: a thread sees the signal while the main thread is stuck in native code."""
 
 import signal
 import socket
@@ -8,14 +8,14 @@ from contextlib import suppress
 
 from resnet.interrupt import COPIES, SIGNALS
 
-GRACE = 3.0  # seconds in which the main thread may answer a second signal itself
+GRACE = 3.0  # seconds that the main thread gets to handle a second signal itself
 
 
 class Insistence:
-    """While open, watches for signals. Python's own handlers wait until the main thread is back from native code.
+    """Watches for signals while open. Python's own handlers wait until the main thread returns from native code.
 
-    `tell` is called where the first signal has not ended the run after a second, `end` where a second one has not ended it after GRACE
-    more; both with the signal's number, in a thread of their own.
+    `tell` is called if the run goes on for a second after the first signal. `end` is called if it goes on for GRACE seconds after a second
+    signal. Both get the signal's number, and run in a separate thread.
     """
 
     def __init__(self, tell: Callable[[int], None], end: Callable[[int], None]) -> None:
@@ -32,8 +32,8 @@ class Insistence:
     def __exit__(self, *_: object) -> None:
         self.is_over.set()
         signal.set_wakeup_fd(self.before)
-        self.sender.close()  # which ends the thread
-        self.thread.join(GRACE)  # it holds the model, which no thread may free while Python ends: that aborts the process
+        self.sender.close()  # this ends the thread
+        self.thread.join(GRACE)  # the thread refers to the model; freeing it in a thread while Python exits aborts the process
 
     def _look(self) -> None:
         with self.receiver:
@@ -47,7 +47,7 @@ class Insistence:
                 self.end(second)
 
     def _next(self) -> int | None:
-        """Waits for a signal; None once this is closed."""
+        """Waits for a signal and returns its number. Returns None once this is closed."""
         while byte := self.receiver.recv(1):
             if byte[0] in SIGNALS:
                 return byte[0]

@@ -1,4 +1,4 @@
-"""What learns: a model with its optimizer, schedule and averaged weights; one optimizer step, and scores on a split."""
+"""The learner: a model with its optimizer, schedule and averaged weights. It takes optimizer steps and computes scores on a split."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -25,7 +25,7 @@ Metric = Callable[[Tensor, Tensor], float]  # of scores (N, K) and labels (N,)
 
 @dataclass(kw_only=True)
 class Learner:
-    """`model` and `optimizer` as Fabric set them up; `average` follows the weights where averaging is on."""
+    """`model` and `optimizer` are wrapped by Fabric. `average` holds the averaged weights if averaging is on."""
 
     fabric: Fabric
     model: nn.Module
@@ -36,17 +36,17 @@ class Learner:
     average: AveragedModel | None = None
     accumulate: int = 1
     clip_grad_norm: float | None = None
-    needs_closure: bool = False  # of the optimizer's step
+    needs_closure: bool = False  # the optimizer's step takes a closure
     frozen: Sequence[nn.Module] = ()  # parts of the model that stay in eval mode
 
     def __post_init__(self) -> None:
         self.modes = Modes(self.bare_optimizer)
-        self.follows_metric = must_be_given(self.scheduler)  # as ReduceLROnPlateau does, which steps at evaluations
+        self.follows_metric = must_be_given(self.scheduler)  # as ReduceLROnPlateau does; it steps after evaluations
 
     def step(self, images: Tensor, targets: Tensor, batch_size: int, is_copy: bool = False) -> Tensor:
-        """One optimizer step on this process's share of a batch; returns its sums (loss, right answers, images), on the device.
+        """Takes one optimizer step on this process's share of a batch. Returns its sums (loss, correct predictions, images), on the device.
 
-        Gradients are averaged over the processes, so a share weighs as many images as it has of `batch_size`.
+        Gradients are averaged over the processes, so each share is weighted by its number of images in `batch_size`.
         """
         self.model.train()
         for part in self.frozen:
@@ -68,7 +68,7 @@ class Learner:
         return torch.zeros_like(sums) if is_copy else sums
 
     def _gradients(self, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
-        """Leaves the gradients, clipped, in the parameters; returns the sums."""
+        """Leaves the gradients, clipped, in the parameters. Returns the sums."""
         sums = torch.zeros(3, device=images.device)
         count = max(min(self.accumulate, batch_size // self.fabric.world_size), 1)  # the same in all processes
         parts = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
@@ -83,19 +83,19 @@ class Learner:
         return sums
 
     def follow(self, metric: float) -> None:
-        """After an evaluation, for a schedule that goes by its result."""
+        """Steps a schedule that depends on a metric; called after each evaluation."""
         if self.follows_metric:
             self.scheduler.step(metric)  # type: ignore[arg-type]
 
     @property
     def lr(self) -> float:
-        """Of the next step, without any group's factor."""
+        """The learning rate of the next step, without any group's factor."""
         group = min(self.optimizer.param_groups, key=lambda group: "lr_scale" in group)
         return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     @property
     def weights(self) -> nn.Module:
-        """The model that is evaluated and kept: the averaged one where averaging is on."""
+        """The model that is evaluated and saved: the averaged one if averaging is on."""
         return self.bare_model if self.average is None else self.average.module
 
     @property
@@ -114,11 +114,11 @@ class Learner:
         return evaluate(self.fabric, model, self.objective, batches, self.metrics, keep_logits)
 
     def total(self, sums: Tensor) -> Tensor:
-        """Over all processes."""
+        """Adds up over all processes."""
         return cast(Tensor, self.fabric.all_reduce(sums, reduce_op="sum"))
 
     def average_statistics(self) -> None:
-        """Several processes normalise each its own share of a batch; their running statistics become those of all."""
+        """Averages the running statistics over all processes, because each process normalises only its own share of a batch."""
         if self.fabric.world_size == 1:
             return
         for module in (self.bare_model, self.average):
@@ -127,7 +127,7 @@ class Learner:
                     buffer.copy_(cast(Tensor, self.fabric.all_reduce(buffer, reduce_op="mean")))
 
     def state(self) -> dict[str, Any]:
-        """Plain containers of tensors and numbers: all that the next step depends on, but the position."""
+        """Returns all that the next step depends on, except the position in the epoch, as plain containers of tensors and numbers."""
         self.average_statistics()
         return {
             "model": self.bare_model.state_dict(),
@@ -140,7 +140,9 @@ class Learner:
         }
 
     def _both_modes(self) -> dict[str, Any]:
-        """`model`: the weights that are evaluated; `model_in_training`: those that the next step begins with, which stay as they are."""
+        """Returns the weights of both modes: `model` is evaluated; `model_in_training` starts the next step. The current weights do not
+        change.
+        """
         optimizer = deepcopy(self.optimizer.state_dict())
         in_training = {name: value.clone() for name, value in self.bare_model.state_dict().items()}
         self.modes.set(is_training=False)
@@ -151,7 +153,7 @@ class Learner:
         return {"model": evaluated, "model_in_training": in_training, "optimizer": optimizer}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse. Where the processes are not as many as before, those but the first keep the random numbers that they have."""
+        """Restores what `state` returned. If the number of processes has changed, only the first one restores its random state."""
         self.modes.set(is_training="model_in_training" in state)
         self.bare_model.load_state_dict(state.get("model_in_training", state["model"]))
         if self.average is not None:
@@ -184,9 +186,9 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     keep_logits: bool = False,
 ) -> Scores:
-    """Loss, not a number without an objective, and accuracy over all processes' images, each counted once."""
+    """Computes loss and accuracy over the images of all processes, each counted once. Without an objective the loss is NaN."""
     model.eval()
-    dtype = torch.float32 if fabric.device.type == "mps" else torch.float64  # which MPS has not
+    dtype = torch.float32 if fabric.device.type == "mps" else torch.float64  # MPS has no float64
     sums = torch.zeros(3, device=fabric.device, dtype=dtype)
     logits_seen, labels_seen = list[Tensor](), list[Tensor]()
     with closing(batches):
@@ -207,7 +209,7 @@ def evaluate(
 
 
 def _sums(loss: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """For mixed targets (N, K), the right answer is the class with the larger share."""
+    """Returns (loss, correct predictions, images). For mixed targets (N, K), the correct class is the one with the larger share."""
     labels = targets if targets.ndim == 1 else targets.argmax(1)
     right = (logits.argmax(1) == labels).sum()
     return torch.stack([loss, right.to(loss.dtype), torch.full_like(loss, len(labels))])

@@ -1,4 +1,4 @@
-"""The training loop: an epoch of steps, an evaluation, a record, a checkpoint, and again; from any step on."""
+"""The training loop: an epoch of steps, an evaluation, a record, a checkpoint, and again. It can start from any step."""
 
 import math
 import time
@@ -20,7 +20,7 @@ State = dict[str, Any]
 
 
 class Observer(Protocol):
-    """What the loop tells of itself."""
+    """Receives the progress and the metrics of the loop."""
 
     def advance(self, step: int) -> None: ...
 
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where training is, and the best held-out scores so far."""
+    """The position of training, and the best held-out scores so far."""
 
     step: int = 0
     best_step: int | None = None
@@ -60,13 +60,15 @@ class Progress:
 
     @classmethod
     def of(cls, values: State) -> "Progress":
-        """From a checkpoint; an older one knows accuracy and loss alone."""
+        """Reads the progress from a checkpoint. An older one has only accuracy and loss as best scores."""
         values = dict(values)
         old = {name: values.pop(f"best_{name}") for name in ("accuracy", "loss") if f"best_{name}" in values}
         return cls(**{"best": old if values["best_step"] is not None else {}, **values})
 
     def judge(self, scores: Mapping[str, float], name: str = "accuracy", is_lowest: bool = False) -> bool:
-        """Whether these scores are the best so far by one of them, of equal ones by the loss. What is not finite never is."""
+        """Records the scores and returns True if they are the best so far by the score `name`. The loss breaks ties; a score that is not
+        finite is never the best.
+        """
 
         def rank(values: Mapping[str, float]) -> tuple[float, float]:
             return (-values[name] if is_lowest else values[name], -values["loss"])
@@ -81,7 +83,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Training:
-    """One training, from its start or from a state that `save` was handed."""
+    """One training run, from the start or from a state that was passed to `save`."""
 
     learner: Learner
     train: Loader
@@ -104,10 +106,11 @@ class Training:
         self.callbacks.load_state(state.get("callbacks", {}))
 
     def fit(self) -> None:
-        """Trains to the end of the plan; the best and the last state are handed to `save`.
+        """Trains to the end of the plan. Passes the best and the last state to `save`.
 
         Raises:
-            NotFinite: before anything of the step is saved; or at the end, where the best weights have no finite held-out loss.
+            NotFinite: a training loss was not finite, raised before this step is saved; or the held-out loss of the best weights is not
+        finite at the end.
             Interrupted: a signal came; the state was saved.
         """
         self.started = self.saved = time.perf_counter()
@@ -123,9 +126,9 @@ class Training:
             raise NotFinite("the held-out loss was not finite; try a lower lr, or clip_grad_norm=1")
 
     def _train_epoch(self) -> dict[str, float]:
-        """From where progress stands to the end of its epoch, whose last metrics are returned.
+        """Trains from the current position to the end of its epoch. Returns the last metrics.
 
-        Sums stay on the device between records: no synchronisation.
+        Sums stay on the device between records, which avoids a CPU-GPU sync in each step.
         """
         epoch, position = divmod(self.progress.step, self.plan.steps_per_epoch)
         with closing(self.train.epoch(epoch, position)) as batches:
@@ -165,7 +168,7 @@ class Training:
         self.observer.record(self.progress.step, round(self.progress.step / self.plan.steps_per_epoch, 6), metrics)
 
     def _save_where_due(self) -> None:
-        """By steps, by time, or because a signal asks for the end."""
+        """Saves if a number of steps or minutes has passed, or if a signal asks the run to end."""
         plan, step = self.plan, self.progress.step
         is_late = plan.save_every_minutes is not None and time.perf_counter() - self.saved > 60 * plan.save_every_minutes
         stopped_by = self._largest(self.signals.received or 0)
@@ -189,7 +192,8 @@ class Training:
         self.saved, self.saved_step = time.perf_counter(), self.progress.step
 
     def _largest(self, value: int) -> int:
-        """Of all processes. Several ask each other only where they meet anyway, at records; elsewhere it is 0 for all of them."""
+        """Returns the maximum over all processes. To avoid extra syncs, several processes compare only at records; elsewhere all return
+        0."""
         step, fabric = self.progress.step, self.learner.fabric
         if fabric.world_size == 1:
             return value
@@ -221,7 +225,7 @@ class Window:
             self.sums = list(carried.to(learner.fabric.device))
 
     def start(self) -> None:
-        """The clock, once all is ready: what comes before the first step is not training."""
+        """Starts the clock once everything is ready, so that setup time does not count as training."""
         self.started = time.perf_counter() - self.seconds_before
 
     def _open(self) -> None:
@@ -235,7 +239,7 @@ class Window:
         self.sums.append(sums)
 
     def close(self) -> dict[str, float]:
-        """The means of the window."""
+        """Returns the means of the window and opens a new one."""
         loss, right, count = self.check().sum(0).tolist()
         seconds = time.perf_counter() - self.started
         self.progress.training_seconds += seconds
@@ -245,7 +249,7 @@ class Window:
         return {**metrics, "images_per_second": count / seconds, "seconds": self.progress.training_seconds}
 
     def check(self) -> Tensor:
-        """(steps, 3), the sums of all processes, once their losses are known to be finite; on a GPU this waits for them."""
+        """Returns the sums of all processes, (steps, 3). Raises NotFinite if a loss is not finite. On a GPU this is a CPU-GPU sync."""
         none = torch.zeros(3, device=self.learner.fabric.device)
         table = self.learner.total(torch.stack([*self.sums, none]))[:-1].cpu().double()
         bad = (~table[:, 0].isfinite()).nonzero()
@@ -259,5 +263,5 @@ class Window:
 
 
 def copied(state: State) -> State:
-    """On the CPU, apart from what training goes on changing."""
+    """Returns copies on the CPU, which further training does not change."""
     return {key: value.detach().cpu().clone() for key, value in state.items()}

@@ -1,18 +1,19 @@
-"""Of the C library's allocator, on the CPU."""
+"""Settings of the C library's memory allocator on the CPU."""
 
 import ctypes
 import sys
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Activations freed by one step serve the next one; glibc would return them to the kernel, which clears each page again.
+    """Keeps freed memory in the process, so that one step reuses what the last one freed. By default glibc returns it to the kernel, which
+    clears each page again.
 
-    Does nothing with another C library.
+    Does nothing with other C libraries.
     """
     if not sys.platform.startswith("linux") or not hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
         return
     libc.mallopt(MMAP_MAX, 0)  # large blocks come from the heap too
-    libc.mallopt(TRIM_THRESHOLD, -1)  # which never shrinks
-    libc.mallopt(TOP_PAD, 64 * 2**20)  # and grows by so many bytes more than asked for
+    libc.mallopt(TRIM_THRESHOLD, -1)  # never shrink the heap
+    libc.mallopt(TOP_PAD, 64 * 2**20)  # grow the heap by this many more bytes than requested

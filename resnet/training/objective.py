@@ -1,4 +1,4 @@
-"""The loss as training and evaluation call it: whatever it takes and returns, its mean or its sum over the images."""
+"""The loss as training and evaluation call it: it accepts several kinds of loss and gives the mean or the sum over the images."""
 
 import inspect
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Objective:
-    """A loss of (scores, targets), or of (scores, targets, images), which gives the mean over the images or one value for each."""
+    """Wraps a loss of (scores, targets) or (scores, targets, images) that returns the mean over the images or one value per image."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         self.loss: Any = loss
@@ -21,7 +21,7 @@ class Objective:
         return value.mean() if value.ndim else value
 
     def total(self, scores: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """The sum over the images, as it is told of an evaluation."""
+        """Returns the sum over the images, for evaluation. Uses the loss's own `total` if it has one."""
         self._set_training(False)
         if hasattr(self.loss, "total"):
             return self.loss.total(scores, targets)  # type: ignore[no-any-return]
@@ -29,7 +29,8 @@ class Objective:
         return value.sum() if value.ndim else value * len(targets)
 
     def check(self, scores: Tensor, targets: Tensor, images: Tensor) -> None:
-        """Raises TypeError or ValueError where it does not give what training needs, and whatever it raises itself."""
+        """Tries the loss once. Raises TypeError or ValueError if its result does not fit training; errors of the loss itself pass
+        through."""
         own = self.loss.parameters() if isinstance(self.loss, nn.Module) else ()
         if any(parameter.requires_grad for parameter in own):
             raise ValueError("it has parameters of its own, which no optimizer trains; freeze them, or make them part of the model")

@@ -1,6 +1,6 @@
-"""Read-only callbacks: gradient norms, update-to-weight ratios and activations of single steps, layer by layer.
+"""Read-only callbacks that record gradient norms, update-to-weight ratios and activations of single steps, layer by layer.
 
-Attached for the steps that they watch and taken off again: between those steps they cost nothing.
+Their hooks are attached only for the watched steps, so other steps cost nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from resnet.training.callbacks import Callback, Context
 
 
 class Probe(Callback):
-    """`every`: optimizer steps between the watched ones; the first step is watched too. `metrics`: recorded as METRIC/LAYER."""
+    """Base class. `every`: optimizer steps between watched ones; the first step is watched too. `metrics` are recorded as METRIC/LAYER."""
 
     metrics: Sequence[str] = ()
 
@@ -34,23 +34,23 @@ class Probe(Callback):
     def after_step(self, step: int) -> Mapping[str, float]:
         for hook in self.hooks:
             hook.remove()
-        if not self.found:  # not watched, or a step that 16-mixed left out
+        if not self.found:  # a step that is not watched, or that 16-mixed skipped
             return {}
         means = torch.stack([torch.stack(values).mean() for values in self.found.values()])  # over the parts of an accumulated batch
         shared = cast(Tensor, self.learner.fabric.all_reduce(means, reduce_op="mean"))
         return dict(zip(self.found, shared.tolist(), strict=True))
 
     def watched(self, model: nn.Module) -> dict[str, nn.Module]:
-        """Convolutions and linear layers, by name."""
+        """Returns the modules to watch by name: convolutions and linear layers."""
         return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
     def attach(self) -> Iterator[Any]:
-        """The hooks, which fill `found`."""
+        """Yields hooks that fill `found`."""
         raise NotImplementedError
 
 
 class GradNorm(Probe):
-    """L2 norm of the gradient of each convolution's and linear layer's weights, after clipping."""
+    """L2 norm of the weight gradient of each convolution and linear layer, after clipping."""
 
     metrics = ("grad_norm",)
 
@@ -68,7 +68,7 @@ class GradNorm(Probe):
 
 
 class UpdateRatio(Probe):
-    """L2 norm of a step's change over the L2 norm of the weights before it, of each convolution and linear layer."""
+    """L2 norm of a step's change divided by the L2 norm of the weights before it, for each convolution and linear layer."""
 
     metrics = ("update_ratio",)
 
@@ -108,13 +108,13 @@ class ActivationStats(Probe):
 
 
 def _norm(gradient: Tensor) -> Tensor:
-    """L2; the squares of gradients below 1e-22 would be zero in float32."""
+    """Computes the L2 norm. Scales first, because the squares of gradients below 1e-22 would be zero in float32."""
     largest = gradient.abs().max().clamp_min(torch.finfo(gradient.dtype).tiny)
     return (gradient / largest).norm() * largest
 
 
 def _note_activation(found: dict[str, list[Tensor]], name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-    if not isinstance(output, Tensor):  # a foreign section may give anything
+    if not isinstance(output, Tensor):  # a foreign module may return anything
         return
     variance, mean = torch.var_mean(output.detach().float(), correction=0)
     found.setdefault(f"activation_mean/{name}", []).append(mean)

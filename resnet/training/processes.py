@@ -1,4 +1,4 @@
-"""What several processes of one run agree on: mistakes, what only the first does, and how one's failure reaches the others."""
+"""Agreement between the processes of a run: shared mistakes, work for the first process only, and how one failure reaches the others."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from resnet.interrupt import TRY_AGAIN
 
 Result = TypeVar("Result")
 FAILURE = "resnet/failure"  # key in the store that the processes share
-GRACE = 5.0  # seconds in which a process notices by itself that another one failed
+GRACE = 5.0  # seconds that a process gets to notice the failure of another one by itself
 
 
 class Failure(NamedTuple):
@@ -33,7 +33,7 @@ GONE = Failure("the first process ended")
 
 
 def in_every_process(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
-    """Calls in every process; a mistake that one of them meets is raised in all of them."""
+    """Calls in every process. If one of them raises a `mistake`, all of them raise it."""
     result, error = None, None
     try:
         result = call()
@@ -45,13 +45,13 @@ def in_every_process(fabric: Fabric, call: Callable[[], Result], mistake: type[E
 
 
 def in_first_process(fabric: Fabric, call: Callable[[], Result], mistake: type[Exception]) -> Result:
-    """Calls in the first process alone; all get its result, or its mistake."""
+    """Calls only in the first process. All processes get its result, or raise its mistake."""
     result = in_every_process(fabric, call if fabric.is_global_zero else lambda: cast(Result, None), mistake)
     return fabric.broadcast(result) if fabric.world_size > 1 else result
 
 
 def gather_from_all(fabric: Fabric, own: Result) -> list[Result]:
-    """What each process has, in their order."""
+    """Returns the value of each process, in the order of their ranks."""
     found = [own] * fabric.world_size
     if fabric.world_size > 1:
         dist.all_gather_object(found, own)
@@ -59,7 +59,7 @@ def gather_from_all(fabric: Fabric, own: Result) -> list[Result]:
 
 
 def in_original_order(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
-    """The whole of each batch, from shares that were dealt like cards: image i went to process i modulo their number."""
+    """Restores whole batches from the shares of the processes: image i of a batch went to process i modulo their number."""
     batches = []
     for parts in zip(*gather_from_all(fabric, shares), strict=True):
         whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
@@ -70,7 +70,7 @@ def in_original_order(fabric: Fabric, shares: list[Tensor]) -> list[Tensor]:
 
 
 def tell_failure(error: BaseException) -> Failure | None:
-    """Leaves the error where the other processes find it; returns the one that another process left first."""
+    """Publishes the error to the other processes. Returns the error of another process that came first, if any."""
     if not dist.is_initialized():
         return None
     own = Failure(f"process {dist.get_rank()}: {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
@@ -82,9 +82,9 @@ def tell_failure(error: BaseException) -> Failure | None:
 
 
 class Watch:
-    """While open, ends this process once another one has failed and this one does not notice, because it waits for it on a GPU.
+    """While open, ends this process after another one has failed. This one may not notice, because it waits for the other on a GPU.
 
-    `end` is handed the other's error, in a thread of its own, before the process is ended.
+    `end` gets the other's error, in a separate thread, before the process ends.
     """
 
     def __init__(self, children: Sequence[Popen[bytes]], end: Callable[[Failure], None]) -> None:
@@ -94,13 +94,13 @@ class Watch:
 
     def __enter__(self) -> None:
         if dist.is_initialized():
-            self.thread = threading.Thread(target=self._look, args=(_store().clone(),), daemon=True)  # with a connection of its own
+            self.thread = threading.Thread(target=self._look, args=(_store().clone(),), daemon=True)  # uses its own connection
             self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.is_over.set()
         if self.thread is not None:
-            self.thread.join(GRACE)  # no thread may be in PyTorch while Python ends: that aborts the process
+            self.thread.join(GRACE)  # a thread inside PyTorch while Python exits aborts the process
 
     def _look(self, store: Any) -> None:
         while not self.is_over.wait(1):
@@ -118,7 +118,7 @@ class Watch:
 
 
 def take_children(fabric: Fabric) -> list[Popen[bytes]]:
-    """The processes that Fabric started, taken from Fabric, which kills this one as soon as it sees that one of them failed."""
+    """Takes over the processes that Fabric started. Fabric would kill this process as soon as one of them fails."""
     started = getattr(fabric.strategy.launcher, "procs", [])
     children = started.copy()
     started.clear()
@@ -126,7 +126,7 @@ def take_children(fabric: Fabric) -> list[Popen[bytes]]:
 
 
 def end_with_parent() -> None:
-    """A process that Fabric started, and that would wait for the first one for many minutes, ends with it."""
+    """Ends this process together with the first one, if Fabric started it. Otherwise it would wait for the first one for many minutes."""
     if is_first_process() or started_processes():
         return
     parent = os.getppid()
@@ -140,7 +140,7 @@ def end_with_parent() -> None:
 
 
 def ended(children: Sequence[Popen[bytes]]) -> Failure | None:
-    """What is to be said of the first of them that ended without saying why, as one that was killed."""
+    """Describes the first child that ended without giving a reason, such as one that was killed."""
     for rank, child in enumerate(children, 1):
         if child.poll():
             is_killed = -child.returncode in set(signal.Signals)
@@ -150,7 +150,7 @@ def ended(children: Sequence[Popen[bytes]]) -> Failure | None:
 
 
 def end_children(children: Sequence[Popen[bytes]]) -> None:
-    """Returns once the processes that this one started have ended too."""
+    """Waits until the child processes have ended; kills them after a deadline."""
     if dist.is_initialized():
         dist.destroy_process_group()
     deadline = time.monotonic() + 2 * GRACE

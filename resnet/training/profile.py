@@ -1,4 +1,4 @@
-"""Where a step's time goes: torch's profiler over some steps of training, as a table, a Chrome trace and a picture."""
+"""Where the time of a step goes: torch's profiler over some training steps, as a table, a Chrome trace and a picture."""
 
 import os
 import time
@@ -11,8 +11,8 @@ from resnet.record.curves import draw_profile
 from resnet.record.directory import PROFILE_TABLE, PROFILE_TRACE
 from resnet.training.callbacks import Callback, Context
 
-SKIPPED, WARM_UP, PROFILED = 5, 3, 12  # optimizer steps; warm-up: recorded and thrown away
-# The first that is in an operation's name is its kind; what has none is told as the rest.
+SKIPPED, WARM_UP, PROFILED = 5, 3, 12  # optimizer steps; those of the warm-up are recorded and dropped
+# An operation has the first kind with a word in its name, else it counts as REST.
 KINDS = {
     "convolutions": ("conv",),
     "normalisation": ("norm",),
@@ -26,12 +26,12 @@ REST, BETWEEN = "other operations", "between operations (Python, waiting)"
 
 
 class Profile(Callback):
-    """Of the steps after the first few; the operations' own times, on a GPU those of its kernels. Of the first process alone."""
+    """Profiles steps after the first few, in the first process only. Counts each operation's own time; on a GPU, that of its kernels."""
 
     warning = "there is no profile: {}; the same command with another name=... makes one"
 
     def __init__(self) -> None:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its own doings on the screen
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps the profiler's own messages off the screen
         self.profiler: profile | None = None
         self.times: list[float] = []
 
@@ -60,7 +60,7 @@ class Profile(Callback):
     def _write(self, profiler: profile) -> None:
         first = SKIPPED + WARM_UP - 1
         steps = len(self.times) - 1 - first
-        if steps < 1:  # training ended before
+        if steps < 1:  # training ended early
             return
         averages = profiler.key_averages()
         key = "self_device_time_total" if self.on_gpu else "self_cpu_time_total"
@@ -68,7 +68,7 @@ class Profile(Callback):
         self.directory.write(PROFILE_TABLE, lambda file: file.write(table.encode()))
         profiler.export_chrome_trace(str(self.directory / PROFILE_TRACE))
         milliseconds = dict.fromkeys([*KINDS, REST], 0.0)
-        begun_here = (operation for operation in averages if operation.device_type == DeviceType.CPU)  # with the kernels that they began
+        begun_here = (operation for operation in averages if operation.device_type == DeviceType.CPU)  # with the kernels that they launched
         for operation in begun_here:
             if not operation.key.startswith("ProfilerStep"):
                 milliseconds[_kind(operation.key)] += getattr(operation, key) / 1000 / steps

@@ -1,4 +1,4 @@
-"""The closure of one optimizer step, for optimizers that want gradients at other weights too (SAM, Foret et al. 2021)."""
+"""The closure of one optimizer step, for optimizers that also need gradients at other weights (SAM, Foret et al. 2021)."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ Random = dict[str, Tensor | None]
 
 
 class Closure:
-    """`gradients` computes gradients and returns sums (loss, right answers, images); it is called here at once.
+    """Wraps `gradients`, which computes gradients and returns sums (loss, correct predictions, images). It is called once at construction.
 
-    A call gives the loss, and computes gradients again only where the weights or the gradients are not those of the last time: with the
-    same random numbers, so that dropout is the same, and without moving running statistics again. So an optimizer may begin
-    with the gradients that are there, or with the closure.
+    A call returns the loss. It computes gradients again only if the weights or the gradients have changed since the last call. Then it uses
+    the same random numbers, so that dropout is the same, and leaves running statistics unchanged. So an optimizer may start with the
+    existing gradients or with the closure.
     """
 
     def __init__(self, gradients: Callable[[], Tensor], model: nn.Module, device: torch.device) -> None:
         self.gradients, self.model, self.device = gradients, model, device
         self.random = random_state(device)
-        self.sums = self.last = gradients()  # at the weights that the step begins with
+        self.sums = self.last = gradients()  # at the weights before the step
         self.known = self._values()
 
     def __call__(self) -> Tensor:
@@ -41,7 +41,7 @@ class Closure:
         self.known = self._values()
 
     def _values(self) -> list[Tensor]:
-        """Copies, as what is changed through `.data` leaves no other trace."""
+        """Returns copies, because changes through `.data` leave no other trace."""
         parameters = list(self.model.parameters())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         return [value.detach().clone() for value in (*parameters, *gradients)]

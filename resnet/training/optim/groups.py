@@ -1,4 +1,4 @@
-"""Parameter groups by name: parts that are frozen, parts with settings of their own, learning rates that fall with depth."""
+"""Parameter groups by name: frozen parts, parts with settings of their own, and learning rates that decay with depth."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,10 +16,10 @@ Group = Mapping[str, Any]
 def parameter_groups(
     model: nn.Module, decay_norm_and_bias: bool, groups: Sequence[Group] = (), layer_decay: float | None = None
 ) -> list[dict[str, Any]]:
-    """What an optimizer takes. Frozen parameters lose their gradients and are in none of the groups.
+    """Returns the parameter groups for an optimizer. Frozen parameters stop requiring gradients and are in no group.
 
-    Biases and the parameters of normalisations are apart, without weight decay, unless `decay_norm_and_bias`. A group whose learning
-    rate is not the common one has its factor as `lr_scale`.
+    Biases and normalisation parameters get separate groups without weight decay, unless `decay_norm_and_bias`. A group whose learning rate
+    differs from the common one has the factor `lr_scale`.
 
     Raises:
         UserError: a group has no parameters, or none are left to train.
@@ -44,7 +44,7 @@ def parameter_groups(
 
 
 def frozen_parts(model: nn.Module, groups: Sequence[Group]) -> list[nn.Module]:
-    """The outermost modules all of whose parameters are frozen by a group."""
+    """Returns the outermost modules whose parameters are all frozen by groups."""
     frozen = {name for name, index in _chosen(model, groups).items() if groups[index].get("frozen")}
     names = [name for name, _ in model.named_parameters()] if frozen else []
     found: dict[str, nn.Module] = {}
@@ -56,7 +56,7 @@ def frozen_parts(model: nn.Module, groups: Sequence[Group]) -> list[nn.Module]:
 
 
 def depth_factors(model: nn.Module, layer_decay: float | None) -> dict[str, float]:
-    """By parameter: 1 in the last unit of the model, times `layer_decay` for each unit before it (Clark et al. 2020)."""
+    """Returns a factor per parameter: 1 in the last unit of the model, times `layer_decay` for each unit before it (Clark et al. 2020)."""
     names = [name for name, _ in model.named_parameters()]
     if layer_decay is None:
         return dict.fromkeys(names, 1.0)
@@ -67,11 +67,11 @@ def depth_factors(model: nn.Module, layer_decay: float | None) -> dict[str, floa
             if any(_is_in(name, path) for path in unit):
                 factors[name] = layer_decay ** (len(units) - 1 - depth)
     outside = set(names) - {name for unit in units for path in unit for name in names if _is_in(name, path)}
-    return factors | dict.fromkeys(outside, layer_decay ** max(len(units) - 1, 0))  # as deep as the first
+    return factors | dict.fromkeys(outside, layer_decay ** max(len(units) - 1, 0))  # the same factor as the first unit
 
 
 def _units(model: nn.Module, path: str) -> Iterator[list[str]]:
-    """The paths of stem, blocks and head in order; a normalisation that stands alone belongs to what is before it."""
+    """Yields the paths of stem, blocks and head in order. A separate normalisation belongs to the unit before it."""
     unit: list[str] = []
     for name, child in model.named_children():
         inner = f"{path}{name}"
@@ -90,14 +90,14 @@ def _units(model: nn.Module, path: str) -> Iterator[list[str]]:
 
 
 def _holds_blocks(module: nn.Module) -> bool:
-    """A row of modules each of which has modules of its own."""
+    """True for a sequence of modules that all have submodules."""
     return isinstance(module, nn.Sequential | nn.ModuleList) and all(
         any(True for _ in child.children()) for child in module if any(True for _ in child.parameters())
     )
 
 
 def _chosen(model: nn.Module, groups: Sequence[Group]) -> dict[str, int]:
-    """By parameter the first group that matches it."""
+    """Maps each parameter to the first group that matches it."""
     names = [name for name, _ in model.named_parameters()]
     chosen: dict[str, int] = {}
     for index, group in enumerate(groups):
@@ -113,5 +113,5 @@ def _chosen(model: nn.Module, groups: Sequence[Group]) -> dict[str, int]:
 
 
 def _is_in(name: str, match: str) -> bool:
-    """`match` is the path of a module or a parameter, or a shell pattern of one."""
+    """True if `match` names this parameter, a module around it, or is a shell pattern of one of them."""
     return name == match or name.startswith(f"{match}.") or fnmatchcase(name, match) or fnmatchcase(name, f"{match}.*")

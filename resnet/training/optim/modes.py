@@ -1,4 +1,4 @@
-"""What an optimizer may ask for beyond `step()`: train and eval modes, a closure; and what a schedule may: a metric."""
+"""What an optimizer may need beyond `step()`: train and eval modes, or a closure. A schedule may need a metric."""
 
 import inspect
 from typing import Any
@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 
 class Modes:
-    """Of an optimizer with train() and eval(), whose weights for training are not those that are evaluated (schedule-free)."""
+    """Switches an optimizer with train() and eval(), which trains and evaluates different weights (schedule-free)."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer: Any = optimizer
@@ -21,6 +21,6 @@ class Modes:
 
 
 def must_be_given(stepper: Any) -> bool:
-    """Whether its step() cannot be called with nothing: an optimizer needs a closure then, a schedule a metric."""
+    """True if step() needs an argument: a closure for an optimizer, a metric for a schedule."""
     given = list(inspect.signature(type(stepper).step).parameters.values())[1:]
     return any(one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in given)

@@ -1,4 +1,4 @@
-"""Muon: momentum whose step on each convolution is made orthogonal, so that no direction of its filters is left behind."""
+"""Muon: SGD with momentum that orthogonalises the update of each convolution, so that all directions of its filters learn."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan's iteration: five steps bring singular values to between about 0.7 and 1.2
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: five iterations bring singular values to between about 0.7 and 1.2
 
 
 class Muon(Optimizer):
-    """Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), for convolutions; all else is trained by SGD.
+    """Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), for convolutions; SGD trains all other parameters.
 
-    A convolution's Nesterov momentum, as a matrix of (out_channels, in_channels * height * width), is orthogonalised and scaled by the
-    root of rows over columns, where there are more rows. Vectors and the classifier step at `sgd_factor` times lr, with the same
+    The Nesterov momentum of a convolution, as a matrix (out_channels, in_channels * height * width), is orthogonalised. If it has more rows
+    than columns, it is scaled by sqrt(rows / columns). Vectors and the classifier use the learning rate `sgd_factor` * lr, with the same
     momentum. Weight decay is decoupled (Loshchilov and Hutter 2019).
     """
 
@@ -36,7 +36,7 @@ class Muon(Optimizer):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 state["momentum_buffer"].mul_(momentum).add_(parameter.grad)
-                step = parameter.grad.add(state["momentum_buffer"], alpha=momentum)  # Nesterov's
+                step = parameter.grad.add(state["momentum_buffer"], alpha=momentum)  # Nesterov momentum
                 parameter.mul_(1 - lr * group["weight_decay"])
                 if parameter.ndim == 4:
                     parameter.sub_(orthogonal(step.flatten(1)).reshape(step.shape), alpha=lr)
@@ -46,7 +46,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of its singular value decomposition U S V^T, times the root of rows over columns where that is above 1."""
+    """Approximates U V^T of the singular value decomposition U S V^T, times sqrt(rows / columns) if that is above 1."""
     rows, columns = matrix.shape
     if rows > columns:
         return orthogonal(matrix.T).T * (rows / columns) ** 0.5

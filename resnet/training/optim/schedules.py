@@ -1,7 +1,7 @@
-"""Learning-rate schedules in closed form of the optimizer step, for torch's LambdaLR to carry.
+"""Learning-rate schedules as closed forms of the optimizer step, for torch's LambdaLR.
 
-torch's own OneCycleLR divides by zero where its warm-up is a single step and wants its peak a second time; its MultiStepLR and
-CosineAnnealingLR have no warm-up, and chaining them loses the closed form that makes a resumed run exact.
+torch's OneCycleLR divides by zero if its warm-up is a single step, and takes its peak lr as a second setting. torch's MultiStepLR and
+CosineAnnealingLR have no warm-up, and chaining schedules loses the closed form that makes a resumed run exact.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float, initial: float, final: float) -> LambdaLR:
-    """From `initial` times lr up to lr in a line, over a share `warmup` of the steps, then in a line down to `final` (Smith 2018)."""
+    """Rises linearly from `initial` * lr to lr over a share `warmup` of the steps, then falls linearly to `final` * lr (Smith 2018)."""
     peak = warmup * total_steps
 
     def factor(step: int) -> float:
@@ -25,7 +25,8 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float, initial: fl
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) -> LambdaLR:
-    """Up to lr in a line, over a share `warmup` of the steps, then down in half a cosine (Loshchilov and Hutter 2017)."""
+    """Rises linearly to lr over a share `warmup` of the steps, then falls along half a cosine to `final` * lr (Loshchilov and Hutter
+    2017)."""
     peak = warmup * total_steps
 
     def factor(step: int) -> float:
@@ -37,7 +38,8 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) 
 
 
 def multistep(optimizer: Optimizer, milestones: Sequence[int], gamma: float, warmup_steps: int = 0, warmup_factor: float = 1.0) -> LambdaLR:
-    """Times `gamma` from each milestone on; times `warmup_factor` for the first `warmup_steps` (He et al. 2015, section 4.2)."""
+    """Multiplies lr by `gamma` at each milestone. For the first `warmup_steps` the factor is `warmup_factor` (He et al. 2015, section
+    4.2)."""
 
     def factor(step: int) -> float:
         return warmup_factor if step < warmup_steps else gamma ** bisect_right(sorted(milestones), step)

@@ -1,4 +1,4 @@
-"""A dry step of an optimizer and its schedule on tiny tensors: tells before anything is written what a class cannot do."""
+"""A trial step of an optimizer and its schedule on tiny tensors. It finds what a class cannot do before anything is written."""
 
 import io
 import warnings
@@ -15,18 +15,20 @@ from resnet.config.errors import UserError
 from resnet.record.trackers import reason
 from resnet.training.optim.modes import Modes, must_be_given
 
-MOST_EVALUATIONS = 4  # of the loss in a step
+MOST_EVALUATIONS = 4  # most evaluations of the loss in one step
 Make = Callable[[Sequence[dict[str, Any]]], tuple[Optimizer, LRScheduler]]
 
 
 @dataclass(frozen=True)
 class Found:
     needs_closure: bool
-    forgets: bool  # its state_dict does not hold all that its next step depends on
+    forgets: bool  # its state_dict lacks something that the next step depends on
 
 
 def try_out(name: str, make: Make, groups: Sequence[dict[str, Any]]) -> Found:
-    """`name` is the target, for the line of the UserError; `groups` are the real ones, of whose parameters only the shapes count."""
+    """Tries an optimizer and its schedule. `name` is the target in the UserError. `groups` are the real ones; only their settings and the
+    number of dimensions of their parameters matter.
+    """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         warnings.simplefilter("ignore")
         needs_closure, first = _first_step(name, make, groups)
@@ -38,7 +40,7 @@ def try_out(name: str, make: Make, groups: Sequence[dict[str, Any]]) -> Found:
             for trial in (first, second):
                 torch.manual_seed(0)
                 trial.step(needs_closure)
-        except Exception as error:  # of a foreign class: whatever it is
+        except Exception as error:  # a foreign class may raise anything
             raise UserError(f"optimizer: {name}: it cannot go on from its own state_dict ({reason(error)})") from None
         return Found(needs_closure, forgets=not all(map(torch.equal, first.parameters, second.parameters)))
 
@@ -81,7 +83,7 @@ def _round_trip(name: str, trial: "_Trial") -> dict[str, Any]:
 
 
 def _check_factors(optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """A schedule that gives all groups one learning rate would undo what sets them apart."""
+    """Raises UserError if a schedule gives all groups the same learning rate, which would undo their factors."""
     base = [group["lr"] for group in optimizer.param_groups if "lr_scale" not in group]
     for group in optimizer.param_groups if base else ():
         if "lr_scale" in group and abs(group["lr"] - base[0] * group["lr_scale"]) > 1e-6 * abs(base[0]):
@@ -92,7 +94,7 @@ def _check_factors(optimizer: Optimizer, scheduler: LRScheduler) -> None:
 
 
 class _Trial:
-    """Of each group one tiny parameter of each number of dimensions."""
+    """An optimizer over one tiny parameter per group and number of dimensions."""
 
     def __init__(self, make: Make, groups: Sequence[dict[str, Any]]) -> None:
         self.groups = [{**group, "params": list(map(_tiny, _by_dimensions(group["params"])))} for group in groups]
