@@ -1,1 +1,1 @@
-"""What a run writes down while it goes on: its directory, identity, code and data, the screen, Weights & Biases."""
+"""What a run records while it goes on: its directory, identity, code and data, the screen, and Weights & Biases."""

@@ -1,4 +1,4 @@
-"""The code that takes part in a run: a digest of each module that is not installed, and how it differs from the last commit."""
+"""The code behind a run: a digest of each module that is not installed, and how the code differs from the last commit."""
 
 import hashlib
 import os
@@ -22,41 +22,41 @@ DECIDES = (
     "data",
     "models",
     "training",
-)  # what a result depends on in this package: the rest launches, records and shows
+)  # the parts of this package that affect a result; the rest launches, records and shows
 INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 LARGEST = 1_000_000  # bytes of a patch
-MOST_READ = 4 * LARGEST  # of what git prints
+MOST_READ = 4 * LARGEST  # most bytes read from git
 OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules", "--src-prefix=a/", "--dst-prefix=b/")
-# What git sets for a hook or for `git rebase --exec`: it would name that repository, wherever the folder lies.
+# Git sets these for hooks and for `git rebase --exec`. They would name that repository, whatever the folder.
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
-STUDIES = ":(top,exclude)experiments"  # which write their results there while they run
+STUDIES = ":(top,exclude)experiments"  # studies write their results there while they run
 
 
 @dataclass(frozen=True)
 class Code:
-    modules: dict[str, str]  # sha256 by name; this package is one of them
-    commit: dict[str, Any] | None  # of this package: its sha, and whether any code that takes part differs from it; None: no checkout
+    modules: dict[str, str]  # sha256 by module name; this package is one of them
+    commit: dict[str, Any] | None  # sha of this package's commit, and whether the code differs; None: no checkout
     patch: bytes  # the difference
 
 
 def read_code() -> Code:
-    """Of the modules that are imported by now."""
+    """Reads the code of all modules that are imported so far."""
     imported = own_modules()
     sha, patch = _changes(tuple(imported.items()))
     return Code(module_digests(), {"sha": sha, "dirty": bool(patch)} if sha else None, patch)
 
 
 def module_digests() -> dict[str, str]:
-    """By name, each as it was when it was first asked for: a process that runs many jobs does not notice later edits."""
+    """Returns a digest per module name, cached at the first request: a process that runs many jobs does not notice later edits."""
     own = "".join(_digest(path) for part in DECIDES for path in _sources(PACKAGE / part))
     return {PACKAGE.name: hashlib.sha256(own.encode()).hexdigest(), **{name: _digest(path) for name, path in own_modules().items()}}
 
 
 def own_modules() -> dict[str, Path]:
-    """The user's: imported, and neither installed nor of this package."""
+    """Returns the user's modules: those that are imported, not installed, and not part of this package."""
     found = {}
     for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__dict__", {}).get("__file__")  # not by getattr, which may import what a lazy module stands for
+        file = getattr(module, "__dict__", {}).get("__file__")  # not getattr on the module: it may trigger a lazy import
         if isinstance(file, str) and name.partition(".")[0] not in (PACKAGE.name, "__main__", "__mp_main__") and (path := _own(file)):
             found[name] = path
     return found
@@ -64,11 +64,11 @@ def own_modules() -> dict[str, Path]:
 
 @cache
 def _own(file: str) -> Path | None:
-    """Where a module lies that is not installed."""
+    """Returns the path of a module's file, or None if the module is installed."""
     if _is_installed(os.path.abspath(file)):
         return None
     path = Path(file).resolve()
-    path = next((place for place in (path, *path.parents) if place.is_file()), path)  # of what lies in a .zip, that
+    path = next((place for place in (path, *path.parents) if place.is_file()), path)  # for a module in a .zip, the .zip
     return path if path.is_file() and not _is_installed(str(path)) else None
 
 
@@ -93,11 +93,11 @@ def _standard_library() -> tuple[str, ...]:
 
 @cache
 def _changes(modules: tuple[tuple[str, Path], ...]) -> tuple[str | None, bytes]:
-    """The commit of this package, and a patch from the commits of all that takes part: changes, then modules that are in no commit."""
+    """Returns this package's commit and a patch against the commits of all modules: changes first, then modules that are in no commit."""
     own = _repository(PACKAGE)
     files = {own: list(_imported_sources())} if own else {}
-    found = {folder: _repository(folder) for folder in {path.parent for _, path in modules}}  # each: one may lie in another, as a submodule
-    loose = {}  # modules in no repository, by the name that they are imported by
+    found = {folder: _repository(folder) for folder in {path.parent for _, path in modules}}  # folders may be submodules
+    loose = {}  # modules in no repository, by import path
     for name, path in modules:
         if repository := found[path.parent]:
             files.setdefault(repository, []).append(path)
@@ -116,13 +116,15 @@ def _imported_sources() -> Iterator[Path]:
 
 
 def _imported_as(name: str, path: Path) -> str:
-    """`a.b` -> a/b.py, or a/b/__init__.py: where it would lie in a folder that Python finds modules in."""
+    """Turns `a.b` into a/b.py or a/b/__init__.py, its path below a folder of sys.path."""
     depth = name.count(".") + (2 if path.stem == "__init__" else 1)
     return "/".join(path.parts[-depth:])
 
 
 def _repository(folder: Path) -> tuple[Path, str] | None:
-    """The root of the checkout that holds a folder, and its commit; what is installed in a checkout is none of it."""
+    """Returns the root and the commit of the checkout that contains a folder. Installed packages inside a checkout do not count as part of
+    it.
+    """
     if _is_installed(str(folder)):
         return None
     try:
@@ -136,7 +138,7 @@ def _difference(root: Path, sha: str, files: Sequence[Path], has_studies: bool) 
     try:
         untracked = os.fsdecode(_git(root, "ls-files", "--others", "-z", "--", *map(str, files))).split("\0") if files else []
         changes = _git(root, "diff", "HEAD", *OPTIONS, "--", ":(top)", *([STUDIES] if has_studies else []))
-    except (OSError, subprocess.CalledProcessError):  # a damaged index, a filter that is not installed: it is not known to be the commit
+    except (OSError, subprocess.CalledProcessError):  # e.g. a damaged index or a missing filter: the code may differ from the commit
         yield os.fsencode(f"# left out: how {root.name} differs from commit {sha}, which git could not tell\n")
         return
     changed = re.split(rb"(?m)^(?=diff --git )", changes)
@@ -149,7 +151,7 @@ def _difference(root: Path, sha: str, files: Sequence[Path], has_studies: bool) 
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    """What git prints, no more of it than MOST_READ."""
+    """Returns what git prints, at most MOST_READ bytes."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
@@ -164,7 +166,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
 
 
 def _new_files(files: Mapping[str, Path]) -> Iterator[bytes]:
-    """Each as git shows a file that is new."""
+    """Yields each file as git shows a new one."""
     for name, path in sorted(files.items()):
         content = path.read_bytes()
         if b"\0" in content:
@@ -179,7 +181,7 @@ def _new_files(files: Mapping[str, Path]) -> Iterator[bytes]:
 
 
 def _bounded(parts: Sequence[bytes]) -> bytes:
-    """The files' parts that fit, and the names of the others."""
+    """Keeps the parts of a patch that fit, and the names of the others."""
     parts_kept, size = [], 0
     for part in parts:
         if re.search(rb"(?m)^Binary files ", part) or size + len(part) > LARGEST:

@@ -1,4 +1,4 @@
-"""The screen: a header, a live bar, one line an epoch, a closing table; plain lines where there is no terminal."""
+"""The screen: a header, a live bar, a line per epoch and a closing table. Without a terminal it prints plain lines."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from resnet.record.trackers import RunFacts, TestReport, Tracker
 
 
 class Console(Tracker):
-    """`is_brief`: one job of many, whose sweep tells the rest; only its epochs and a closing line."""
+    """`is_brief` is for one job of many, whose sweep reports the rest: it prints only the epochs and a closing line."""
 
     failed = "the screen shows no more of it"
 
@@ -72,7 +72,7 @@ class Console(Tracker):
         self.screen.print(plain(text), soft_wrap=True, markup=False)
 
     def _table(self, rows: list[tuple[str, str]], style: str = "bold") -> None:
-        """Aligned on a terminal; plain `name: text` lines elsewhere, of which nothing is cut."""
+        """Prints an aligned table on a terminal; elsewhere plain `name: text` lines, never truncated."""
         if not self.screen.is_terminal:
             for name, text in rows:
                 self._say(f"{name}: {text}" if name else f"  {text}")

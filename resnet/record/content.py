@@ -1,16 +1,19 @@
-"""What a run was made of besides its config: data, first weights and code, by digest. One that is not known differs from none."""
+"""What a run was made from besides its config: data, initial weights and code, by digest. An unknown digest counts as equal to any
+other."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-Made = Mapping[str, Any]  # as in a summary, which anybody may have written: `data`, `weights`, `code`
+Made = Mapping[str, Any]  # `data`, `weights` and `code` of a summary; untrusted
 PARTS = {"train": "training images", "val": "held-out images", "test": "test images", "classes": "names of the classes"}
 DIGEST, NAME = re.compile("[0-9a-f]{64}"), re.compile(r"[\w.]{1,200}")
 
 
 def other_data(before: Made, now: Made) -> list[str]:
-    """Each part that differs, like `test images: digest 1a2b3c4d -> 5e6f7a8b`; labels and order are of the images."""
+    """Returns each part of the data that differs, like `test images: digest 1a2b3c4d -> 5e6f7a8b`. The digest of images covers their labels
+    and order.
+    """
     old, new = (_digests(_under(made, "data", "digests")) for made in (before, now))
     if not (old and new):
         return []
@@ -26,12 +29,12 @@ def _change(before: Made, now: Made, part: str) -> str:
 
 
 def other_weights(before: Made, now: Made) -> str | None:
-    """Of the file that training began from."""
+    """Compares the weights file that training started from."""
     return _other("model.weights", weights_digest(before), weights_digest(now))
 
 
 def other_teacher(before: Made, now: Made) -> str | None:
-    """Of the run that training learns from."""
+    """Compares the teacher run that training learns from."""
     return _other("loss.teacher", teacher_digest(before), teacher_digest(now))
 
 
@@ -40,7 +43,7 @@ def _other(key: str, old: str | None, new: str | None) -> str | None:
 
 
 def other_code(before: Made, now: Made) -> list[str]:
-    """The modules that have changed. One that only one side imported says nothing: commands import different ones."""
+    """Returns the modules that have changed. A module on only one side does not count, because commands import different modules."""
     old, new = module_digests(before), module_digests(now)
     return [name for name, digest in old.items() if new.get(name, digest) != digest]
 

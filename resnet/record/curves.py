@@ -1,4 +1,4 @@
-"""Draws a run's learning curves, and what its probes saw, from its metrics.csv."""
+"""Draws a run's learning curves and its probes' metrics from its metrics.csv."""
 
 import io
 import logging
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from resnet.plain import for_picture
 from resnet.record.directory import CURVES, PROBES, PROFILE, Row, RunDirectory
 
-if TYPE_CHECKING:  # importing it takes a second
+if TYPE_CHECKING:  # the import takes a second
     from matplotlib.figure import Figure
 
-PROBED = ("grad_norm", "update_ratio", "activation_mean", "activation_var")  # what the built-in probes record, layer by layer
+PROBED = ("grad_norm", "update_ratio", "activation_mean", "activation_var")  # metrics of the built-in probes, one per layer
 TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
 
 def draw_curves(directory: RunDirectory, title: str) -> None:
-    """curves.png: loss and accuracy over optimizer steps, in training and held out."""
+    """Draws curves.png: training and held-out loss and accuracy over optimizer steps."""
     rows = directory.metrics
     figure = _figure(4, title)
     for axes, metric, scale in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
@@ -34,7 +34,7 @@ def draw_curves(directory: RunDirectory, title: str) -> None:
 
 
 def draw_probes(directory: RunDirectory, title: str) -> None:
-    """probes.png: each metric over depth, a line per watched step from dark to light; nothing where nothing was watched."""
+    """Draws probes.png: each metric over depth, one line per watched step, from dark to light. Draws nothing if no step was watched."""
     from matplotlib import colormaps
 
     rows = directory.metrics
@@ -52,7 +52,7 @@ def draw_probes(directory: RunDirectory, title: str) -> None:
             label = f"step {row['step']:.0f}" if index in (0, len(watched) - 1) else None
             shade = colormaps["viridis"](0.9 * index / max(len(watched) - 1, 1))
             axes.plot(range(len(columns)), [row[column] for column in columns], color=shade, marker=".", label=label)
-        if metric != "activation_mean":  # which may be negative
+        if metric != "activation_mean":  # activation_mean may be negative
             axes.set_yscale("log")
         names = [for_picture(column.removeprefix(f"{metric}/")) for column in columns]
         shown = range(0, len(names), max(len(names) // 25, 1))
@@ -65,7 +65,7 @@ def draw_probes(directory: RunDirectory, title: str) -> None:
 
 
 def _figure(height: float, title: str) -> "Figure":
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its first import tells of its fonts, and of a home that is read-only
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import logs about fonts and read-only homes
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height), layout="constrained")
@@ -79,7 +79,7 @@ def _save(directory: RunDirectory, name: str, figure: "Figure") -> None:
 
 
 def png(figure: "Figure", dpi: int) -> bytes:
-    """A character that the font lacks is drawn as a box, which need not be told."""
+    """Renders a figure. Suppresses the warning about a character that the font lacks, which is drawn as a box."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -88,7 +88,7 @@ def png(figure: "Figure", dpi: int) -> bytes:
 
 
 def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str, float]) -> None:
-    """profile.png: the parts of a step's time, the largest on top."""
+    """Draws profile.png: the parts of a step's time, the largest on top."""
     parts = sorted(milliseconds.items(), key=lambda part: part[1])
     whole = sum(milliseconds.values())
     figure = _figure(1 + 0.4 * len(parts), title)
@@ -101,7 +101,7 @@ def draw_profile(directory: RunDirectory, title: str, milliseconds: Mapping[str,
 
 
 def _series(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the rows that have the metric."""
+    """Returns the steps and values of the rows that have the metric."""
     points = [(row["step"], row.get(column)) for row in rows]
     known = [(step, value) for step, value in points if step is not None and value is not None]
     return [step for step, _ in known], [value for _, value in known]

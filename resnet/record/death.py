@@ -1,4 +1,4 @@
-"""How a process died that wrote a run and could not say so itself."""
+"""Finds how a process died that wrote a run and could not report it itself."""
 
 import faulthandler
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-TAIL = 2**16  # bytes of a log: what Python says of a crash is shorter
+TAIL = 2**16  # bytes read from the end of a log; Python's crash report is shorter
 LAST_WORDS = re.compile(r"^(?:Fatal Python error|Windows fatal exception): (.*)", re.MULTILINE)
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
 UNKNOWN = "its process ended without a word: it was killed, ran out of memory, or the machine stopped"
@@ -15,7 +15,7 @@ UNKNOWN = "its process ended without a word: it was killed, ran out of memory, o
 
 @contextmanager
 def crashes_told_in(log: Path) -> Iterator[None]:
-    """While open, a crash of native code leaves its name and the lines that led to it at the end of the log."""
+    """While open, a crash in native code writes its name and its stack to the end of the log."""
     was_enabled = faulthandler.is_enabled()
     with log.open("ab") as file:
         faulthandler.enable(file)
@@ -29,8 +29,8 @@ def crashes_told_in(log: Path) -> Iterator[None]:
 
 
 def cause_of_death(log: Path) -> str:
-    """In one line, of the last process that wrote the log."""
-    if not log.is_file():  # a pipe would be waited for
+    """Says in one line how the last process that wrote the log died."""
+    if not log.is_file():  # reading a pipe would block
         return UNKNOWN
     try:
         with log.open("rb") as file:
@@ -39,7 +39,7 @@ def cause_of_death(log: Path) -> str:
     except OSError:
         return UNKNOWN
     words = list(LAST_WORDS.finditer(tail))
-    if not words or STAMP.search(tail, words[-1].end()):  # a later process wrote below it
+    if not words or STAMP.search(tail, words[-1].end()):  # a later process has written after it
         return UNKNOWN
     reason = re.sub(r"[^\x20-\x7e]", "?", words[-1][1])[:100]
     return f"its process died of a crash in native code ({reason}); the end of {log.name} says where"

@@ -1,4 +1,4 @@
-"""The run directory: names, statuses, lock, reader and writer. The one owner of the format; imports no torch."""
+"""The run directory: file names, statuses, lock, reading and writing. Only this module knows the format; imports no torch."""
 
 import csv
 import io
@@ -30,10 +30,10 @@ from resnet.record.summary import UNKNOWN, read_summary
 
 FORMAT = 1
 WAITING = "waiting"  # no run directory yet
-UNREADABLE = "unreadable"  # what it holds is damaged, or no run
+UNREADABLE = "unreadable"  # damaged, or not a run
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
-MIRRORED = ".mirrored"  # there once all of a finished run is in its W&B record
+MIRRORED = ".mirrored"  # exists once the W&B record of a finished run is complete
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 PATCH = "code.patch"
 CURVES, PROBES = "curves.png", "probes.png"
@@ -41,18 +41,18 @@ PROFILE_TABLE, PROFILE_TRACE, PROFILE = "profile.txt", "profile.json", "profile.
 
 
 class PlainDumper(yaml.SafeDumper):
-    """Writes a list that stands in two places twice: no alias, which no reader follows."""
+    """Writes a list that appears twice in full both times, without an alias, because our reader refuses aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 class DirectoryError(Exception):
-    """One line: the directory, what stands in the way, and what to do."""
+    """The directory cannot be used. The message is one line: the directory, the obstacle, and what to do."""
 
 
 class DirectoryGone(DirectoryError):
-    """It is no longer what the run wrote; `now` is where it can still be written, if that is known."""
+    """The directory is no longer the one that the run wrote. `now` is its current path, if known."""
 
     def __init__(self, text: str, now: Path | None) -> None:
         super().__init__(text)
@@ -60,13 +60,13 @@ class DirectoryGone(DirectoryError):
 
 
 class RunDirectory:
-    """Reads and writes one run. Every file but the log and metrics.csv, which grow, is replaced in one step."""
+    """Reads and writes one run. The log and metrics.csv are appended to; every other file is replaced atomically."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = FileLock(self.path / LOCK, timeout=1)
         self._place: Place | None = None
-        self._has_begun = False  # of us: what says `running` is this process
+        self._has_begun = False  # if set, it is this process that wrote the status `running`
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -75,17 +75,17 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        """Also where its config is damaged, or something else has taken its place."""
+        """True also if the config is damaged or something else has taken its place."""
         return os.path.lexists(self / CONFIG)
 
     @property
     def config(self) -> dict[str, Any]:
-        """Raises Unreadable, as all that reads here does."""
+        """Raises Unreadable, as all reading here does."""
         return read_config(self / CONFIG)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """With the status as it is: a run that says `running` while nobody holds its lock was interrupted."""
+        """The summary with its real status: a run with the status `running` whose lock nobody holds was interrupted."""
         summary = read_summary(self / SUMMARY) if os.path.lexists(self / SUMMARY) else {**UNKNOWN, "status": RUNNING}
         if summary["status"] == RUNNING and not self._has_begun and not self.is_held_elsewhere:
             summary |= {"status": INTERRUPTED, "error": cause_of_death(self / LOG)}
@@ -93,7 +93,7 @@ class RunDirectory:
 
     @property
     def status(self) -> str:
-        """`waiting` where nothing has started."""
+        """The status; `waiting` if nothing has started."""
         try:
             return str(self.summary["status"]) if self.exists else WAITING
         except Unreadable:
@@ -101,7 +101,7 @@ class RunDirectory:
 
     @property
     def is_held_elsewhere(self) -> bool:
-        """Whether another process writes the run."""
+        """True if another process is writing the run."""
         if self._lock.is_locked or not os.path.isfile(self / LOCK) or os.path.islink(self / LOCK):
             return False
         probe = FileLock(self / LOCK, timeout=0)
@@ -109,18 +109,18 @@ class RunDirectory:
             probe.acquire()
         except Timeout:
             return True
-        except OSError:  # somebody else's directory, which nobody writes from here
+        except OSError:  # not our directory; no process of ours writes it
             return False
         probe.release()
         return False
 
     @property
     def metrics(self) -> list[Row]:
-        """One row per record: step, epoch and the metrics; None where a metric was not recorded."""
+        """One row per record: step, epoch and the metrics; None if a metric was not recorded."""
         return [as_numbers(row) for row in read_rows(self / METRICS)]
 
     def check_rows(self, known: Any) -> None:
-        """Raises UserError where metrics.csv does not begin with the rows that a checkpoint knows; one of an older version knows none."""
+        """Raises UserError if metrics.csv does not begin with the rows that a checkpoint knows. Checkpoints of older versions know none."""
         if known is None:
             return
         found, wanted = RowSum(), known["count"]
@@ -137,7 +137,8 @@ class RunDirectory:
 
     @property
     def is_free(self) -> bool:
-        """Whether a run may be made here: nothing is there, or what a run leaves that was killed before its first file."""
+        """True if a run may be created here: the path does not exist, or has only what a run leaves if it is killed before its first
+        file."""
         if not self.path.exists():
             return True
         try:
@@ -148,15 +149,15 @@ class RunDirectory:
             raise Unreadable(self.path, error.strerror) from None
 
     def check_inside(self) -> None:
-        """Raises DirectoryError where a link leads out of the directory: it would be read, or written, in its place.
+        """Raises DirectoryError if a symbolic link leads out of the directory, since its target would be read or written instead.
 
-        Neither may a pipe or a device stand in a file's place: who opens it may wait for ever.
+        Pipes and devices are refused too, because opening one may block forever.
         """
         root = os.path.realpath(self.path)
         for file in self.path.rglob("*"):
             try:
                 kind, leads_to = file.lstat().st_mode, os.path.realpath(file)
-            except FileNotFoundError:  # a run that is being written makes and replaces files all the time
+            except FileNotFoundError:  # a run in progress keeps making and replacing files
                 continue
             if stat.S_ISLNK(kind) and not Path(leads_to).is_relative_to(root):
                 raise DirectoryError(f"{file}: it leads out of the run directory, to {leads_to}; take it away")
@@ -169,11 +170,11 @@ class RunDirectory:
     # writing
 
     def acquire(self) -> None:
-        """Makes the directory where it is not there, and holds its lock until release().
+        """Makes the directory if it does not exist, and holds its lock until release().
 
         Raises:
             DirectoryError: it cannot be written.
-            RunBusy: another process writes it.
+            RunBusy: another process is writing it.
         """
         try:
             (self / LAST).parent.mkdir(parents=True, exist_ok=True)
@@ -187,9 +188,9 @@ class RunDirectory:
             ) from None
 
     def begin(self, config: dict[str, Any], columns: Sequence[str], step: int) -> list[str]:
-        """Writes the config, and leaves of metrics.csv the rows up to a step; a row that was cut short goes too.
+        """Writes the config and keeps only the rows of metrics.csv up to a step. A truncated last row is dropped too.
 
-        Returns its columns: those asked for, and further ones that the kept rows have.
+        Returns the columns of metrics.csv: the requested ones, and any further ones of the kept rows.
         """
         self.write(CONFIG, lambda file: file.write(yaml.dump(config, Dumper=PlainDumper, sort_keys=False).encode()))
         earlier = list(self._rows_until(step)) if (self / METRICS).exists() else []
@@ -205,14 +206,14 @@ class RunDirectory:
         return all_columns
 
     def _rows_until(self, step: int) -> Iterator[dict[str, str]]:
-        with suppress(Unreadable):  # after the rows that the checkpoint knows, which check_rows has seen
+        with suppress(Unreadable):  # check_rows has checked the rows before this one
             for row in read_rows(self / METRICS):
                 if int(row["step"]) > step:
                     break
                 yield row
 
     def set_aside(self) -> Path:
-        """Moves a run out of its sweep's folder, into one beside it; returns where it lies now."""
+        """Moves a run out of its sweep's folder into one beside it. Returns its new path."""
         sweep = self.path.parent
         places = (sweep.with_name(f"{sweep.name}.before-{number}") / self.path.name for number in count(1))
         place = next(place for place in places if not place.exists())
@@ -224,12 +225,12 @@ class RunDirectory:
         return place
 
     def remove(self) -> None:
-        """Takes back what was made, where a new run could not start after all."""
-        self.release()  # Windows removes no open file
+        """Removes the directory if a new run could not start."""
+        self.release()  # Windows cannot remove open files
         shutil.rmtree(self.path)
 
     def remove_unbegun(self) -> None:
-        """Takes back what acquire() made, where the run never came to its first file."""
+        """Removes what acquire() made if the run never wrote its first file."""
         if self._lock.is_locked and not self.exists and self.is_free:
             self.remove()
 
@@ -247,7 +248,7 @@ class RunDirectory:
 
     @contextmanager
     def append(self, name: str) -> Iterator[IO[str]]:
-        """For what grows."""
+        """Opens a file that grows."""
         self._check_place()
         try:
             with (self / name).open("a", encoding="utf-8", newline="") as file:
@@ -256,10 +257,11 @@ class RunDirectory:
             raise DirectoryError(f"{self / name}: cannot be written ({error.strerror})") from None
 
     def write(self, name: str, writer: Callable[[IO[bytes]], Any], keep: str | None = None) -> None:
-        """Writes a file so that it is there whole or not at all, whenever the machine stops; `keep` is the name of the one before."""
+        """Writes a file atomically: after a crash it is there whole or not at all. `keep` is the name under which the previous file
+        stays."""
         self._check_place()
         target = self / name
-        if (is_there := os.path.exists(target)) and not os.path.isfile(target):  # renaming would put a file in the place of a device
+        if (is_there := os.path.exists(target)) and not os.path.isfile(target):  # a rename would replace a device by a file
             raise DirectoryError(f"{target}: cannot be written (it is no regular file)")
         part = target.with_name(f".{target.name}.part")
         try:
@@ -277,7 +279,7 @@ class RunDirectory:
             raise DirectoryError(f"{target}: cannot be written ({error.strerror}){note}") from None
 
     def sync(self, name: str) -> None:
-        """Waits until what was appended to a file is on the disk."""
+        """Waits until the data appended to a file is on disk."""
         with self.append(name) as file:
             os.fsync(file.fileno())
 
@@ -287,13 +289,13 @@ class RunDirectory:
 
 
 def run_ids(directory: Path) -> list[str]:
-    """The runs that a sweep's directory holds."""
+    """Returns the names of the runs in a sweep's directory."""
     return sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
 
 
 def shortest(path: Path) -> str:
-    """Relative to the working directory where the path lies in it."""
-    with suppress(OSError):  # a working directory that is gone
+    """Returns the path relative to the working directory if it is inside, else the path itself."""
+    with suppress(OSError):  # the working directory may be gone
         if path.is_relative_to(here := Path.cwd()):
             return str(path.relative_to(here))
     return str(path)

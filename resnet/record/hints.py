@@ -1,4 +1,5 @@
-"""Commands that are offered for pasting: they keep a run's settings, and carry nothing that a stranger's run could slip in."""
+"""Filters overrides for commands that users may paste: they keep a run's settings but hold nothing that a stranger's run could smuggle
+in."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,15 +11,15 @@ from resnet.config.load import all_keys
 from resnet.plain import CONTROL
 
 ELSEWHERE = ("name", "wandb", "sweep", "hydra")  # say where a run goes, not what it is
-PATHS = {"data.path", "data.root", "model.weights"}  # lead to files
+PATHS = {"data.path", "data.root", "model.weights"}  # keys whose values are paths
 GROUPS = {"model", "data", "augment", "optimizer", "scheduler", "fabric", "experiment"}
-OPTION = re.compile(r"\w[\w-]*(/\w[\w-]*)*")  # of a group
+OPTION = re.compile(r"\w[\w-]*(/\w[\w-]*)*")  # an option of a group
 
 
 def kept_overrides(overrides: Iterable[str], written_to: str | None, folder: Path | None) -> tuple[list[str], str]:
-    """Of a saved run those that may be pasted, and the keys that were left out.
+    """Returns the overrides of a saved run that are safe to paste, and the keys of those left out.
 
-    Its paths are taken only where the run says that it was written to the folder in which it lies: else they may be a stranger's.
+    Its paths are kept only if the run says that it was written to the folder where it is now. Otherwise they may be a stranger's.
     """
     is_at_home = written_to is not None and folder is not None and Path(written_to) == folder.resolve()
     texts = list(overrides)
@@ -29,7 +30,9 @@ def kept_overrides(overrides: Iterable[str], written_to: str | None, folder: Pat
 
 
 def is_harmless(override: str) -> bool:
-    """KEY=VALUE or ~KEY of the schema, or a group's option; nothing that builds a class, reads the environment, or says where to write."""
+    """True for KEY=VALUE or ~KEY of the schema, or an option of a group. False for anything that builds a class, reads the environment or
+    sets where to write.
+    """
     key, sign, value = _key(override), *override.partition("=")[1:]
     is_foreign = CONTROL.search(override) or "${" in value or "_target_" in override or key.split(".")[0] in ELSEWHERE
     if is_foreign or not (sign or override.startswith("~")):
@@ -45,7 +48,7 @@ def _known_keys() -> frozenset[str]:
 
 
 def own_search_path(arguments: Sequence[str]) -> list[str] | None:
-    """Of a command line of train.py what says where else configs lie; None where its primary config is another one than ours."""
+    """Returns the arguments of train.py that add folders of configs. Returns None if the primary config is not ours."""
     if any(text.startswith(("--config-path", "--config-name")) for text in arguments):
         return None
     return [text for text in arguments if text.startswith(("--config-dir", "hydra.searchpath="))]

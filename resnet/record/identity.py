@@ -1,4 +1,4 @@
-"""Whether a config may start in a directory: it is free, holds the same run, or is refused with nothing touched."""
+"""Decides whether a config may start in a directory: the directory is free, holds the same run, or is refused and left untouched."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,12 +20,12 @@ OTHER_CODE = (
 
 @dataclass(frozen=True)
 class ExistingRun:
-    """What a directory holds of a config's run."""
+    """The run that a directory already holds for a config."""
 
-    summary: dict[str, Any] | None  # None: nothing yet
-    extended: list[str]  # `epochs: 3 -> 5`, where the run shall go on for longer
+    summary: dict[str, Any] | None  # None: no run yet
+    extended: list[str]  # like `epochs: 3 -> 5`, if the run is to be extended
     other_code: list[str] = field(default_factory=list)  # modules that have changed since
-    notes: list[str] = field(default_factory=list)  # what else is to be said of it
+    notes: list[str] = field(default_factory=list)  # further messages about the run
 
     @property
     def is_finished(self) -> bool:
@@ -33,9 +33,10 @@ class ExistingRun:
 
 
 def examine(directory: RunDirectory, config: Config, needs_length: bool, restart: str, made_of: Callable[[], Made]) -> ExistingRun:
-    """`needs_length`: the schedule was laid out for its length; `restart` is the command that starts anew from these weights.
+    """Compares a config with the run in its directory. `needs_length`: the schedule depends on the length of the run. `restart`: the
+    command that starts a new run from its weights.
 
-    `made_of` reads what the config's run would be made of now; it is only asked where there is a run to compare it with.
+    `made_of` returns what the config's run would be made of now; it is only called if there is a run to compare with.
 
     Raises:
         UserError: the directory holds something else, or is being written.
@@ -49,7 +50,7 @@ def examine(directory: RunDirectory, config: Config, needs_length: bool, restart
     changes = differing_keys(saved_config, config) if config_hash(saved_config) != config_hash(config) else {}
     renamed = [
         key for key in FILES if None not in changes.get(key, [None]) and _is_known(key, summary)
-    ]  # its content tells if it is the same
+    ]  # a digest of its content tells if it is the same
     for key in renamed:
         del changes[key]
     in_words = [f"{key}: {before} -> {now}" for key, (before, now) in changes.items()]
@@ -81,7 +82,7 @@ def _compared(directory: RunDirectory, existing: ExistingRun, made_of: Callable[
 
 
 def check_content(directory: RunDirectory, summary: Made, now: Made, goes_on: bool) -> list[str]:
-    """What is to be said of a run that may go on. Raises UserError where it was made of something else."""
+    """Returns messages about a run that may go on. Raises UserError if it was made from something else."""
     changed, weights = [*other_data(summary, now), *filter(None, [other_teacher(summary, now)])], other_weights(summary, now)
     if weights and not changed and goes_on and (directory / LAST).exists():
         return [f"{weights}: it goes on from its own checkpoint"]

@@ -1,4 +1,4 @@
-"""What a run says in words: the same lines on the screen and in train.log."""
+"""A run's messages in words, the same on the screen and in train.log."""
 
 import shlex
 import sys
@@ -25,7 +25,7 @@ def header(facts: RunFacts) -> list[tuple[str, str]]:
 
 
 def epoch_line(step: int, epoch: float, facts: RunFacts, metrics: dict[str, float]) -> str:
-    """One line for the end of an epoch."""
+    """Returns the line for the end of an epoch."""
     parts = [
         f"epoch {epoch:.4g}/{facts.steps / facts.steps_per_epoch:.4g}",
         f"step {step:,}",
@@ -62,16 +62,16 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
         *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
         *summary.get("links", {}).items(),
         ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
-        *(_experiments(facts, places) if places is not None else []),  # of a saved config they would be other runs in its directory
+        *(_experiments(facts, places) if places is not None else []),  # they would drop a saved config: other runs in its directory
     ]
 
 
 def _experiments(facts: RunFacts, places: list[str]) -> list[tuple[str, str]]:
     model, lr = facts.config["model"], facts.config["lr"]
-    is_ours = model["_target_"] == OUR_MODEL  # another has settings that only its user knows
+    is_ours = model["_target_"] == OUR_MODEL  # only its user knows the settings of another model
     deeper = [f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")] if is_ours else []
     own = without(facts.overrides, "lr", "optimizer.lr", *(["model.layers"] if deeper else []))
-    has_choice = is_ours and model["stochastic_depth"] == 0  # which a plain network cannot have
+    has_choice = is_ours and model["stochastic_depth"] == 0  # a plain network cannot have stochastic depth
     shortcuts = ["model.shortcut=none,projection_3x3"] if has_choice else []
     alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [

@@ -1,4 +1,4 @@
-"""The record in the run directory: metrics.csv and train.log, written as they come, so that a kill loses nothing."""
+"""The record in the run directory: metrics.csv and train.log, written at once so that a kill loses nothing."""
 
 import csv
 import sys
@@ -47,7 +47,7 @@ def log(directory: RunDirectory, text: str) -> None:
 
 
 def warn(directory: RunDirectory, text: str) -> None:
-    """On the screen and in train.log: a mirror or a picture failed, the run did not."""
+    """Warns on the screen and in train.log: a mirror or a picture failed, but the run did not."""
     line = plain(f"warning: {shortest(directory.path)}: {text}")
     print(line, file=sys.stderr, flush=True)
     with suppress(DirectoryError):

@@ -1,4 +1,4 @@
-"""How the metrics of runs are read: their direction and unit, as the summaries say. Older ones know accuracy and loss alone."""
+"""How to read the metrics of runs: their direction and unit, from the summaries. Older summaries have only accuracy and loss."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Summary = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """`key` is val/NAME or test/NAME."""
+    """A metric; `key` is val/NAME or test/NAME."""
 
     key: str
     is_share: bool = True  # shown in per cent
-    is_lowest: bool = False  # the lowest is the best
+    is_lowest: bool = False  # lower is better
 
     def show(self, value: float) -> str:
         return show(value, self.is_share)
@@ -31,7 +31,7 @@ def show(value: float, is_share: bool) -> str:
 
 
 def read_metrics(summaries: Iterable[Summary]) -> dict[str, Metric]:
-    """By key: all that at least one of them has, held out and on the test set."""
+    """Returns by key the held-out and test metrics that at least one of the summaries has."""
     read: dict[str, Mapping[str, str]] = dict(READ)
     for summary in summaries:
         read |= summary.get("metrics", {})
@@ -48,11 +48,11 @@ def is_share(summary: Summary, name: str) -> bool:
 
 
 def others(summary: Summary) -> list[str]:
-    """The names of what a run measured besides loss and accuracy."""
+    """Returns the names of the metrics besides loss and accuracy."""
     return [name for name in summary.get("metrics", {}) if name not in READ]
 
 
 def chosen_by(summaries: Iterable[Summary]) -> str:
-    """What chose their checkpoints, where they agree."""
+    """Returns the metric that chose the runs' checkpoints if they all agree, else the default."""
     found = {summary.get("choose_by", DEFAULT) for summary in summaries}
     return found.pop() if len(found) == 1 else DEFAULT

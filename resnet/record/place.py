@@ -1,4 +1,4 @@
-"""Whether a run directory is still where its run writes it: somebody may remove or move it, or put another one in its place."""
+"""Checks that a run directory is still where its run writes it: somebody may remove, move or replace it."""
 
 import os
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class Place:
-    """A directory, held open; `files` have to be in it."""
+    """A directory, held open. It must contain `files`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: Sequence[str] = ()
-        self.held = os.open(path, os.O_RDONLY) if hasattr(os, "O_DIRECTORY") else None  # Windows opens no directory, and moves no open one
+        self.held = os.open(path, os.O_RDONLY) if hasattr(os, "O_DIRECTORY") else None  # Windows cannot open directories
         self.was = self._found()
 
     def close(self) -> None:
@@ -21,7 +21,7 @@ class Place:
 
     @property
     def fault(self) -> str | None:
-        """What has happened to it, if anything."""
+        """Says what has happened to the directory, or None."""
         now = self._found()
         if now == self.was:
             missing = [name for name in self.files if not (self.path / name).exists()]
@@ -32,7 +32,7 @@ class Place:
 
     @property
     def now(self) -> Path | None:
-        """Where it is, if that can be known."""
+        """The current path of the directory, or None if unknown."""
         if self._found() == self.was:
             return self.path
         with suppress(OSError):
@@ -41,7 +41,7 @@ class Place:
         return None
 
     def _found(self) -> tuple[int, int] | None:
-        """What the file system has under this path."""
+        """Returns the device and inode under this path, or None."""
         try:
             status = os.stat(self.path)
         except OSError:

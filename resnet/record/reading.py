@@ -1,4 +1,4 @@
-"""Reads files that anybody may have written: regular ones alone, bounded, and all that is wrong with one in a line. Imports no torch."""
+"""Reads files that may come from anybody: only regular files of limited size. Each error is one line. Imports no torch."""
 
 import json
 from pathlib import Path
@@ -12,25 +12,25 @@ from resnet.config.hashing import flatten, lacking
 from resnet.config.upgrade import upgraded
 from resnet.plain import plain
 
-MOST_BYTES = 4 * 2**20  # of config.yaml or summary.json, which have thousands
-DEEPEST = 32  # mappings and lists in each other
+MOST_BYTES = 4 * 2**20  # of config.yaml or summary.json, which have a few thousand
+DEEPEST = 32  # levels of nested mappings and lists
 
 
 class Unreadable(UserError):
-    """One line: the file, and why it cannot be read."""
+    """A file cannot be read. The message is one line: the file, and the reason."""
 
     def __init__(self, path: Path, reason: object) -> None:
         lines = str(reason).splitlines()
         super().__init__(plain(f"{path}: cannot be read ({lines[0] if lines else type(reason).__name__})"))
 
-    def __reduce__(self) -> Any:  # one process of a run tells the others
+    def __reduce__(self) -> Any:  # lets one process of a run send it to the others
         return UserError, self.args
 
 
 def bounded_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
-    """Raises Unreadable where it is no regular file, too large, or no UTF-8."""
+    """Reads UTF-8 text. Raises Unreadable if the file is not regular, too large, or not UTF-8."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise Unreadable(path, "it is no regular file")
         with path.open("rb") as file:
             content = file.read(most + 1)
@@ -39,7 +39,7 @@ def bounded_text(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> 
     if len(content) > most:
         raise Unreadable(path, f"it has more than {most:,} bytes")
     try:
-        return content.decode("utf-8-sig", errors)  # Excel and Notepad write a mark before it
+        return content.decode("utf-8-sig", errors)  # utf-8-sig: Excel and Notepad write a byte order mark
     except UnicodeDecodeError as error:
         raise Unreadable(path, f"byte {error.start:,} is no UTF-8") from None
 
@@ -57,17 +57,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config.yaml. An older one may lack keys that were added later, which have a default; without another key it is cut short."""
+    """Reads a config.yaml. An older one may lack later keys that have a default; if any other key is missing, the file is truncated."""
     text = bounded_text(path)
     try:
         _check_events(path, text)
-        values = yaml.load(text, Loader=yaml.CSafeLoader)  # safe_load in C: ten times as fast
+        values = yaml.load(text, Loader=yaml.CSafeLoader)  # safe_load in C, ten times as fast
     except yaml.MarkedYAMLError as error:
         if "nesting" in str(error.problem):  # libyaml's own limit
             raise Unreadable(path, "it is nested too deeply") from None
         line = f" from line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Unreadable(path, f"it is cut short or no plain YAML{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError):  # a character that YAML has not; a date or a number that cannot be
+    except (yaml.YAMLError, ValueError):  # a character that YAML does not allow, an invalid date or number
         raise Unreadable(path, "it is no plain YAML") from None
     config = _checked(path, values)
     if "seed" not in config:
@@ -80,7 +80,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_events(path: Path, text: str) -> None:
-    """Before anything is built: a few lines of aliases can stand for more values than memory holds, and train.py writes none."""
+    """Checks the events before any value is built. A few lines of aliases can expand to more values than memory holds, and train.py writes
+    none.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if getattr(event, "anchor", None) is not None:
@@ -91,7 +93,7 @@ def _check_events(path: Path, text: str) -> None:
 
 
 def _checked(path: Path, values: Any) -> dict[str, Any]:
-    """Of plain values alone: no dates, which YAML knows, and no numbers that no machine has."""
+    """Checks that all values are plain: no dates, which YAML allows, and no integers too large for 64 bits."""
     if not isinstance(values, dict):
         raise Unreadable(path, f"it holds {'nothing' if values is None else 'no keys and values'}")
     _check_values(path, values, "", 0)

@@ -1,4 +1,4 @@
-"""The rows of metrics.csv: read one by one, each checked; and their checksum, by which a checkpoint knows them. Imports no torch."""
+"""Reads the rows of metrics.csv one by one and checks each. A checkpoint knows the rows by their checksum. Imports no torch."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ Row = dict[str, float | None]
 
 
 class RowSum:
-    """Counts rows and sums up their values; a blank is none, so that columns may be added."""
+    """Counts rows and computes a checksum of their values. Blank cells do not count, so that columns may be added later."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -29,15 +29,15 @@ class RowSum:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """What a checkpoint stores."""
         return {"count": self.count, "sha256": self._sum.hexdigest()}
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Cells as they are written, each of them a number or blank; a last line without an end, which is being written, is none.
+    """Yields rows with cells as text; each cell is a number or blank. A last line without a newline is still being written and is skipped.
 
     Raises:
-        Unreadable: at the first line that is no row of the table.
+        Unreadable: at the first line that is not a row of the table.
     """
     text = bounded_text(path, MOST_BYTES, errors="surrogateescape")
     lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))

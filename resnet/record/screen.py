@@ -1,4 +1,4 @@
-"""Tables on the screen: the one place that decides how they look."""
+"""Tables on the screen. Only this module decides how they look."""
 
 from collections.abc import Collection, Iterable
 
@@ -9,9 +9,9 @@ from resnet.plain import plain
 
 
 def table(columns: Iterable[str], left: Collection[str] = (), title: str | None = None, *, fold: bool = True) -> Table:
-    """With a bold header and no frame. The columns named in `left` begin on the left; the others, numbers, end on the right.
+    """Returns a table with a bold header and no frame. Columns in `left` are aligned left; the others hold numbers and are aligned right.
 
-    `fold`: a cell that is wider than its column goes on below; otherwise it is not broken.
+    `fold`: a cell wider than its column continues on the next line; otherwise it is not broken.
     """
     made = _bare(show_header=True, title=title)
     for name in columns:
@@ -20,7 +20,7 @@ def table(columns: Iterable[str], left: Collection[str] = (), title: str | None 
 
 
 def pairs(rows: Iterable[tuple[str, str]], style: str) -> Table:
-    """Names and what they stand for, without a header."""
+    """Returns a table of names and their texts, without a header."""
     made = _bare(show_header=False)
     made.add_column(style=style, no_wrap=True)
     made.add_column(overflow="fold")
@@ -30,7 +30,7 @@ def pairs(rows: Iterable[tuple[str, str]], style: str) -> Table:
 
 
 def cell(text: object) -> str:
-    """Text from outside, whose brackets are no markup and whose control characters do nothing."""
+    """Makes outside text safe to print: brackets are not markup, and control characters have no effect."""
     return escape(plain(str(text)))
 
 

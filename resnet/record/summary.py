@@ -1,4 +1,4 @@
-"""What summary.json may hold. An older one lacks keys that were added later: what a summary does not say is unknown."""
+"""The format of summary.json. An older file may lack keys that were added later; their values are unknown."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ TEXT = Kind("text", lambda value: isinstance(value, str))
 TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
 SOME = Kind("a whole number from 1", lambda value: type(value) is int and value >= 1)
-METRIC = Kind("a number", _is_number)  # which may not be finite
+METRIC = Kind("a number", _is_number)  # may be infinite or NaN
 FINITE = Kind("a finite number", lambda value: _is_number(value) and math.isfinite(value))
 ABOVE_0 = Kind("a finite number above 0", lambda value: _is_number(value) and 0 < value < math.inf)
 STATUS = Kind("running, finished, failed or interrupted", lambda value: value in (RUNNING, FINISHED, FAILED, INTERRUPTED))
@@ -41,7 +41,7 @@ SHAPE = {
     "last": {"step": COUNT, "epoch": METRIC, "train/loss": METRIC, "train/accuracy": METRIC, "val/loss": METRIC, "val/accuracy": METRIC},
     "test": {"accuracy": METRIC, "loss": METRIC, "images": COUNT},
     "choose_by": TEXT,
-    "metrics": {},  # by name: direction and unit
+    "metrics": {},  # direction and unit, by name
     "seconds": FINITE,
     "training_seconds": FINITE,
     "images_per_second": FINITE,
@@ -72,12 +72,12 @@ SHAPE = {
     "input_size": SOME,
     "sessions": [{"step": COUNT, "started": TEXT, "threads": SOME, "processes": SOME, "device": TEXT, "torch": TEXT, "extended": [TEXT]}],
 }
-# What is asked of every summary.
+# Values of the keys that every summary must have, if they are unknown.
 UNKNOWN: dict[str, Any] = {"error": None, "name": "", "overrides": [], "best": None, "config_hash": None, "commit": None, "sessions": []}
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Checked and made plain; unknown keys stay. Raises Unreadable, with the key that does not fit."""
+    """Reads and checks a summary and makes its text plain. Keeps unknown keys. Raises Unreadable, naming the wrong key."""
     summary = _fitting(path, read_json(path), SHAPE, "")
     if "status" not in summary:
         raise Unreadable(path, "it has no status")
@@ -93,7 +93,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """How its metrics are read; and whether their values are numbers."""
+    """Returns the direction and unit of each metric. Raises Unreadable if a metric's value is no number."""
     read = {
         name: _fitting(path, value, {"direction": DIRECTION, "unit": UNIT}, f"metrics.{name}")
         for name, value in summary.get("metrics", {}).items()
@@ -106,7 +106,7 @@ def _metrics(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(path: Path, value: Any, shape: Any, key: str) -> Any:
-    """null is what is not known: such a key is left out."""
+    """Checks a value against its shape. null means unknown, so such a key is left out."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             raise Unreadable(path, f"{key}: keys and values are needed")

@@ -1,4 +1,4 @@
-"""The interface of a tracker, and what it is told at the start and at the end of a run."""
+"""The interface of a tracker, and what it gets at the start and at the end of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from resnet.record.directory import DirectoryError
 from resnet.record.rows import Row, RowSum
 
-# Every column of metrics.csv; blank where a record lacks it.
+# All columns of metrics.csv; a cell is blank if its record lacks the metric.
 COLUMNS = ("step", "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "images_per_second", "seconds")
 
 
 class TrackerError(Exception):
-    """One line: why a tracker could not be started, and what to do."""
+    """A tracker could not be started. The message is one line: the reason, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known before the first step. `flops` count two per multiply-add, for one image forward."""
+    """Facts known before the first step. `flops` are of the forward pass of one image; a multiply-add counts as two."""
 
     name: str
     overrides: Sequence[str]
@@ -35,14 +35,14 @@ class RunFacts:
     device: str
     steps: int
     steps_per_epoch: int
-    measured: Mapping[str, bool] = field(default_factory=dict)  # metrics besides loss and accuracy, and whether they are shares
+    measured: Mapping[str, bool] = field(default_factory=dict)  # metrics besides loss and accuracy, and whether each is a share
     start_step: int = 0
-    continued: str = ""  # from where, and what differs from before
+    continued: str = ""  # the step it continues from, and what has changed
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image (H, W, C) uint8 that the model got wrong, and the probability that it gave to its answer."""
+    """A misclassified test image (H, W, C) uint8, with the probability of the predicted class."""
 
     image: NDArray[np.uint8]
     label: str
@@ -52,7 +52,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class TestReport:
-    """The test set's labels and answers (N,), and the mistakes that the model was surest of."""
+    """Labels and predictions of the test set (N,), and the mistakes with the highest predicted probability."""
 
     labels: NDArray[np.int64]
     answers: NDArray[np.int64]
@@ -61,10 +61,10 @@ class TestReport:
 
 
 class Tracker:
-    """Hears what a run does; each method may be left out."""
+    """Receives the events of a run; every method is optional."""
 
-    failed = ""  # what is to be said of the run where the tracker fails
-    again = ""  # and how to make up for it
+    failed = ""  # what the user reads if the tracker fails
+    again = ""  # how to make up for the failure
 
     def start(self, facts: RunFacts) -> None: ...
 
@@ -75,14 +75,16 @@ class Tracker:
     def finish(self, summary: dict[str, Any], report: TestReport) -> None: ...
 
     def fail(self, summary: dict[str, Any]) -> None:
-        """The run failed or was interrupted, as the summary says."""
+        """Called if the run failed or was interrupted; the summary says which."""
 
     def close(self) -> None:
-        """It has failed, and hears no more: it lets go of what it holds."""
+        """Called after the tracker itself failed, so that it frees its resources. It gets no further calls."""
 
 
 class Trackers(Tracker):
-    """The record and its mirrors, told in order. Only the record can fail the run: a mirror that fails is told of once, and left out."""
+    """The local record and its mirrors, called in order. Only the record can fail the run; a mirror that fails causes one warning and is
+    dropped.
+    """
 
     def __init__(self, local: Tracker, mirrors: Sequence[Tracker], warn: Callable[[str], None]) -> None:
         self.local, self.mirrors, self.warn = local, list(mirrors), warn
@@ -97,11 +99,11 @@ class Trackers(Tracker):
         self._tell(lambda tracker: tracker.record(step, epoch, metrics))
 
     def finish(self, summary: dict[str, Any], report: TestReport) -> None:
-        for tracker in (self.local, *self.mirrors):  # the summary is written: the log too can only warn
+        for tracker in (self.local, *self.mirrors):  # the summary is already written, so even a failing log only warns
             self._guard(tracker, lambda tracker: tracker.finish(summary, report))
 
     def fail(self, summary: dict[str, Any]) -> None:
-        with suppress(OSError, DirectoryError):  # which may be what the run failed of
+        with suppress(OSError, DirectoryError):  # this error may be why the run failed
             self.local.fail(summary)
         for mirror in tuple(self.mirrors):
             self._guard(mirror, lambda mirror: mirror.fail(summary))
@@ -114,7 +116,7 @@ class Trackers(Tracker):
     def _guard(self, tracker: Tracker, call: Callable[[Tracker], None]) -> None:
         try:
             call(tracker)
-        except Exception as error:  # of W&B, matplotlib, the screen: whatever it is, it is not the run's
+        except Exception as error:  # e.g. of W&B, matplotlib or the screen; no mirror may fail the run
             with suppress(ValueError):
                 self.mirrors.remove(tracker)
             with suppress(Exception):
@@ -123,13 +125,13 @@ class Trackers(Tracker):
 
 
 def reason(error: BaseException) -> str:
-    """One line; an error that is not ours says its kind too."""
+    """Returns the error in one line, with its type if it is not one of our errors."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, TrackerError | DirectoryError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 class Recorded(Tracker):
-    """Keeps the latest value of each metric that a tracker is told, and the sum of all rows, beginning with those that are there."""
+    """Passes the calls on to a tracker. Keeps the latest value of each metric and the checksum of all rows, including earlier ones."""
 
     def __init__(self, tracker: Tracker, rows: Sequence[Row]) -> None:
         self.tracker = tracker

@@ -1,4 +1,4 @@
-"""Mirrors a run to Weights & Biases, offline unless asked otherwise; its client lives in another process (wandb_process.py)."""
+"""Mirrors a run to Weights & Biases, offline unless configured otherwise. W&B's client runs in another process (wandb_process.py)."""
 
 import os
 import pickle
@@ -24,11 +24,11 @@ from resnet.record.metrics import others
 from resnet.record.trackers import RunFacts, TestReport, Tracker, TrackerError
 
 PROGRAM = Path(__file__).with_name("wandb_process.py")
-STARTS_WITHIN, ENDS_WITHIN, LEAVES_WITHIN = 60.0, 20.0, 2.0  # seconds that a run waits for W&B at the most
-UPLOAD = 1e6  # bytes a second that a checkpoint is given time for, with log_model
+STARTS_WITHIN, ENDS_WITHIN, LEAVES_WITHIN = 60.0, 20.0, 2.0  # longest times that a run waits for W&B, in seconds
+UPLOAD = 1e6  # assumed upload speed in bytes per second, for the time limit with log_model
 NEEDED = 1 << 20  # bytes that must be free in W&B's folder
-MOST = 64  # characters of a name or a tag: W&B's limit of a tag
-# What W&B would read from the environment itself: the config has decided it.
+MOST = 64  # characters of a name or a tag: W&B's limit for tags
+# Environment variables that W&B would read itself, although the config has already settled their values.
 DECIDED = re.compile(
     r"WANDB_(MODE|DISABLED|PROJECT|ENTITY|(RUN_)?(NAME|TAGS|NOTES|JOB_TYPE)|RUN_GROUP|(ROOT_)?DIR|RUN_ID|RESUME.*|FORK.*|SERVICE|SILENT)"
 )
@@ -36,7 +36,7 @@ DECIDED = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Mirrored:
-    """The run that W&B is told of. `overrides` are what differs from the defaults."""
+    """The facts of a run that its W&B record shows. `overrides` are those that differ from the defaults."""
 
     directory: Path
     name: str
@@ -51,18 +51,18 @@ class Mirrored:
 
 
 class WandbTracker(Tracker):
-    """One W&B run, whatever number of interruptions it has. `settings` are the keys of conf/wandb.
+    """Mirrors a run to one W&B run, however often it is interrupted. `settings` are the keys of conf/wandb.
 
-    Offline, the record is written anew from the rows of metrics.csv, as W&B cannot go on with an offline file; online it resumes.
+    Offline, the record is rewritten from the rows of metrics.csv, because W&B cannot append to an offline file. Online, W&B resumes it.
     """
 
     failed = "the W&B record is not complete"
 
     def __init__(self, settings: dict[str, Any], run: Mirrored, summary: dict[str, Any]) -> None:
-        """Starts it under the id that the summary names, or gives it another where that one is taken.
+        """Starts the W&B run under the id in the summary; if that id is taken, writes a new one into the summary.
 
         Raises:
-            TrackerError: W&B can be seen not to work.
+            TrackerError: W&B evidently does not work.
         """
         self.mode, self.log_model, self.directory = settings["mode"], settings["log_model"], RunDirectory(run.directory)
         self.again = f"python -m resnet resume {shlex.quote(shortest(run.directory))} writes it again"
@@ -85,7 +85,7 @@ class WandbTracker(Tracker):
             self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
-        except BaseException as error:  # a signal too
+        except BaseException as error:  # signals too
             self.close()
             _take_back(folder, before, summary["wandb_run"], made)
             if isinstance(error, TrackerError):
@@ -95,14 +95,14 @@ class WandbTracker(Tracker):
 
     @property
     def links(self) -> dict[str, str]:
-        """How to look at the run, as label and text."""
+        """How to look at the run, as label: text."""
         if self.mode == "online" and self.url:
             return {"W&B": self.url}
         parent, folder = (shlex.quote(shortest(path)) for path in (self.folder.parent, self.folder))
         return {"W&B, look offline": f"wandb leet {parent}", "W&B, upload": f"wandb sync {folder}"}
 
     def replay(self, rows: Sequence[Row]) -> None:
-        """The rows of before, so that the record is whole."""
+        """Sends the rows from before, so that the record is complete."""
         self.client.send("log", rows=[{key: value for key, value in row.items() if value is not None} for row in rows])
 
     def record(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
@@ -110,7 +110,7 @@ class WandbTracker(Tracker):
         self.client.send("log", rows=[{"step": step, "epoch": epoch, **metrics}])
 
     def finish(self, summary: dict[str, Any], report: TestReport | None) -> None:
-        """`report`: None where the run was tested in an earlier process, which alone knew its answers."""
+        """`report` is None if the run was tested in an earlier process, because its predictions are not saved."""
         self.client.check()
         files = {"probes": str(self.directory / PROBES)} if (self.directory / PROBES).exists() else {}
         self.client.send("pictures", **_pictures(report), files=files)
@@ -129,13 +129,13 @@ class WandbTracker(Tracker):
         self._end(1, summary["status"] == INTERRUPTED, ENDS_WITHIN)
 
     def _end(self, exit_code: int, is_preempted: bool, limit: float) -> None:
-        if self.mode == "online":  # of what did not arrive
+        if self.mode == "online":  # for rows that did not arrive
             self.again += f", wandb sync {shlex.quote(shortest(self.folder))} sends what it holds"
         self.client.send("finish", exit_code=exit_code, is_preempted=is_preempted)
         self.client.answer(limit)
-        if self.mode == "offline" and not any(self.folder.glob("*.wandb")):  # W&B makes a folder that was taken away anew, for its pictures
+        if self.mode == "offline" and not any(self.folder.glob("*.wandb")):  # W&B recreates a removed folder for its pictures
             raise TrackerError(f"{shortest(self.folder)} was removed or moved meanwhile")
-        if shutil.disk_usage(self.folder).free == 0:  # of which W&B says nothing
+        if shutil.disk_usage(self.folder).free == 0:  # W&B does not report a full disk
             raise TrackerError(f"{shortest(self.folder.parent)} is full")
         self.close()
 
@@ -144,19 +144,19 @@ class WandbTracker(Tracker):
 
 
 class Client:
-    """The process of W&B's client. To send never waits; what it has to say is heard at the next check() or answer()."""
+    """The process of W&B's client. send() never blocks; errors of the process are raised at the next check() or answer()."""
 
     def __init__(self, known: dict[str, str]) -> None:
-        """`known`: what W&B takes from the environment alone, where an agent of its sweeps started the run."""
+        """`known`: variables that W&B reads only from the environment if a sweep agent of W&B started the run."""
         environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
-        self.complaints = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process; Python's, until the program begins
+        self.complaints = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process; for Python's errors at the start
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(PROGRAM)],  # -P: the folder of the program holds a wandb.py of ours
+            [sys.executable, "-P", str(PROGRAM)],  # -P: the program's folder has a wandb.py of ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.complaints,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the run
+            start_new_session=True,  # Ctrl-C is for the run only
         )
         self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -167,12 +167,12 @@ class Client:
         self.requests.put(pickle.dumps((name, arguments)))
 
     def check(self) -> None:
-        """Raises TrackerError where the client has given up."""
+        """Raises TrackerError if the client has given up."""
         with suppress(queue.Empty):
             self._take(block=False)
 
     def answer(self, seconds: float) -> Any:
-        """Raises TrackerError where the client has given up, or takes longer."""
+        """Returns the next answer. Raises TrackerError if the client has given up or takes longer."""
         try:
             return self._take(timeout=seconds)
         except queue.Empty:
@@ -190,13 +190,13 @@ class Client:
     def _take(self, **how: Any) -> Any:
         name, content = self.answers.get(**how)
         if name == "failed":
-            self.answers.put((name, content))  # for whoever asks next
+            self.answers.put((name, content))  # for the next caller
             raise TrackerError(content)
         return content
 
     def _write(self) -> None:
         assert self.process.stdin is not None
-        with suppress(OSError):  # a broken pipe: _read tells of it
+        with suppress(OSError):  # _read reports a broken pipe
             while (request := self.requests.get()) is not None:
                 self.process.stdin.write(request)
                 self.process.stdin.flush()
@@ -211,7 +211,7 @@ class Client:
         self.answers.put(("failed", f"its process ended{self._cause()}"))
 
     def _cause(self) -> str:
-        """The error that stopped the program from beginning, as with a damaged installation of W&B."""
+        """Returns the error that stopped the program at its start, for example with a damaged installation of W&B."""
         self.complaints.seek(0)
         with self.complaints:
             lines = self.complaints.read().decode(errors="replace").splitlines()
@@ -219,7 +219,9 @@ class Client:
 
 
 def display_name(overrides: Sequence[str], config: dict[str, Any]) -> str:
-    """What differs, in short: in a sweep between its jobs, else from the defaults; keys without their group where that is plain."""
+    """Returns a short name from the overrides: in a sweep those that differ between its jobs. Keys are without their group if they stay
+    unique.
+    """
     varied = config["sweep"].get("varied") or []
     pairs = [text.lstrip("+").partition("=") for text in overrides]
     ends = [key.rpartition(".")[2] for key in flatten(config)]
@@ -242,7 +244,7 @@ def _start(settings: dict[str, Any], run: Mirrored, run_id: str, top: Path) -> d
             "init_timeout": 15,
             "x_transaction_log_flush_interval": 1.0,
             "program": os.path.abspath(sys.argv[0]),
-            "x_stats_pid": os.getpid(),  # whose memory and load are recorded
+            "x_stats_pid": os.getpid(),  # W&B records the memory and load of this process
         },
         "init": {
             **{key: settings[key] for key in ("mode", "project", "entity", "group", "notes", "job_type")},
@@ -265,7 +267,7 @@ def _pictures(report: TestReport | None) -> dict[str, Any]:
 
 
 def _make(folder: Path, given: str) -> list[Path]:
-    """W&B's folder, which must take a file. Returns the folders that had to be made, the innermost first."""
+    """Makes W&B's folder and checks that it is writable. Returns the folders that were made, the innermost first."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +289,7 @@ def _make(folder: Path, given: str) -> list[Path]:
 
 
 def _take_back(folder: Path, before: set[str], run_id: str, made: Sequence[Path]) -> None:
-    """What a client leaves behind that could not start; other runs may have come meanwhile."""
+    """Removes what a client left that could not start. Keeps records of other runs that were written meanwhile."""
     for path in folder.iterdir():
         if path.name not in before and path.name.endswith(f"-{run_id}") and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -300,7 +302,7 @@ def _take_back(folder: Path, before: set[str], run_id: str, made: Sequence[Path]
 
 def _remove(folders: Sequence[Path]) -> None:
     for path in folders:
-        with suppress(OSError):  # never made, or somebody else's meanwhile
+        with suppress(OSError):  # never made, or in use by others now
             path.rmdir()
 
 

@@ -1,7 +1,7 @@
-"""The real W&B client, in a process of its own: whatever happens to it, to its service or to its server, the run goes on.
+"""The real W&B client, in its own process: whatever happens to it, to its service or to its server, the run goes on.
 
-resnet/record/wandb.py starts it and sends it pickled (method, arguments) on standard input; answers go to standard output.
-It ends when its input does: with the run, or when the run does not wait any longer.
+resnet/record/wandb.py starts it and sends pickled (method, arguments) to its standard input; answers go to standard output. It ends when
+its input closes: with the run, or when the run no longer waits for it.
 """
 
 import os
@@ -24,13 +24,13 @@ Row = dict[str, float]
 
 
 class Client:
-    """One W&B run. Each method is a request."""
+    """One W&B run. Each method handles one request."""
 
     def start(self, settings: dict[str, Any], init: dict[str, Any], folder: str, command: list[str]) -> dict[str, str]:
         for variable, default in (("WANDB_CACHE_DIR", platformdirs.user_cache_dir), ("WANDB_DATA_DIR", platformdirs.user_data_dir)):
-            if not _is_writable(os.environ.get(variable) or default("wandb")):  # as in a home that is read-only
+            if not _is_writable(os.environ.get(variable) or default("wandb")):  # e.g. a read-only home
                 os.environ[variable] = os.path.join(folder, f".{variable.split('_')[1].lower()}")
-        sys.argv = command  # it records what was called
+        sys.argv = command  # W&B records the command
         self.run = wandb.init(**init, settings=wandb.Settings(**settings))
         self.run.define_metric("step")
         for metric in ("epoch", "lr", "images_per_second", "seconds"):
@@ -47,7 +47,7 @@ class Client:
         self.run.summary.update(values)
 
     def pictures(self, matrix: dict[str, Any] | None, worst: list[tuple[Any, str]], files: dict[str, str]) -> None:
-        """The confusion matrix, images with their captions, and pictures that are files."""
+        """Sends the confusion matrix, images with their captions, and picture files."""
         media: dict[str, Any] = {name: wandb.Image(path) for name, path in files.items()}
         if matrix is not None:
             media["test/confusion_matrix"] = wandb.plot.confusion_matrix(**matrix, title="Test set")
@@ -65,16 +65,16 @@ class Client:
         if is_preempted:
             self.run.mark_preempting()
         self.run.finish(exit_code=exit_code)
-        with suppress(SystemExit):  # its way to say that its service did not end well, after all was written
+        with suppress(SystemExit):  # W&B's service did not end well, although all was written
             wandb.teardown()
 
 
 def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(3):  # W&B's service inherits them, and would keep the pipes open
+    for descriptor in range(3):  # W&B's service inherits them and would keep the pipes open
         os.dup2(null, descriptor)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):  # which a cluster sends to all processes: the run says when it ends
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):  # clusters signal all processes; the run decides when to end
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
     waiting: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def _read(requests: Any, waiting: "queue.SimpleQueue[tuple[str, dict[str, Any]]]") -> None:
-    """Apart from what W&B does, so that the run never waits for it, and its end ends this process."""
+    """Reads requests in a separate thread, so that the run never waits for W&B. Ends this process when the input closes."""
     with suppress(EOFError, OSError, pickle.UnpicklingError):
         while True:
             waiting.put(pickle.load(requests))
@@ -110,7 +110,7 @@ def _answer(answers: Any, name: str, content: Any) -> None:
 
 
 def _is_writable(folder: str) -> bool:
-    """Or could be made; it is not, where nothing needs it."""
+    """True if the folder, or else its nearest existing parent, is writable. Does not make the folder, since it may not be needed."""
     while not os.path.exists(folder):
         folder = os.path.dirname(os.path.abspath(folder))
     try:
@@ -121,7 +121,7 @@ def _is_writable(folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, pydantic.ValidationError):  # of W&B's own settings, which the environment gave
+    if isinstance(error, pydantic.ValidationError):  # W&B's own settings, set wrongly in the environment
         first = error.errors()[0]
         return f"WANDB_{'_'.join(map(str, first['loc'])).upper()}={first['input']}: {first['msg']}"
     first_line = (str(error).splitlines() or [""])[0].split(". ")[0].rstrip(".")
@@ -129,10 +129,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _end(status: int) -> None:
-    """Without W&B's own teardown at exit, which may wait for ever; its service ends once it sees that this process is gone."""
+    """Ends the process without W&B's own teardown, which may block forever. W&B's service ends once this process is gone."""
     with suppress(AttributeError, OSError):
         wandb.sdk.data_types._private.MEDIA_TMP.cleanup()
-    with suppress(AttributeError, OSError):  # one that was stopped would never see it
+    with suppress(AttributeError, OSError):  # a stopped service would not notice the end
         connection: Any = wandb.sdk.wandb_setup.singleton()._connection
         connection._proc._process.send_signal(signal.SIGCONT)
     os._exit(status)

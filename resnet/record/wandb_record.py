@@ -1,4 +1,5 @@
-"""Which W&B record belongs to a run directory. Nothing that a summary.json says is believed unchecked: anybody may have written it."""
+"""Finds the W&B record that belongs to a run directory. Everything in summary.json is checked first, because anybody may have written
+it."""
 
 import os
 import re
@@ -11,16 +12,16 @@ from typing import Any
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER = re.compile(rf"offline-run-\d+_\d+-({ID.pattern})")
-MARKERS = ".run_directories"  # in W&B's folder: a file for each id, with the path of the directory whose record it is
+MARKERS = ".run_directories"  # in W&B's folder: one file per id, with the path of the run directory that owns it
 
 
 def is_at_home(summary: dict[str, Any], directory: Path) -> bool:
-    """Whether the run lies where it was written: it was not copied, moved or handed over since."""
+    """True if the run is where it was written, so it has not been copied, moved or handed over since."""
     return bool(summary.get("directory") == str(directory.resolve()))
 
 
 def identity(before: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """What a summary says of the run's record: its own of before, or a new one where there is none yet, or where the run is a copy."""
+    """Returns the summary's keys of the run's record: those from before, or new ones if there are none or the run is a copy."""
     known = before if is_at_home(before, directory) else {}
     return {
         "wandb_run": _run_id(known.get("wandb_run")),
@@ -30,7 +31,7 @@ def identity(before: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 
 def told_of(before: dict[str, Any], directory: Path) -> str | None:
-    """What is to be said where a run that goes on is not where it was written."""
+    """Returns a message for a run that is continued in another place than it was written, else None."""
     if not before or is_at_home(before, directory):
         return None
     origin = f"it was written to {before['directory']!r}" if before.get("directory") else "nothing says where it was written"
@@ -38,13 +39,13 @@ def told_of(before: dict[str, Any], directory: Path) -> str | None:
 
 
 def _run_id(saved_id: Any) -> str:
-    """W&B's agent has one already and takes no other."""
+    """Returns the id of the W&B run. W&B's agent sets one itself and accepts no other."""
     given = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     return next((text for text in (given, saved_id) if isinstance(text, str) and ID.fullmatch(text)), secrets.token_hex(4))
 
 
 def claim(folder: Path, wandb_run: str, directory: Path) -> bool:
-    """Notes in W&B's folder, before there is a record, whose it will be. False where the id is another's there."""
+    """Notes in W&B's folder, before the record exists, which directory owns it. Returns False if the id belongs to another directory."""
     if not (owner := _owner(folder, wandb_run)):
         if any(path.name.endswith(f"-{wandb_run}") for path in folder.iterdir()):
             return False
@@ -62,7 +63,7 @@ def _owner(folder: Path, wandb_run: str) -> str:
 
 
 def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = None) -> Iterator[Path]:
-    """The offline records of a run that are provably its own: where its summary says that one is, and in W&B's folder of now."""
+    """Yields the offline records that provably belong to a run: the one that its summary names, and those in W&B's current folder."""
     folder_written = summary.get("wandb_folder")
     near = folder.iterdir() if folder is not None and folder.is_dir() else ()
     for path in {*near, *([Path(folder_written)] if isinstance(folder_written, str) and "\0" not in folder_written else [])}:
@@ -72,7 +73,7 @@ def own_folders(summary: dict[str, Any], directory: Path, folder: Path | None = 
 
 def remove_own(summary: dict[str, Any], directory: Path, folder: Path) -> None:
     for path in own_folders(summary, directory, folder):
-        aside = path.with_name(f".removed-{path.name}")  # in one step: W&B's service, just killed, may still write into it
+        aside = path.with_name(f".removed-{path.name}")  # atomic: W&B's service, just killed, may still write into it
         path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
