@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one command. Wraps around train.py's main(): checks the jobs before it, tells their ends after it."""
+"""Sweeps: many runs of one command. The code wraps train.py's main(): it checks the jobs before, and reports how they ended after."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def sweeping(request: Request) -> Iterator[list[str]]:
-    """Around Hydra's main, which runs the jobs with the overrides that this adds.
+    """Wraps Hydra's main, which runs the jobs with the overrides that this yields.
 
     Raises:
         UserError: a job has a mistake; nothing was started.
@@ -29,7 +29,7 @@ def sweeping(request: Request) -> Iterator[list[str]]:
     from resnet.sweeps.preflight import preflight
 
     sweep = sweep_of(request)
-    settings = [f"sweep.name={quoted(sweep.name)}", f"sweep.varied={json.dumps(varied(sweep))}"]  # a time stamp is taken once
+    settings = [f"sweep.name={quoted(sweep.name)}", f"sweep.varied={json.dumps(varied(sweep))}"]  # one time stamp for all jobs
     if sweep.is_search:
         from resnet.sweeps.search import Search
 
@@ -45,7 +45,7 @@ def sweeping(request: Request) -> Iterator[list[str]]:
 
 @contextmanager
 def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, list[str]], refused.Refused, int]]) -> Iterator[None]:
-    """A board while jobs run at once, the table of all of them at the end."""
+    """Shows a board while jobs run in parallel, and a table of all jobs at the end."""
     from resnet.sweeps.board import board
     from resnet.sweeps.closing import close
 
@@ -53,12 +53,12 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
     try:
         with handled_by(end_by_signal), board(sweep.directory, ids) if sweep.is_parallel else nullcontext(), _waiting(sweep):
             yield
-    except Exception:  # of Hydra: where no job was started, that is all there is to say
+    except Exception:  # an error of Hydra; if no job was started, it says everything
         if ended_by:
             raise SystemExit(status_of(ended_by[0])) from None
         is_worth_a_table = bool(run_ids(sweep.directory))
         raise
-    except KeyboardInterrupt:  # of jobs in other processes: a job in this one makes a SystemExit of it
+    except KeyboardInterrupt:  # from jobs in other processes; a job in this one turns it into SystemExit
         raise SystemExit(CTRL_C) from None
     finally:
         is_done = is_worth_a_table and close(sweep, *jobs())
@@ -68,14 +68,14 @@ def _shown(sweep: "Sweep", ids: list[str], jobs: Callable[[], tuple[dict[str, li
 
 
 def _remove_if_empty(sweep: "Sweep") -> None:
-    """The folders that jobs have left that never began, and the sweep's own where it has none."""
+    """Removes the empty folders of jobs that never began, and the sweep's own if it is empty."""
     for folder in (*sweep.directory.glob("*/"), sweep.directory, sweep.directory.parent):
         with suppress(OSError):  # not empty, or never made
             folder.rmdir()
 
 
 def _waiting(sweep: "Sweep") -> AbstractContextManager[None]:
-    """Around the launcher: joblib kills its jobs at Ctrl-C, SLURM's outlive it."""
+    """Returns a context for the launcher. joblib kills its jobs at Ctrl-C; SLURM's jobs would outlive it."""
     if sweep.launcher == "JoblibLauncher":
         return parallel_jobs(sweep.directory)
     if sweep.launcher != "SlurmLauncher":

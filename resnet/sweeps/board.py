@@ -1,4 +1,4 @@
-"""One live board for jobs that run at once: where each of them is, read from the run directories."""
+"""A live board for parallel jobs: it shows where each job is, read from the run directories."""
 
 import threading
 from collections import Counter
@@ -16,12 +16,14 @@ from resnet.record.metrics import chosen_by, read_metrics
 from resnet.record.reading import Unreadable
 from resnet.record.screen import cell, table
 
-SECONDS = 1.0  # between looks
+SECONDS = 1.0  # between updates
 
 
 @contextmanager
 def board(directory: Path, ids: Sequence[str]) -> Iterator[None]:
-    """While open; without ids, of all jobs that are there. Without a terminal: a line whenever a job changes its state."""
+    """Shows the board while open. Without ids, it shows all jobs that exist. Without a terminal, it prints a line when a job's state
+    changes.
+    """
     screen, over = Console(highlight=False), threading.Event()
     thread = threading.Thread(target=_show if screen.is_terminal else _tell, args=(screen, directory, ids, over), daemon=True)
     thread.start()
@@ -64,7 +66,7 @@ def _table(directory: Path, states: dict[str, str]) -> Table:
 
 
 def _latest(run: RunDirectory) -> tuple[str, str, str]:
-    """Step, training loss and the held-out score that it chooses by, of the last rows that have them."""
+    """Returns the step, the training loss and the held-out score that chooses the checkpoint, each from the last row that has it."""
     last: dict[str, float] = {}
     score = ""
     with suppress(OSError, Unreadable):  # not there yet, or damaged

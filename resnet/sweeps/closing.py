@@ -1,4 +1,4 @@
-"""After the last job, however the sweep ended: a ranked table read from the run directories, and what is still to do."""
+"""After the last job, however the sweep ended: a ranked table from the run directories, and what is still to do."""
 
 import math
 import shlex
@@ -26,9 +26,10 @@ from resnet.sweeps.grid import Sweep, differing
 
 
 def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, asked: int) -> bool:
-    """Shows the jobs, overrides by id (of a sweep that was not checked first: all that are there); True where all are finished.
+    """Shows the jobs and returns True if all are finished. `jobs` maps ids to overrides; if it is empty, all jobs in the directory are
+    shown.
 
-    `refused`: jobs that could not start. `asked`: how many there will be; a search proposes them bit by bit.
+    `refused`: jobs that could not start. `asked`: the planned number of jobs; a search proposes them one by one.
     """
     directory = sweep.directory
     runs = {name: RunDirectory(directory / name) for name in jobs or run_ids(directory)}
@@ -69,7 +70,7 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
 
 
 def _summary(run: RunDirectory) -> dict[str, Any]:
-    """Of a damaged run: that it is one, and why."""
+    """Returns the run's summary. For a damaged run, it says so and gives the reason."""
     try:
         return run.summary
     except Unreadable as error:
@@ -77,7 +78,9 @@ def _summary(run: RunDirectory) -> dict[str, Any]:
 
 
 def _report(directory: Path) -> str:
-    """The path of the page, or why there is none; of all runs in the sweep's folder, those of earlier and larger grids too."""
+    """Writes the page and returns its path, or the reason why there is none. It covers all runs in the sweep's folder, also of earlier or
+    larger grids.
+    """
     from resnet.analysis.page import REPORT, report_on
 
     paths = [Path(shortest(directory.resolve()))]
@@ -86,7 +89,7 @@ def _report(directory: Path) -> str:
         report_on(paths, found.runs, directory / REPORT, found.unreadable)
     except UserError:
         return "none: no run has finished"
-    except Exception as error:  # of the page, of the disk
+    except Exception as error:  # an error of the page or the disk
         return f"none: {reason(error)}; python -m resnet draw {shlex.quote(shortest(directory.resolve()))} makes it again"
     return shortest((directory / REPORT).resolve())
 
@@ -116,7 +119,7 @@ def _held_out(summary: dict[str, Any], key: str) -> float | None:
 
 
 def _short(value: str) -> str:
-    """For a column: a search proposes numbers of 17 digits."""
+    """Shortens a value for a column, because a search proposes numbers of 17 digits."""
     with suppress(ValueError):
         return value if len(value) < 8 or value.isdigit() else f"{float(value):.4g}"
     return cell(value)

@@ -1,4 +1,4 @@
-"""A sampler of Optuna's that proposes no run twice: what the sampler inside proposes while that is new, then one at random."""
+"""An Optuna sampler that proposes no run twice: it uses another sampler while that gives new proposals, then samples at random."""
 
 from collections.abc import Callable
 from itertools import chain, repeat
@@ -9,11 +9,11 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-TRIES = 10  # proposals that the sampler inside may repeat; with few choices it would go on with the best for ever
+TRIES = 10  # proposals that the inner sampler may repeat; with few choices it could repeat the best forever
 
 
 class Distinct(BaseSampler):
-    """All ranges are proposed at once, in their order: only a whole proposal shows whether it is new."""
+    """Samples all ranges at once, in their order, because only a whole proposal shows whether it is new."""
 
     def __init__(
         self,
@@ -23,9 +23,12 @@ class Distinct(BaseSampler):
         taken: set[str],
         seed: int | None,
     ) -> None:
-        """`identify` names the run that values make; `taken` has the names that are not new, and must not be all that there are."""
+        """`identify` returns the name of the run that the values make. `taken` holds the names already used, and must not cover all
+        possible names.
+        """
         self.random = RandomSampler(seed)
-        # A GridSampler deals a trial that was interrupted another point of the grid. At random and none twice is all that it does else.
+        # A GridSampler gives an interrupted trial another point of the grid. Otherwise it only samples at random without repeats, as this
+        # class does.
         self.inside = self.random if isinstance(sampler, GridSampler) else sampler
         self.ranges, self.identify, self.taken = ranges, identify, taken
 
@@ -33,7 +36,7 @@ class Distinct(BaseSampler):
         return self.ranges
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        if trial.params.keys() >= self.ranges.keys():  # it was interrupted, and keeps its values
+        if trial.params.keys() >= self.ranges.keys():  # an interrupted trial keeps its values
             return {}
         samplers = chain(repeat(self.inside, TRIES), repeat(self.random))
         proposals = (self._propose(sampler, study, trial) for sampler in samplers)
@@ -43,7 +46,7 @@ class Distinct(BaseSampler):
 
     def _propose(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         values = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
-        values |= trial.params  # of one that a kill left with some of them
+        values |= trial.params  # a kill may leave a trial with some of its values
         for name, distribution in self.ranges.items():
             if name not in values:
                 alone = self.random if distribution.single() else sampler

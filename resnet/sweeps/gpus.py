@@ -1,4 +1,4 @@
-"""The GPUs of this machine for hydra/launcher=parallel: how many jobs at once, and on which one each worker stays. Needs no torch."""
+"""The GPUs of this machine for hydra/launcher=parallel: how many jobs run at once, and on which GPU each worker stays. Needs no torch."""
 
 import itertools
 import os
@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 WITHOUT_GPU = 2  # jobs at once
-_kept: list[FileLock] = []  # as long as this process lives: CUDA stays on the GPU that it began with
+_kept: list[FileLock] = []  # held as long as this process lives, because CUDA stays on its first GPU
 
 
 def visible_gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them; without it, all that nvidia-smi lists."""
+    """Returns the GPUs in CUDA_VISIBLE_DEVICES; if it is not set, all that nvidia-smi lists."""
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
     try:
@@ -32,7 +32,7 @@ OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
 def stay_on_a_gpu(locks: Path) -> None:
-    """Takes the GPU with the fewest workers, before torch looks for one; each worker holds a lock, which ends with it."""
+    """Takes the GPU with the fewest workers, before torch looks for GPUs. Each worker holds a lock until it ends."""
     gpus = visible_gpus()
     if _kept or not gpus:
         return

@@ -1,4 +1,4 @@
-"""The jobs of a grid, before Hydra runs them: each composed and checked, the same parts only once."""
+"""Composes and checks the jobs of a grid before Hydra runs them. Parts that jobs share are composed only once."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from resnet.config.explain import explain
 from resnet.config.hashing import flatten
 from resnet.config.values import unknown
 
-UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that make no other run
+UNNAMED = ("name", "wandb", "sweep", "hydra")  # keys that do not make a different run
 
 
 @dataclass(frozen=True)
 class Job:
-    """`config` is None where it could not be composed; `error` says why."""
+    """A job of a grid. `config` is None if it could not be composed; `error` then says why."""
 
     overrides: list[str]
     config: Config | None
@@ -37,17 +37,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a command with -m asks for: a grid of jobs, or a space that a search proposes jobs in."""
+    """What a command with -m asks for: a grid of jobs, or a search space."""
 
     name: str
     directory: Path
-    settings: Any  # conf's sweep
-    overrides: list[list[str]]  # a grid's jobs
-    launcher: str  # the name of its class
-    sweeper: dict[str, Any]  # conf's hydra.sweeper
-    space: list[str]  # a search's: the overrides of every trial, with ranges in some of them
+    settings: Any  # the key `sweep` of the config
+    overrides: list[list[str]]  # the jobs of a grid
+    launcher: str  # name of the launcher's class
+    sweeper: dict[str, Any]  # the key `hydra.sweeper` of the config
+    space: list[str]  # for a search: the overrides of every trial, some with ranges
     composer: Composer
-    of_hydra: list[str]  # the overrides of Hydra's own settings, which all jobs share
+    of_hydra: list[str]  # overrides of Hydra's own settings, shared by all jobs
 
     @property
     def is_search(self) -> bool:
@@ -59,7 +59,7 @@ class Sweep:
 
 
 def read_sweep(arguments: Sequence[str]) -> Sweep:
-    """Of a command line. Raises UserError where it cannot be read."""
+    """Reads a sweep from a command line. Raises UserError if that fails."""
     command = read_arguments(arguments)
     try:
         return sweep_of(read_request(command))
@@ -80,7 +80,7 @@ def sweep_of(request: Request) -> Sweep:
             _check_values(item)
         overrides = _grid(items)
     launcher = config.hydra.launcher._target_.rpartition(".")[2]
-    if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # which joblib runs in this process
+    if launcher == "JoblibLauncher" and config.hydra.launcher.n_jobs == 1:  # joblib runs a single job in this process
         launcher = "BasicLauncher"
     of_hydra = [str(item.input_line) for item in parsed if item.is_hydra_override()]
     name, directory = str(config.sweep.name), Path(config.hydra.sweep.dir)
@@ -88,7 +88,7 @@ def sweep_of(request: Request) -> Sweep:
 
 
 def _grid(items: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each job, in the order that Hydra's sweeper has them: the last key changes fastest."""
+    """Returns the overrides of each job, in the order of Hydra's sweeper: the last key changes fastest."""
     choices: dict[str, list[str]] = {}
     for item in items:
         key = item.get_key_element()
@@ -98,7 +98,7 @@ def _grid(items: Sequence[Override]) -> list[list[str]]:
 
 
 def _check_values(item: Override) -> None:
-    """Raises UserError where a key of a grid is swept over no value, or over an interval, which only a search can."""
+    """Raises UserError if a key of a grid has no values, or has an interval, which only a search can use."""
     if item.is_interval_sweep():
         raise UserError(f"{item.input_line}: a grid takes single values; hydra/sweeper=search looks for the best in an interval")
     if item.is_sweep_override():
@@ -111,7 +111,7 @@ def _check_values(item: Override) -> None:
 
 
 def compose_jobs(sweep: Sweep) -> Iterator[Job]:
-    """Hydra composes once for each choice of groups; plain values, which are most of a grid, are set on a copy."""
+    """Composes the jobs. Hydra composes once for each choice of groups; plain values, the larger part of a grid, are set on a copy."""
     composer = sweep.composer
     composed: dict[tuple[str, ...], DictConfig] = {}
     name = f"sweep.name={quoted(sweep.name)}"
@@ -143,13 +143,13 @@ def _set(config: DictConfig, item: Override, composer: Composer) -> None:
 
 
 def _is_plain_value(item: Override, composer: Composer) -> bool:
-    """`key=value`: not a choice of a group, an addition or a deletion, whose rules are Hydra's."""
+    """True for a plain `key=value`. Choices of groups, additions and deletions follow Hydra's rules instead."""
     is_group = composer.is_group(item.key_or_group.split("@")[0])
     return item.type is not None and item.type.name == "CHANGE" and not is_group and not isinstance(item.value(), dict)
 
 
 def differing(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """Of each job's overrides those that not all of them share, as key and value; a key that it leaves alone has no value."""
+    """Returns, for each job, the overrides that not all jobs share, as key: value. The value is empty if the job does not set the key."""
     given = [dict(text.lstrip("+~").partition("=")[::2] for text in as_given(overrides)) for overrides in jobs]
     keys = [key for key in dict.fromkeys(key for values in given for key in values) if not key.startswith(UNNAMED)]
     varied = [key for key in keys if len({values.get(key) for values in given}) > 1]
@@ -157,7 +157,7 @@ def differing(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
 
 
 def varied(sweep: Sweep) -> list[str]:
-    """The keys that the jobs differ by; a search's are those with a range."""
+    """Returns the keys that differ between the jobs; for a search, the keys with a range."""
     if not sweep.is_search:
         return list(differing(sweep.overrides)[0]) if sweep.overrides else []
     return [item.key_or_group for item in sweep.composer.parse(sweep.space) if item.is_sweep_override()]

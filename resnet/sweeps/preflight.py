@@ -1,4 +1,4 @@
-"""Before the first job of a grid: all of them checked, shown, and their time estimated; any mistake and none starts."""
+"""Checks all jobs of a grid before the first starts, shows them and estimates their time. With any mistake, no job starts."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from resnet.data import DataSet
 
-MOST_ROWS = 40  # of the table
-BETWEEN = 1.0  # seconds of a job before its first step and after its last
+MOST_ROWS = 40  # rows of the table
+BETWEEN = 1.0  # seconds that a job takes before its first step and after its last
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Checked:
 
     job: Job
     parameters: int
-    flops: int  # of training and evaluation
+    flops: int  # in training and evaluation
     state: str
 
 
 def preflight(sweep: Sweep) -> dict[str, list[str]]:
-    """The overrides of the jobs by id, each once. Raises UserError with all the mistakes of all jobs."""
+    """Returns the overrides of the distinct jobs by id. Raises UserError with the mistakes of all jobs."""
     jobs = list(compose_jobs(sweep))
     _raise_mistakes(jobs, [job.error for job in jobs])
-    checked, errors = check_models(sweep, jobs)  # those that are one run too: their devices may differ
+    checked, errors = check_models(sweep, jobs)  # duplicates too: their devices may differ
     _raise_mistakes(jobs, errors)
     distinct = {job.id: job for job in reversed(jobs)}
     checked = [one for one in checked if distinct[one.job.id] is one.job]
@@ -54,7 +54,7 @@ def preflight(sweep: Sweep) -> dict[str, list[str]]:
 
 
 def _raise_mistakes(jobs: Sequence[Job], errors: Sequence[str]) -> None:
-    """One line per mistake, with the jobs that make it."""
+    """Raises UserError with one line per mistake, which names the jobs that make it."""
     found: dict[str, list[int]] = defaultdict(list)
     for number, error in enumerate(errors):
         for line in error.splitlines():
@@ -70,9 +70,9 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list[str]]:
-    """Every distinct model, optimizer with its schedule, file of weights and device is tried; every distinct data set is read.
+    """Tries each distinct model, optimizer with schedule, weights file and device once, and reads each distinct data set.
 
-    Returns the jobs that can run, and of each job its mistake, which is empty where there is none.
+    Returns the jobs that can run, and one error per job, empty if there is none.
     """
     parts = Parts(has_its_devices=sweep.launcher != "SlurmLauncher")
     checked, errors = [], []
@@ -89,14 +89,14 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
 
 
 def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
-    """The status of a job, and where it is finished the modules that have changed since. Raises UserError where its data have."""
+    """Returns a job's status and, if it is finished, the modules that have changed since. Raises UserError if its data have changed."""
     from resnet.facts import made_of
 
     if not run.exists:
         return WAITING, []
     try:
         summary, now = run.summary, made_of(config)
-    except Unreadable:  # which the job itself is refused for: the others go on
+    except Unreadable:  # the job itself is refused for this; the other jobs go on
         return UNREADABLE, []
     is_finished = summary["status"] == FINISHED
     check_content(run, summary, now, goes_on=not is_finished)
@@ -113,15 +113,15 @@ def _state(run: RunDirectory, config: Config) -> str:
 
 
 class Parts:
-    """Of all jobs, each tried once: models and optimizers on the meta device, without memory for their weights."""
+    """The parts of all jobs, each tried once. Models and optimizers are on the meta device, which needs no memory for weights."""
 
     def __init__(self, has_its_devices: bool) -> None:
-        self.has_its_devices = has_its_devices  # whether the jobs run on this machine
-        self.models: dict[str, tuple[nn.Module, int]] = {}  # with the operations of one image
+        self.has_its_devices = has_its_devices  # True if the jobs run on this machine
+        self.models: dict[str, tuple[nn.Module, int]] = {}  # with the operations per image
         self.tried: set[str] = set()
 
     def sizes(self, config: Config) -> tuple[int, int]:
-        """Parameters, and operations of training and evaluation. Raises UserError where a part has a mistake."""
+        """Returns the number of parameters, and the operations of training and evaluation. Raises UserError if a part has a mistake."""
         from resnet import build
         from resnet.build_model import build_model
 
@@ -151,7 +151,7 @@ class Parts:
         return self.models[key]
 
     def _once(self, part: Callable[[], object], *settings: object) -> None:
-        """A part that has a mistake is tried again for the next job, which has it too."""
+        """Tries a part once. A part with a mistake is tried again for each job that has it, so that each reports it."""
         if (key := repr(settings)) not in self.tried:
             part()
             self.tried.add(key)
@@ -167,9 +167,9 @@ def _try_objective(config: Config, data: "DataSet", image_size: int) -> None:
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
-    """Of each job, from the speed of a few steps of the first: operations take about the same time in all of them.
+    """Estimates the seconds of each job from a few steps of the first one, assuming the same time per operation in all jobs.
 
-    None where they run elsewhere.
+    Returns None if the jobs run elsewhere.
     """
     from resnet.analysis.describe import describe
 
@@ -177,7 +177,7 @@ def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
         return None
     config = checked[0].job.config
     assert config is not None
-    if sweep.launcher == "JoblibLauncher" and visible_gpus():  # in this process the first GPU's memory would stay taken
+    if sweep.launcher == "JoblibLauncher" and visible_gpus():  # in this process the memory of the first GPU would stay allocated
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:
             facts = apart.submit(describe, config).result()
     else:

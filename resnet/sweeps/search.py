@@ -1,4 +1,4 @@
-"""A search: Optuna proposes the jobs of a sweep. Its study lies in the sweep's folder, and the same command goes on with it."""
+"""A search: Optuna proposes the jobs of a sweep. Its study is saved in the sweep's folder, and the same command continues it."""
 
 import logging
 import shutil
@@ -20,14 +20,14 @@ from resnet.sweeps.preflight import check_models, standing
 from resnet.sweeps.space import Space, as_overrides
 from resnet.sweeps.worker import GRACE, LOOK
 
-MADE_WITH = "made_with"  # attribute of a study: what decides the results of its trials
+MADE_WITH = "made_with"  # attribute of a study: the settings that decide the results of its trials
 
 
 class Search:
     """The trials of a sweep's study."""
 
     def __init__(self, sweep: Sweep) -> None:
-        """Raises UserError where the search has a mistake; nothing is written then."""
+        """Raises UserError if the search has a mistake; nothing is written before."""
         self.sweep, self.settings = sweep, sweep.sweeper
         self.space = Space(sweep)
         self._check_settings()
@@ -44,7 +44,9 @@ class Search:
             raise UserError("hydra.sweeper.params: nothing to search; give a range, as in 'lr=tag(log,interval(0.01,1))'")
 
     def _check_space(self) -> Config:
-        """The config of all trials but for the ranges; with each end, or choice, of a range it is one that can run."""
+        """Returns the config that all trials share, without the ranges. Checks that each end, or choice, of a range makes a config that can
+        run.
+        """
         config = self._checked([[]])[0].config
         if self.sweep.settings.preflight:
             self._checked(self.space.ends())
@@ -62,7 +64,7 @@ class Search:
 
     @contextmanager
     def open(self) -> Iterator[list[str]]:
-        """While open, no other command adds to the study; yields the overrides that tell Optuna's sweeper where it stands."""
+        """Keeps other commands from adding to the study while open. Yields overrides for Optuna's sweeper that continue the study."""
         self.sweep.directory.mkdir(parents=True, exist_ok=True)
         where = shortest(self.sweep.directory.resolve())
         try:
@@ -76,14 +78,14 @@ class Search:
 
     @contextmanager
     def _taken_back(self) -> Iterator[None]:
-        """While open, what ends the search takes its folder along, where it made that folder itself."""
+        """If the search ends inside this context, removes its folder, provided that the search made it."""
         is_new = [path.name for path in self.sweep.directory.iterdir()] == [LOCK]
         with undone_if_ended(lambda: shutil.rmtree(self.sweep.directory) if is_new else None, UserError):
             yield
 
     @contextmanager
     def _losses_told(self, where: str) -> Iterator[None]:
-        """A disk that is full, or a study that is locked or taken away, while the trials run."""
+        """Turns errors of the study while trials run, such as a full disk or a locked or removed file, into a message and exit status 1."""
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import DatabaseError
 
@@ -95,7 +97,7 @@ class Search:
 
     @contextmanager
     def _without_best(self) -> Iterator[None]:
-        """After the last trial the sweeper asks for the best one: where all have failed there is none."""
+        """Handles a search whose trials have all failed: the sweeper asks for the best trial at the end, but there is none."""
         try:
             yield
         except ValueError:
@@ -105,7 +107,7 @@ class Search:
 
     @contextmanager
     def _distinct(self) -> Iterator[None]:
-        """Optuna's sweeper makes the study with the sampler of its config; here that one proposes nothing twice."""
+        """Wraps the sampler with which Optuna's sweeper makes the study, so that it proposes nothing twice."""
         import optuna
 
         from resnet.sweeps.distinct import Distinct
@@ -122,10 +124,10 @@ class Search:
             optuna.create_study = create
 
     def _begin(self, where: str) -> list[str]:
-        """Opens the study; trials that were interrupted wait for their turn, which comes first. Returns the sweeper's overrides."""
+        """Opens the study and returns overrides for the sweeper. Interrupted trials are queued to run first."""
         from optuna.trial import TrialState
 
-        for name in ("alembic", "hydra_plugins.hydra_optuna_sweeper", "optuna"):  # the trials and the closing table tell enough
+        for name in ("alembic", "hydra_plugins.hydra_optuna_sweeper", "optuna"):  # the trials and the closing table say enough
             logging.getLogger(name).setLevel(logging.ERROR)
         direction = _direction(self.config)
         self.study = self._opened(where, direction)
@@ -138,7 +140,7 @@ class Search:
         left = max(0, self.asked - len(ended))
         interrupted = [trial for trial in self.study.trials if not trial.state.is_finished()][:left]
         self._wait_for([self.space.name(trial.params) for trial in self._trials() if trial in interrupted], where)
-        for trial in interrupted:  # Optuna would leave them so for ever, and offers no other way
+        for trial in interrupted:  # Optuna would leave them interrupted forever, and has no public way to change that
             self.study._storage.set_trial_state(trial._trial_id, TrialState.WAITING)
         print(f"{where}: {self.asked} trials, of which {len(ended)} ended before and {len(interrupted)} were interrupted")
         overrides = [f"hydra.sweeper.n_trials={left}", f"hydra.sweeper.direction={direction}"]
@@ -153,22 +155,22 @@ class Search:
             return optuna.load_study(**study)
         except KeyError:
             return optuna.create_study(**study, direction=direction)
-        except (DatabaseError, RuntimeError, optuna.exceptions.StorageInternalError) as error:  # damaged, or of another Optuna
+        except (DatabaseError, RuntimeError, optuna.exceptions.StorageInternalError) as error:  # damaged, or of another Optuna version
             is_damaged = not isinstance(error.__cause__, OperationalError) and not isinstance(error, OperationalError)
             what = "move its study.db away to begin anew" if is_damaged else "make it readable and writable, and no other program's"
             raise UserError(f"{where}: its study cannot be read ({_first_line(error)}); {what}") from None
 
     def _seed(self) -> int | None:
-        """Another one whenever a trial was proposed: the same would propose the first trials again."""
+        """Returns a seed that changes with each proposed trial, because the same seed would propose the first trials again."""
         seed = self.settings["sampler"].get("seed")
         return None if seed is None else seed + len(self.study.trials)
 
     def _trials(self) -> list[Any]:
-        """Those with all their values: of others, which a kill left without, no run has begun."""
+        """Returns the trials that have all their values. A kill may leave others, for which no run has begun."""
         return [trial for trial in self.study.trials if trial.params.keys() >= self.space.ranges.keys()]
 
     def _wait_for(self, names: Sequence[str], where: str) -> None:
-        """Workers of a search that was killed save before they end."""
+        """Waits for workers of a killed search, which save before they end."""
         deadline = time.monotonic() + GRACE
         while held := [name for name in names if RunDirectory(self.sweep.directory / name).is_held_elsewhere]:
             if time.monotonic() > deadline:
@@ -176,7 +178,7 @@ class Search:
             time.sleep(LOOK)
 
     def _check_same(self, where: str) -> None:
-        """Results of different configs, or for different objectives, cannot stand in one study."""
+        """Raises UserError if the study holds another search: results of different configs or objectives cannot share a study."""
         ranges = {name: repr(distribution) for name, distribution in self.space.ranges.items()}
         now = {**identity(self.config), **ranges, "choose_by": self.config.choose_by}
         before = self.study.user_attrs.get(MADE_WITH, now)
@@ -187,7 +189,7 @@ class Search:
         self.study.set_user_attr(MADE_WITH, now)
 
     def _check_trials(self, where: str) -> None:
-        """Nor can results of other data, nor of other code unless that is asked for."""
+        """Raises UserError if trials were made with other data, or with other code unless sweep.on_code_change=keep."""
         jobs = self.space.compose([as_overrides(trial.params) for trial in self._trials()])
         try:
             found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
@@ -204,8 +206,8 @@ class Search:
         print(f"{told}, and count as they are")
 
     def jobs(self) -> tuple[dict[str, list[str]], Refused, int]:
-        """The trials that have a run or wait for it, by id with their overrides; those that could not start, with their mistakes; how
-        many were asked for.
+        """Returns three things: the overrides by id of trials that have a run or wait for one, the trials that could not start with their
+        mistakes, and the number of trials asked for.
         """
         trials = sorted(self._trials(), key=lambda trial: not trial.state.is_finished())
         ended = sum(trial.state.is_finished() for trial in trials)

@@ -1,4 +1,4 @@
-"""hydra/launcher=slurm: the sweep waits for its jobs until SLURM has none of them left, and takes them along when it ends before them."""
+"""hydra/launcher=slurm: the sweep waits until SLURM has none of its jobs left, and cancels them if it ends first."""
 
 import subprocess
 import time
@@ -12,12 +12,12 @@ from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 from resnet.config.cli import say
 
-SECONDS = 10  # at most between two questions
-SUBMITTED = "_submitted.pkl"  # after the job's number: what submitit hands a job
+SECONDS = 10  # most seconds between two queries
+SUBMITTED = "_submitted.pkl"  # follows the job's number; the file with which submitit passes the job on
 
 
 class Queue(SlurmInfoWatcher):
-    """Asks squeue, which every cluster has: submitit asks the accounting, and where that is off waits for ever for a cancelled job."""
+    """Asks squeue, which every cluster has. submitit asks the accounting instead; if that is off, it waits forever for a cancelled job."""
 
     def _make_command(self) -> list[str]:
         return ["squeue", "--me", "--array", "--noheader", "--format=%i"]
@@ -35,19 +35,19 @@ class Queue(SlurmInfoWatcher):
             time.sleep(1)
 
     def cancel(self) -> None:
-        """The running ones save, as after any SIGTERM."""
+        """Cancels the jobs; those that run save their state, as after any SIGTERM."""
         if self.left:
             subprocess.run(["scancel", *self.left], check=False)
 
 
 @contextmanager
 def slurm_jobs(logs: Path, stops_at_failure: bool) -> Iterator[None]:
-    """Around the launcher, which would leave at the first job that ends without a result, with the others still running."""
+    """Wraps the launcher, which would otherwise leave at the first job without a result, while the others are still running."""
     SlurmJob.watcher = queue = Queue(SECONDS)
     logs.mkdir(parents=True, exist_ok=True)
     lock = FileLock(logs / ".lock", timeout=0)
     try:
-        with suppress(Timeout):  # another call of this sweep is there: its jobs are no orphans
+        with suppress(Timeout):  # another call of this sweep is running, so its jobs are not orphans
             lock.acquire()
             _end_orphans(logs)
         yield
@@ -56,7 +56,7 @@ def slurm_jobs(logs: Path, stops_at_failure: bool) -> Iterator[None]:
             queue.cancel()
         queue.wait()
         say(f"a job ended without a result (interrupted, cancelled, killed or out of time): SLURM's words on it are in {logs}")
-    except (KeyboardInterrupt, SystemExit):  # of any signal
+    except (KeyboardInterrupt, SystemExit):  # any signal
         queue.cancel()
         queue.wait()
         raise
@@ -65,7 +65,7 @@ def slurm_jobs(logs: Path, stops_at_failure: bool) -> Iterator[None]:
 
 
 def _end_orphans(logs: Path) -> None:
-    """Jobs of a call that was killed: they save, and this call goes on with them."""
+    """Cancels the jobs of a call that was killed. They save their state, and this call continues them."""
     queue = Queue(SECONDS)
     for file in logs.glob(f"*{SUBMITTED}"):
         queue.register_job(file.name.removesuffix(SUBMITTED))

@@ -1,4 +1,4 @@
-"""What a search chooses from: ranges, as Optuna's sweeper reads them, and the runs that values of them make."""
+"""A search space: its ranges, as Optuna's sweeper reads them, and the runs that their values make."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,35 +16,35 @@ from optuna.distributions import (
 from resnet.config import UserError
 from resnet.sweeps.grid import Job, Sweep, compose_jobs
 
-Values = Mapping[str, Any]  # one of each range
+Values = Mapping[str, Any]  # one value per range
 
 
 class Space:
-    """`ranges` by key; `fixed`: the overrides that all trials share."""
+    """`ranges` are by key; `fixed` holds the overrides that all trials share."""
 
     def __init__(self, sweep: Sweep) -> None:
-        """Raises UserError where a range cannot be read."""
+        """Raises UserError if a range cannot be read."""
         self.sweep = sweep
         self.ranges, self.fixed = _parse(sweep.space)
         self.names: dict[tuple[str, ...], str] = {}
 
     def compose(self, choices: Sequence[Sequence[str]]) -> list[Job]:
-        """Each of the choices is a list of overrides."""
+        """Composes a job for each of the choices, which are lists of overrides."""
         return list(compose_jobs(replace(self.sweep, overrides=[[*chosen, *self.fixed] for chosen in choices])))
 
     def ends(self) -> list[list[str]]:
-        """The choices, or both ends, of one range at a time."""
+        """Returns the choices, or both ends, of one range at a time."""
         return [[f"{name}={value}"] for name, distribution in self.ranges.items() for value in _ends(distribution)]
 
     def name(self, values: Values) -> str:
-        """Of the run that the values make: its directory's."""
+        """Returns the name of the run that the values make, which is its directory's name."""
         overrides = as_overrides(values)
         if tuple(overrides) not in self.names:
             self.names[tuple(overrides)] = _name(self.compose([overrides])[0])
         return self.names[tuple(overrides)]
 
     def count(self, wanted: int) -> int:
-        """How many different runs there are, counted no further than wanted."""
+        """Counts the different runs of the space, up to `wanted`."""
         all_values = [_all_of(distribution) for distribution in self.ranges.values()]
         if not all(all_values):
             return wanted
@@ -71,7 +71,7 @@ def _parse(space: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]
 
     ranges: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
-    for text in space:  # one by one, so that a mistake can be named
+    for text in space:  # one by one, so that the message can name the wrong one
         try:
             found, given = create_params_from_overrides([text])
         except (ValueError, AssertionError, NotImplementedError) as error:
@@ -86,7 +86,7 @@ def _ends(distribution: Any) -> Sequence[Any]:
 
 
 def _all_of(distribution: BaseDistribution) -> Sequence[Any]:
-    """Empty where there is no end of them."""
+    """Returns all values of a range, or nothing if there are infinitely many."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     if isinstance(distribution, IntLogUniformDistribution):

@@ -1,4 +1,4 @@
-"""Jobs in worker processes of hydra/launcher=parallel: each has a log of its own, and saves and ends when its sweep does."""
+"""Jobs in worker processes of hydra/launcher=parallel: each writes its own log, and saves and ends when its sweep ends."""
 
 import os
 import re
@@ -20,15 +20,15 @@ from resnet.record.directory import RunDirectory, run_ids
 from resnet.streams import lasting
 from resnet.sweeps.gpus import stay_on_a_gpu
 
-LOGS = "logs"  # folder in the sweep's
-GRACE = 30.0  # seconds in which a job whose sweep is over may save
-LOOK = 0.5  # seconds between looks
+LOGS = "logs"  # folder inside the sweep's
+GRACE = 30.0  # seconds that a job gets to save after its sweep is over
+LOOK = 0.5  # seconds between checks
 is_over = threading.Event()
 
 
 @contextmanager
 def own_output() -> Iterator[None]:
-    """Does nothing outside of a worker: the screen is then the job's own."""
+    """Sends a worker's output to its own log. Does nothing outside a worker, where the job has the screen for itself."""
     if not current_process().name.startswith("Loky"):
         yield
         return
@@ -47,20 +47,20 @@ def own_output() -> Iterator[None]:
         try:
             yield
         finally:
-            if marker.exists():  # the sweep ends its workers once all have saved: joblib kills the others with the first that ends
+            if marker.exists():  # wait until all have saved: joblib kills the other workers as soon as one ends
                 time.sleep(GRACE)
-            if is_over.is_set():  # joblib would hand this process the next job
+            if is_over.is_set():  # otherwise joblib would give this process the next job
                 os._exit(TRY_AGAIN)
 
 
 @contextmanager
 def parallel_jobs(sweep: Path) -> Iterator[None]:
-    """Around the launcher, in the sweep's own process: joblib kills its workers on Ctrl-C; here they save first.
+    """Wraps the launcher in the sweep's own process. joblib kills its workers on Ctrl-C; this lets them save first.
 
-    A second signal does not wait.
+    A second signal ends them without waiting.
     """
     from joblib.externals.loky.backend.resource_tracker import ensure_running
-    from joblib.externals.loky.process_executor import TerminatedWorkerError  # which every command would wait for
+    from joblib.externals.loky.process_executor import TerminatedWorkerError  # imported here because it is slow
 
     marker = _marker(sweep / LOGS, os.getpid())
 
@@ -75,13 +75,13 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
             time.sleep(LOOK)
         end_by_signal(number)
 
-    before = install(signal.SIG_IGN)  # which a process inherits: joblib's own, that cleans up, would not outlive a closed terminal
+    before = install(signal.SIG_IGN)  # joblib's clean-up process inherits this; otherwise a closed terminal would end it
     ensure_running()
     restore(before)
     install(stop)
     try:
         yield
-    except TerminatedWorkerError as error:  # joblib has killed the others too
+    except TerminatedWorkerError as error:  # joblib has killed the other jobs too
         killed_by = ", ".join(sorted(set(re.findall(r"SIG[A-Z]+", str(error).rpartition("exit codes")[2])))) or "the system"
         say(f"a job's process was killed ({killed_by}), and joblib ended the others with it; each goes on from its last checkpoint")
     finally:
@@ -90,12 +90,12 @@ def parallel_jobs(sweep: Path) -> Iterator[None]:
 
 
 def _marker(logs: Path, sweep: int) -> Path:
-    """A file that says that the sweep of this process is to end."""
+    """Returns the file that tells workers that the sweep of this process is to end."""
     return logs / f".stop-{sweep}"
 
 
 def _watch_parent(parent: int, marker: Path) -> None:
-    """joblib's workers outlive a parent that was killed, maybe before this one had begun to look."""
+    """Starts a thread that ends this worker with its sweep: joblib's workers outlive a killed parent, which may be gone already."""
     if not any(thread.name == "parent" for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(parent, marker), name="parent", daemon=True).start()
 
@@ -105,13 +105,13 @@ def _end_with(parent: int, marker: Path) -> None:
         time.sleep(LOOK)
     is_over.set()
     deadline = time.monotonic() + GRACE
-    while signal.getsignal(signal.SIGTERM) is _left_to_the_sweep and time.monotonic() < deadline:  # the job still imports libraries
+    while signal.getsignal(signal.SIGTERM) is _left_to_the_sweep and time.monotonic() < deadline:  # the job is still importing libraries
         time.sleep(LOOK)
-    os.kill(os.getpid(), signal.SIGTERM)  # the run saves
+    os.kill(os.getpid(), signal.SIGTERM)  # makes the run save
     time.sleep(GRACE)
     sys.stderr.flush()
     os._exit(TRY_AGAIN)
 
 
 def _left_to_the_sweep(number: int, frame: FrameType | None) -> None:
-    """In a worker that trains nothing at the moment: its sweep, which the terminal tells too, says when it is over."""
+    """Ignores a signal in a worker that is not training: the terminal also signals the sweep, which ends its workers."""
