@@ -1,1 +1,1 @@
-"""What is done with finished runs: opened, evaluated, exported, compared, drawn."""
+"""Work on finished runs: open, evaluate, export, compare and draw them."""

@@ -1,4 +1,4 @@
-"""Which runs were trained on the same: told by what their data and first weights held, whatever path their configs give."""
+"""Finds which runs were trained on the same data and initial weights: by their content, whatever path their configs give."""
 
 import json
 from collections import defaultdict
@@ -11,7 +11,7 @@ from resnet.analysis.runs import Run
 from resnet.config.hashing import real_path
 from resnet.record.content import Made, data_digest, module_digests, short, teacher_digest, weights_digest
 
-# The key of a path, a key that tells apart what it held in turn, and the digest of what it held for a run.
+# The key of a path, a key that tells its contents apart, and a function that returns the digest of its content for a run.
 FILES: tuple[tuple[str, str, Callable[[Made], str | None]], ...] = (
     ("data.path", "data.digest", data_digest),
     ("model.weights", "model.weights_digest", weights_digest),
@@ -20,12 +20,12 @@ FILES: tuple[tuple[str, str, Callable[[Made], str | None]], ...] = (
 
 
 def alike(runs: Sequence[Run]) -> list[Run]:
-    """With one path for one content; and, where the same settings stood for several contents, a key more that tells them apart.
+    """Gives the same content the same path in all runs. If the same settings stood for several contents, adds a key that tells them apart.
 
-    A run that knows no digest counts to the only content that its settings are known to have stood for.
+    A run without a digest gets the content that its settings stand for in other runs, if there is only one.
     """
     for path, key, digest in FILES:
-        paths: dict[str, Any] = {}  # of each content, as the first run writes it
+        paths: dict[str, Any] = {}  # by content, as its first run writes the path
         held: dict[str, set[str]] = defaultdict(set)  # contents by settings
         for run in runs:
             if own := digest(run.summary):
@@ -47,14 +47,14 @@ def _named(run: Run, path: str, key: str, own: str | None, held: set[str], paths
 
 
 def _settings(run: Run, path: str) -> str:
-    """What the path's group is set to, but for how the path is written."""
+    """Returns the settings of the path's group, whatever way the path is written."""
     group = path.partition(".")[0]
     settings = {key: value for key, value in run.config.items() if key.startswith(f"{group}.") and not is_ignored(key)}
     return json.dumps({**settings, path: real_path(settings.get(path))}, sort_keys=True)
 
 
 def unlike(runs: Sequence[Run]) -> list[str]:
-    """What makes these runs hard to compare: they were made of different things, or may have been."""
+    """Returns what makes these runs hard to compare: they were, or may have been, made from different data or code."""
     notes = [f"the same {path} held different content in turn: {key} tells it apart" for path, key, _ in FILES if _is_told(runs, key)]
     unknown = sum(data_digest(run.summary) is None for run in runs)
     if 0 < unknown < len(runs):

@@ -1,4 +1,4 @@
-"""What makes runs hard to compare: other commits, data splits, devices, missing seeds, damaged curves."""
+"""Finds what makes runs hard to compare: different commits, data splits or devices, missing seeds, damaged curves."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from resnet.analysis.runs import Run
 
 
 def cautions(runs: Sequence[Run]) -> list[str]:
-    """What makes these runs hard to compare."""
+    """Returns what makes these runs hard to compare."""
     commits = {json.dumps(run.summary.get("commit")) for run in runs}
     notes = [f"{len(commits)} different commits"] if len(commits) > 1 else []
     if any((run.summary.get("commit") or {}).get("dirty") for run in runs):
@@ -23,12 +23,12 @@ def cautions(runs: Sequence[Run]) -> list[str]:
 
 
 def without_curve(runs: Sequence[Run]) -> list[str]:
-    """Whose metrics.csv is damaged; their results, which the summary has, count."""
+    """Returns a note for each run with a damaged metrics.csv. Its results still count, since they are in the summary."""
     return [f"{run.rows_problem}; its curve is left out" for run in runs if run.rows_problem]
 
 
 def unmatched(groups: Sequence[Group]) -> list[str]:
-    """Which groups lack seeds that others have."""
+    """Returns notes about groups that lack seeds of other groups."""
     seeds = dict.fromkeys(seed for group in groups for seed in group.values)
     lacking: dict[str, list[str]] = {}
     for group in groups:

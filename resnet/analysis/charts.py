@@ -1,4 +1,4 @@
-"""The charts of the comparison page, as Bokeh models: they need no network, and take their light or dark from the page's style sheet."""
+"""The charts of the comparison page, as Bokeh models. They need no network; the page's style sheet sets light or dark colours."""
 
 import json
 import math
@@ -11,37 +11,37 @@ from resnet.analysis.comparison import Comparison, order_of
 from resnet.analysis.naming import text_of
 from resnet.analysis.runs import MISSING, Run
 
-if TYPE_CHECKING:  # importing it takes most of a second
+if TYPE_CHECKING:  # the import takes most of a second
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
-# Each of at least 3:1 against white and against the dark ground; no two next to each other differ in colour alone.
+# Each colour has a contrast of at least 3:1 on white and on the dark background. Neighbours differ in more than colour.
 COLORS = ("#3b7dd8", "#d9720b", "#1e9e66", "#a45bd0", "#e0455a", "#1399a8", "#a8743a", "#7f7f7f")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex")
 DASHES = ("solid", "8 4", "2 3", "8 3 2 3")
-FIRST, LATER = "first", "later"  # documents: what is seen at once, and what waits until that is on the screen
-MOST_INTERVALS = 20  # groups in the interval plot; the table has them all
-ROW = 34  # pixels of a group there
+FIRST, LATER = "first", "later"  # documents: FIRST is drawn at once, LATER after FIRST is on the screen
+MOST_INTERVALS = 20  # groups in the interval plot; the table has all of them
+ROW = 34  # pixels per group in the interval plot
 COSTS = {"parameters": "parameters", "flops": "operations an image", "seconds": "seconds of training"}
-MISSING_AT = -0.15  # height of the slot for a missing value, below an axis that goes from 0 to 1
-LOG_FROM = 20  # largest over smallest value from which an axis is logarithmic
+MISSING_AT = -0.15  # height of the slot for missing values, below the axis from 0 to 1
+LOG_FROM = 20  # ratio of largest to smallest value from which an axis is logarithmic
 
 
 def look(rank: int) -> tuple[str, str, str]:
-    """Colour, marker and dash of the group at a place in the ranking."""
+    """Returns colour, marker and dash of a group by its rank."""
     return COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)], DASHES[rank // len(COLORS) % len(DASHES)]
 
 
 @dataclass(frozen=True)
 class Document:
-    """Of Bokeh, as JSON; `place` says where on the page each of its figures goes."""
+    """A Bokeh document as JSON. `place` says where on the page each of its figures goes."""
 
     content: dict[str, Any]
     place: dict[str, Any]
 
 
 def charts(comparison: Comparison, keys: Sequence[str]) -> dict[str, Document]:
-    """`keys` are the settings that get an axis among the parallel coordinates."""
+    """`keys` are the settings that get an axis in the parallel coordinates plot."""
     source = _runs_source(comparison, keys)
     later = {name: _scatter(comparison, source, name) for name in COSTS if len(set(source.data[name])) > 1}
     if "xs" in source.data:
@@ -63,7 +63,7 @@ def _document(name: str, plots: Mapping[str, "figure"]) -> Document:
 
 
 def _renumbered(text: str, prefix: str) -> str:
-    """Bokeh counts its models over a whole process; counted from 1, the same input gives the same bytes."""
+    """Renumbers Bokeh's models from 1, so that the same input gives the same bytes. Bokeh itself counts them over the whole process."""
     numbers: dict[str, str] = {}
     text = re.sub(r'"id":"(p\d+)"', lambda match: f'"id":"{numbers.setdefault(match[1], f"{prefix}{len(numbers) + 1}")}"', text)
     body, bracket, roots = text.rpartition("[")
@@ -71,7 +71,7 @@ def _renumbered(text: str, prefix: str) -> str:
 
 
 def scale(comparison: Comparison) -> int:
-    """Shares are drawn in per cent."""
+    """Returns the factor for drawing values: shares are drawn in per cent."""
     return 100 if comparison.read.is_share else 1
 
 
@@ -84,7 +84,8 @@ def _figure(**chosen: Any) -> "figure":
 
 
 def _runs_source(comparison: Comparison, keys: Sequence[str]) -> "ColumnDataSource":
-    """One row per run that counts, group by group: what scatters and parallel coordinates share, so that a selection is one."""
+    """Returns one row per counted run, ordered by group. Scatter plots and parallel coordinates share it, so they also share the
+    selection."""
     from bokeh.models import ColumnDataSource
 
     runs = [(rank, group, run) for rank, group in enumerate(comparison.groups) for run in group.runs]
@@ -106,7 +107,7 @@ def _runs_source(comparison: Comparison, keys: Sequence[str]) -> "ColumnDataSour
 
 
 def _intervals(comparison: Comparison) -> "figure":
-    """Every seed as a dot, the mean as a bar, the interval as a line; a group a row, the first on top."""
+    """Draws a row per group, the first on top: every seed as a dot, the mean as a bar, the interval as a line."""
     from bokeh.models import ColumnDataSource, HoverTool
 
     factor, shown = scale(comparison), comparison.groups[:MOST_INTERVALS]
@@ -156,7 +157,7 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "ColumnData
 
 
 def _curves() -> "figure":
-    """Empty: the page fills it with the metric, the groups and the smoothing that are chosen there."""
+    """Returns an empty plot. The page fills it with the chosen metric, groups and smoothing."""
     from bokeh.models import HoverTool
 
     plot = _figure(height=380, tools="pan,box_zoom,reset", x_axis_label="optimizer step")
@@ -191,7 +192,7 @@ def _scatter(comparison: Comparison, source: "ColumnDataSource", column: str) ->
 
 @dataclass(frozen=True)
 class Axis:
-    """Where each value lies between 0 and 1, or in the slot for a missing one, and what is written where."""
+    """The height of each value, from 0 to 1 or in the slot for missing values, and the tick labels by height."""
 
     heights: list[float]
     ticks: dict[float, str]
@@ -217,13 +218,13 @@ def axis(values: Sequence[Any]) -> Axis:
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """Without their groups, where that leaves them different."""
+    """Drops the keys' groups where the names stay different."""
     last = [key.rpartition(".")[2] for key in keys]
     return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
 
 
 def _parallel(comparison: Comparison, source: "ColumnDataSource", keys: Sequence[str]) -> "figure":
-    """A line per run across an axis per setting, coloured by the metric; a box drawn over an axis chooses the runs that pass it."""
+    """Draws a line per run across one axis per setting, coloured by the metric. A box drawn over an axis selects the runs that pass it."""
     from bokeh.models import BoxSelectTool
     from bokeh.transform import linear_cmap
 

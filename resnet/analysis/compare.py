@@ -1,4 +1,4 @@
-"""Compares groups of runs with intervals that are honest for few seeds, in words that claim no more than they do. Imports no torch."""
+"""Compares groups of runs with intervals that are valid for few seeds, in words that do not claim more. Imports no torch."""
 
 import math
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from resnet.analysis.intervals import LEVEL, Interval, around, t_interval, welch
 
 @dataclass(frozen=True)
 class Difference:
-    """A group against the baseline; `interval` is None where there are too few runs for one, or no spread between them."""
+    """The difference of a group from the baseline. `interval` is None if there are too few runs, or no spread between them."""
 
     value: float
     interval: Interval | None
     is_paired: bool
-    higher: int  # of the common seeds, where paired
-    runs: int  # of each group; of the smaller one, where they have different seeds
+    higher: int  # if paired: in how many of the common seeds the group is higher
+    runs: int  # runs per group; of the smaller group if the seeds differ
 
     @property
     def is_resolved(self) -> bool:
@@ -24,7 +24,9 @@ class Difference:
 
 
 def compare(group: Group, baseline: Group, num_comparisons: int) -> Difference:
-    """Paired over the seeds where both have the same ones, Welch's otherwise; widened for the number of comparisons (Bonferroni)."""
+    """Compares the means: paired if both groups have the same seeds, else by Welch's t. Intervals are widened for the number of comparisons
+    (Bonferroni).
+    """
     level = 1 - (1 - LEVEL) / num_comparisons
     one, other = group.values, baseline.values
     if one.keys() == other.keys():
@@ -51,7 +53,7 @@ def in_words(difference: Difference, is_share: bool, unit_of_runs: str = "seeds"
 
 
 def seeds_to_settle(group: Group, baseline: Group, num_comparisons: int) -> int | None:
-    """How many seeds would resolve a difference as large as the one seen, if it and its spread stay; None from 100 on."""
+    """Returns how many seeds would resolve the observed difference, if it and its spread stay the same. Returns None from 100 on."""
     if group.values.keys() != baseline.values.keys() or len(group.values) < 2:
         return None
     differences = [group.values[seed] - baseline.values[seed] for seed in group.values]

@@ -1,4 +1,4 @@
-"""Runs compared: found, grouped, ranked, each group against a baseline; the one source of what terminal, page and files say."""
+"""Compares runs: finds, groups and ranks them, and compares each group with a baseline. Terminal, page and files all use this result."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from resnet.record.metrics import Metric, chosen_by, read_metrics
 
 @dataclass(frozen=True)
 class Comparison:
-    """`groups` are those that have a value, in their order; `names` tells them by what differs from the baseline."""
+    """`groups` are those with a value, in their order."""
 
     paths: Sequence[Path]
     metric: str
-    read: Metric  # its unit and direction
-    chooses: bool  # a best group; False where that would be by the test set, unasked
+    read: Metric  # unit and direction of the metric
+    chooses: bool  # if there is a best group; False if only the test set could choose it and --on-test is not given
     by: Sequence[str]
     sorted_by: str
     runs: list[Run]
@@ -47,7 +47,7 @@ class Comparison:
         return "runs" if self.by else "seeds"
 
     def changed(self, group: Group) -> str:
-        """What a group differs from the baseline by: `lr=0.1 -> 0.2`."""
+        """Says how a group differs from the baseline, like `lr=0.1 -> 0.2`."""
         pairs = {key: (text_of(self.baseline.differing[key]), text_of(value)) for key, value in group.differing.items()}
         changes = " ".join(f"{key}={before} -> {now}" for key, (before, now) in pairs.items() if before != now)
         return changes or (f"baseline: {group.name}" if len(self.groups) > 1 else group.name)
@@ -62,10 +62,10 @@ def compare_runs(
     sort: str | None = None,
     by: Sequence[str] = (),
 ) -> Comparison:
-    """Of the runs in these folders; the baseline is the group with the first settings, where none is named.
+    """Compares the runs in these folders. Without `baseline`, the baseline is the group with the first settings.
 
     Raises:
-        UserError: nothing to compare, no such key or baseline, or a ranking by a test metric that was not asked for by name.
+        UserError: there is nothing to compare, no such key or baseline, or a test metric was given without `on_test`.
     """
     if metric is not None and metric.startswith("test/") and not on_test:
         raise UserError(f"metric {metric}: the best of several on the test set is no honest result; --on-test ranks by it, and says so")
@@ -82,9 +82,9 @@ def compare_runs(
 
 
 def compare_all(paths: Sequence[Path], runs: Sequence[Run], metric: str | None = None, unreadable: Sequence[str] = ()) -> Comparison:
-    """Of runs at hand, by a held-out metric, if none is named by what chose their checkpoints.
+    """Compares the given runs by a held-out metric. Without `metric`, it is the one that chose their checkpoints.
 
-    Where nothing was held out: test accuracies in the order found, and none is the best.
+    If nothing was held out, it lists test accuracies in the order found and chooses no best group.
     """
     metric = metric or chosen_by([run.summary for run in runs])
     has_held_out = any(run.value(metric) is not None for run in runs) or not any(run.value("test/accuracy") is not None for run in runs)
@@ -141,17 +141,17 @@ def _baseline(groups: Sequence[Group], wanted: str | None) -> Group:
 
 
 def order_of(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, lists of them by their sum, before what is none."""
+    """Returns a sort key: numbers by size, lists of numbers by their sum, then everything else by its text."""
     numbers = value if isinstance(value, list) else [value]
     is_number = all(isinstance(number, int | float) for number in numbers)
     return not is_number, float(sum(numbers)) if is_number else 0.0, str(value)
 
 
 def as_data(comparison: Comparison) -> dict[str, Any]:
-    """Plain values: what --json prints, and what the tables are made of."""
+    """Returns plain values for --json and for the tables."""
     groups = comparison.groups
     rows = [_row(comparison, group) for group in groups]
-    most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)  # the same seeds for all: they are compared pair by pair
+    most = max((row["seeds_to_settle"] or 0 for row in rows), default=0)  # the same seeds for all groups: they are compared in pairs
     for row, group in zip(rows, groups, strict=True):
         row["command"] = command(group.runs[0], most) if row["seeds_to_settle"] else None
     first = comparison.baseline.runs[0], *(group.runs[0] for row, group in zip(rows, groups, strict=True) if row["command"])
@@ -210,13 +210,13 @@ def _shared(values: Sequence[Any]) -> Any:
 
 
 def _may_be_best(comparison: Comparison, group: Group) -> bool:
-    """Which one is best comes from the same values, so that the intervals are widened for all pairs."""
+    """True if a group is the best or not resolved from it. The same values choose the best, so the intervals are widened for all pairs."""
     pairs = len(comparison.groups) * (len(comparison.groups) - 1) // 2
     return group is comparison.best or not compare(group, comparison.best, pairs).is_resolved
 
 
 def command(run: Run, seeds: int) -> str:
-    """What trains this config with so many seeds; in the sweep that it is of, where the seeds that are there are kept."""
+    """Returns the command that trains this config with this number of seeds, in its own sweep, where existing seeds are kept."""
     overrides, _ = _overrides(run)
     name = str(run.config["sweep.name"])
     where = [f"sweep.name={name}"] if is_plain_name(name) else []
@@ -234,7 +234,7 @@ def _not_pasted(runs: Sequence[Run]) -> list[str]:
 
 
 def answer(comparison: Comparison) -> str:
-    """In a sentence: which group is best, by how much, how sure."""
+    """Returns one sentence: which group is best, by how much, and how certain that is."""
     best, metric = comparison.best, comparison.metric
     if not comparison.chooses:
         return f"Nothing was held out, so none is chosen: {metric} of {len(comparison.groups)} group(s), in the order found."

@@ -1,4 +1,4 @@
-"""What a config would train, without training it: stages, sizes, receptive field, data, seconds an epoch here."""
+"""Describes what a config would train, without training it: stages, sizes, receptive field, data, seconds per epoch on this machine."""
 
 import itertools
 import time
@@ -20,7 +20,7 @@ WARM_UP, MEASURED = 3, 10  # optimizer steps
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """Operations count two per multiply-add, for one image forward."""
+    """Returns the description. Operations are of the forward pass of one image; a multiply-add counts as two."""
     fabric = build_fabric(config)
     children = take_children(fabric)
     try:
@@ -56,7 +56,7 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
 
 
 def _stages(config: Config, parts: Parts) -> list[dict[str, Any]]:
-    """One row a section. `output` is None of one that gives no tensor, or that the model does not call."""
+    """Returns one row per section. `output` is None for a section that returns no tensor or is not called by the model."""
     model, images = trial(config, parts.data, parts.image_size)
     counter = FlopCounterMode(display=False)
     modules = sections(model)
@@ -77,7 +77,7 @@ def _stages(config: Config, parts: Parts) -> list[dict[str, Any]]:
 
 @dataclass
 class Seen:
-    """What a section gave, and the operations that it took, over all its calls."""
+    """The output shape of a section, and its operations over all calls."""
 
     shape: list[int] | None = None
     flops: int = 0
@@ -99,7 +99,7 @@ def _watch(module: nn.Module, counter: FlopCounterMode) -> Seen:
 
 
 def _seconds_per_step(parts: Parts) -> float:
-    """Of training on real batches, after a warm-up; the weights are thrown away."""
+    """Measures training on real batches, after a warm-up. Changes the weights, which are not used afterwards."""
     batches = itertools.chain.from_iterable(parts.train.epoch(epoch) for epoch in itertools.count())
     for batch in itertools.islice(batches, WARM_UP):
         sums = parts.learner.step(*batch)

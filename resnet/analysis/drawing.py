@@ -1,4 +1,4 @@
-"""The pictures and the page of a run or a sweep, made from what lies in its directory, at its end or whenever they are asked for."""
+"""Makes the pictures and the page of a run or a sweep from its directory, at its end or later on request."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from resnet.record.directory import CURVES, FINISHED, PROBES, DirectoryError, Ru
 
 
 def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Callable[[], object]]:
-    """By file, what makes it of one run. A run without probes has no picture of them."""
+    """Returns a function per file that makes this file of one run. A run without probes gets no picture of them."""
     path = shortest(directory.path)
     title = " ".join(summary["overrides"]) or summary["name"] or path
     result = f": test accuracy {100 * summary['test']['accuracy']:.2f} %" if summary["status"] == FINISHED else f" ({summary['status']})"
@@ -29,12 +29,13 @@ def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Call
 
 
 def missing(directory: RunDirectory, drawn: Mapping[str, Any]) -> list[str]:
-    """Of the files that every finished run has."""
+    """Returns the missing files among those that every finished run has."""
     return [name for name in drawn if name != PROBES and not (directory / name).exists()]
 
 
 def draw(paths: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Of runs their pictures and their pages anew, of sweeps their pages: the files, and a line for each that could not be made."""
+    """Draws runs and sweeps again: the pictures and the page of a run, the page of a sweep. Returns the files, and a line for each
+    failure."""
     made, problems = [], []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""Scores of a finished run, with their uncertainty: on its own splits or on the user's images."""
+"""Scores of a finished run with their uncertainty, on its own splits or on the user's images."""
 
 import math
 import os
@@ -24,14 +24,14 @@ from resnet.record.directory import DirectoryError, RunDirectory
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
-MOST_CLASSES = 1000  # of a confusion matrix, which grows with their square
-Interval = dict[str, float | None]  # value, low, high; of one image alone no more than the value may be known
+MOST_CLASSES = 1000  # classes in a confusion matrix, which grows with their square
+Interval = dict[str, float | None]  # value, low, high; low and high are None if unknown, as for a single image
 
 
 def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | None = None) -> dict[str, Any]:
-    """Loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder, instead of a split."""
+    """Returns loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder to use instead of a split."""
     sessions, cpus = run.summary["sessions"], os.cpu_count() or 1
-    torch.set_num_threads(min(sessions[-1].get("threads", cpus) if sessions else cpus, cpus))  # the same sums in the same order
+    torch.set_num_threads(min(sessions[-1].get("threads", cpus) if sessions else cpus, cpus))  # threads set the order of sums
     images, changed = _images(run, split, own)
     scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None, with_loss=True)
     assert scores.logits is not None
@@ -52,7 +52,7 @@ def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | No
 
 
 def _images(run: SavedRun, split: str, own: Path | None) -> tuple[Split, list[str]]:
-    """The images, and in what the run's own data have changed since it was trained."""
+    """Returns the images, and what has changed in the run's own data since it was trained."""
     if own is not None:
         try:
             return images_to_evaluate(own, run.classes, run.image_size, run.channels), []
@@ -77,7 +77,9 @@ def _summary(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def _told_loss(run: SavedRun, loss: float, logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """The run's own. Its interval is known for plain cross entropy; nothing is told where a teacher is not there any more."""
+    """Returns the run's own loss. The interval is only known for plain cross entropy. Returns nothing if the loss needs a teacher that is
+    gone.
+    """
     if math.isnan(loss):
         return {}
     if run.config.loss["_target_"] != OUR_LOSS or run.config.loss.get("class_weights") is not None:
@@ -86,7 +88,7 @@ def _told_loss(run: SavedRun, loss: float, logits: Tensor, labels: Tensor) -> di
 
 
 def _own_metrics(run: SavedRun, logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """What the run measured besides what is told of every one."""
+    """Returns the run's own metrics, besides those reported for every run."""
     with trusting_only(run.allowed):
         metrics = build_metrics(run.config)
     own = {name: metric for name, metric in metrics.items() if name not in ("top5", "calibration_error")}
@@ -95,7 +97,7 @@ def _own_metrics(run: SavedRun, logits: Tensor, labels: Tensor) -> dict[str, Any
 
 
 def _around(mean: float, losses: Tensor) -> Interval:
-    """A loss is never below zero; of one image the spread is not known."""
+    """Returns the bounds of the mean loss, at least zero. For one image the spread is unknown."""
     if len(losses) == 1:
         return {"low": None, "high": None}
     half = 1.96 * float(losses.std()) / len(losses) ** 0.5
@@ -103,7 +105,7 @@ def _around(mean: float, losses: Tensor) -> Interval:
 
 
 def share(successes: int, trials: int) -> Interval:
-    """With Wilson's interval."""
+    """Returns a share with its Wilson interval."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
@@ -139,7 +141,9 @@ def _confusion(answers: NDArray[np.int64], labels: NDArray[np.int64], num_classe
 
 
 def write_confusion(report: dict[str, Any], directory: RunDirectory) -> dict[str, Any]:
-    """The picture's path; in a run that cannot be written it lies in the working directory. None with the reason, where there is none."""
+    """Returns the picture's path, in the working directory if the run cannot be written. If there is no picture, returns None and the
+    reason.
+    """
     if report["confusion"] is None:
         return {"picture": None, "no_picture": f"not drawn for more than {MOST_CLASSES:,} classes"}
     name = f"confusion_{report['images']}.png"
@@ -155,7 +159,9 @@ def write_confusion(report: dict[str, Any], directory: RunDirectory) -> dict[str
 
 
 def draw_confusion(report: dict[str, Any]) -> bytes:
-    """A PNG: rows are the true classes, columns the answers; the shade is the share of the row, which a few mistakes leave visible."""
+    """Draws a PNG: rows are true classes, columns are predictions. The shade is the share of the row, scaled so that few mistakes stay
+    visible.
+    """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -174,7 +180,7 @@ def draw_confusion(report: dict[str, Any]) -> bytes:
             names,
             rotation=45 if max(map(len, names)) > 2 else 0,
             ha="right" if max(map(len, names)) > 2 else "center",
-            parse_math=False,  # a class may be called $
+            parse_math=False,  # a class name may contain $
         )
         axes.set_yticks(range(len(names)), names, parse_math=False)
     if len(names) <= 20:

@@ -1,4 +1,6 @@
-"""A trained model for other programs: ONNX with its preprocessing inside, safetensors; each checked before it gets its name."""
+"""Exports a trained model for other programs, as ONNX with its preprocessing inside or as safetensors. Each file is checked before it is
+written.
+"""
 
 import json
 import warnings
@@ -19,11 +21,11 @@ from resnet.data.transforms import centre_crop
 from resnet.record.directory import RunDirectory
 
 NUM_CHECKED = 64  # test images
-TOLERANCE = 1e-3  # of the class scores, which are of the order of ten
+TOLERANCE = 1e-3  # for class scores, which are of the order of ten
 
 
 class Deployed(nn.Module):
-    """Images (N, C, S, S) uint8 as the data set has them -> class scores and probabilities (N, K)."""
+    """Images (N, C, S, S) uint8, as in the data set -> class scores and probabilities (N, K)."""
 
     mean: Tensor
     std: Tensor
@@ -40,9 +42,9 @@ class Deployed(nn.Module):
 
 
 def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> dict[str, Any]:
-    """Writes model.onnx and model.safetensors. Raises UserError where a package is missing or a file does not give the model's answers."""
+    """Writes model.onnx and model.safetensors. Raises UserError if a package is missing or a file does not reproduce the model's scores."""
     model, checkpoint, step = load_model(run, which)
-    model = model.float()  # of 64-true
+    model = model.float()  # for a model trained in 64-true
     known, data = run.summary["data"], load_data(run)
     images = _first_images(data.test)
     deployed = Deployed(model, known["mean"], known["std"], run.model_size).eval()
@@ -59,7 +61,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
             content, difference = makers[kind](deployed, images, expected, facts)
         except ModuleNotFoundError as error:
             raise UserError(f"export: {error.name} is not installed; pip install -e '.[export]'") from None
-        if not difference <= TOLERANCE:  # nor what is no number
+        if not difference <= TOLERANCE:  # also catches NaN
             raise UserError(f"{path}: its class scores differ from the model's by up to {difference:.2g}; it was not written")
         RunDirectory(folder).write(path.name, partial(_write, content))
         written[kind] = {"file": str(path), "bytes": len(content), "largest_difference": difference}
@@ -78,7 +80,7 @@ def _write(content: bytes, file: IO[bytes]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes it where it is not there. Raises UserError before anything is computed for it."""
+    """Makes the folder if needed. Raises UserError early, before anything is computed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".part").touch()
@@ -95,10 +97,10 @@ def _first_images(split: Split) -> Tensor:
 def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
     import onnx
     import onnxruntime
-    import onnxscript  # noqa: F401  # what torch exports through
+    import onnxscript  # noqa: F401  # torch's exporter needs it
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own deprecations
+        warnings.simplefilter("ignore")  # the exporter's own deprecation warnings
         program = torch.onnx.export(
             deployed,
             (images[:2],),
@@ -112,7 +114,7 @@ def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str,
     onnx.helper.set_model_props(proto := program.model_proto, {key: json.dumps(value) for key, value in facts.items()})
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    whole, single = (session.run(["logits"], {"images": part.numpy()})[0] for part in (images, images[:1]))  # any batch size
+    whole, single = (session.run(["logits"], {"images": part.numpy()})[0] for part in (images, images[:1]))  # checks two batch sizes
     return content, float(max(np.abs(whole - expected.numpy()).max(), np.abs(single - expected[:1].numpy()).max()))
 
 

@@ -17,7 +17,7 @@ CONDITION = re.compile(r"([\w.]+)(<=|>=|!=|=|<|>)(.+)")
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    """What the tables show, rounded as it may be, finds its run."""
+    """True if the values are equal as tables show them, where numbers are rounded."""
     return value == wanted or text_of(value) == text_of(wanted)
 
 
@@ -32,7 +32,9 @@ OPERATORS = {
 
 
 def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
-    """Those that meet all conditions, like `lr>0.1 optimizer=sgd`. Raises UserError where one cannot be read or has no such key."""
+    """Returns the runs that meet all conditions, like `lr>0.1 optimizer=sgd`. Raises UserError if a condition is unreadable or no run has
+    its key.
+    """
     selected = list(runs)
     for text in re.sub(r",\s+", ",", conditions).split():
         match = CONDITION.fullmatch(text)
@@ -47,9 +49,9 @@ def filter_runs(runs: Sequence[Run], conditions: str) -> list[Run]:
 def _value(text: str, condition: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # a date or a number that cannot be, brackets by the thousand
+    except (yaml.YAMLError, ValueError, RecursionError):  # an invalid date or number, or thousands of brackets
         raise UserError(f"filter {condition}: {text} is no value; write a number, a word, or a list like [2,2,2]") from None
-    with suppress(ValueError):  # YAML takes 1e-3 for a word
+    with suppress(ValueError):  # YAML reads 1e-3 as text
         return float(value) if isinstance(value, str) else value
     return value
 
@@ -57,7 +59,7 @@ def _value(text: str, condition: str) -> Any:
 def _meets(value: Any, holds: Callable[[Any, Any], bool], wanted: Any) -> bool:
     try:
         return holds(value, wanted)
-    except TypeError:  # null, or text against a number
+    except TypeError:  # null, or text compared with a number
         return False
 
 

@@ -1,4 +1,4 @@
-"""Runs put into groups: those whose configs differ in nothing but the seed, or those that share the given keys."""
+"""Groups runs: those whose configs differ only in the seed, or those that share the given keys."""
 
 import json
 import math
@@ -16,12 +16,12 @@ from resnet.record.directory import FINISHED
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are compared as one; `values` by seed (and by what else they differ in, where a key is averaged over)."""
+    """Runs that are compared as one. `values` is by seed, and by other differing keys if the group averages over them."""
 
     differing: dict[str, Any]
     values: dict[str, float]
-    runs: list[Run]  # those that count
-    left_out: list[str] = field(default_factory=list)  # failed, interrupted and non-finite ones, by name
+    runs: list[Run]  # the runs that count
+    left_out: list[str] = field(default_factory=list)  # failed, interrupted and non-finite runs, with the reason
 
     @property
     def mean(self) -> float:
@@ -33,7 +33,7 @@ class Group:
 
     @property
     def interval(self) -> Interval | None:
-        """95 % t interval of the mean, from three seeds on: of two, the values themselves say more."""
+        """95 % t interval of the mean, if there are at least three values; two values say more by themselves."""
         return None if len(self.values) < 3 else t_interval(list(self.values.values()))
 
     @property
@@ -42,9 +42,9 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run], metric: str, by: Sequence[str] = ()) -> list[Group]:
-    """In the order in which they were found; runs that share all but the seed are one group, or those that share the keys `by`.
+    """Groups runs that differ only in the seed, or that share the keys `by`, in the order found.
 
-    A seed that is there twice counts once: the run that is finished, else the first. Raises UserError where no run has a key.
+    A seed that appears twice counts once: the finished run, else the first one. Raises UserError if no run has a key.
     """
     for key in by:
         check_known(key, f"group-by {key}", runs)
@@ -68,7 +68,7 @@ def _identity(run: Run, by: Sequence[str]) -> str:
 
 
 def _member(run: Run, differing: Mapping[str, Any], by: Sequence[str]) -> str:
-    """What tells a run from the others of its group: its seed, and what `by` does not hold fixed."""
+    """Returns what distinguishes a run within its group: its seed, and the differing keys that are not in `by`."""
     return " ".join([str(run.seed), *(f"{key}={text_of(value)}" for key, value in differing.items() if key not in by)])
 
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of means, honest for few values."""
+"""Confidence intervals of means that are valid for few values."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ Interval = tuple[float, float]
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """Of the mean of independent values (Student's t); None where they are too few, or have no spread to judge by."""
+    """Returns the interval of the mean of independent values (Student's t), or None if there are too few or they have no spread."""
     if len(values) < 2 or not has_spread(values):
         return None
     return around(mean(values), stdev(values) / math.sqrt(len(values)), len(values) - 1, level)
 
 
 def welch_interval(one: Sequence[float], other: Sequence[float], level: float) -> Interval | None:
-    """Of the difference of two means, whose spreads may differ (Welch's t); None as above."""
+    """Returns the interval of the difference of two means with different spreads (Welch's t), or None as in t_interval."""
     if min(len(one), len(other)) < 2 or not (has_spread(one) or has_spread(other)):
         return None
     parts = [stdev(values) ** 2 / len(values) for values in (one, other)]
@@ -25,12 +25,12 @@ def welch_interval(one: Sequence[float], other: Sequence[float], level: float) -
 
 
 def has_spread(values: Sequence[float]) -> bool:
-    """More than the rounding of their differences."""
+    """True if the values differ by more than rounding."""
     return not math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def around(middle: float, error: float, freedom: float, level: float) -> Interval:
-    from scipy.special import stdtrit  # its statistics take a second to import
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     return middle - half, middle + half

@@ -1,4 +1,4 @@
-"""How settings are named in tables: the keys in which configs differ, in short, and their values as text."""
+"""Names settings in tables: the keys in which configs differ, shortened, and their values as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from resnet.analysis.runs import MISSING
 from resnet.config.hashing import NOT_IN_IDENTITY
 
-IGNORED = {*NOT_IN_IDENTITY, "seed"}  # keys that make no other group
+IGNORED = {*NOT_IN_IDENTITY, "seed"}  # keys that do not make a different group
 
 
 def is_ignored(key: str) -> bool:
@@ -14,10 +14,12 @@ def is_ignored(key: str) -> bool:
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each flat config the keys that not all share, in short: `optimizer=adam` stands for the class and what comes with it."""
+    """Returns, for each flat config, the keys that not all share, shortened: `optimizer=adam` stands for the class and the settings that
+    follow from it.
+    """
     varied = varying(configs)
     groups = {key.removesuffix("._target_") for key in varied if key.endswith("._target_")}
-    shown = [key for key in varied if key != "optimizer.lr" and not _comes_with_class(key, groups, configs)]  # optimizer.lr is lr
+    shown = [key for key in varied if key != "optimizer.lr" and not _comes_with_class(key, groups, configs)]  # optimizer.lr repeats lr
     return [{_short(key): _class(config, key) for key in shown} for config in configs]
 
 
@@ -27,7 +29,7 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _comes_with_class(key: str, groups: set[str], configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a setting follows from its group's class: adam's betas say nothing that optimizer=adam does not."""
+    """True if a setting follows from its group's class: adam's betas add nothing to optimizer=adam."""
     group, _, name = key.rpartition(".")
     if group not in groups or name == "_target_":
         return False
@@ -45,7 +47,7 @@ def _class(config: Mapping[str, Any], key: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """As it is shown; numbers to six significant digits, as a search proposes some with 17."""
+    """Returns a value as tables show it. Numbers have six significant digits, because a search proposes some with 17."""
     if isinstance(value, float):
         value = float(f"{value:.6g}")
     return "null" if value is None else str(value).replace(" ", "") if isinstance(value, list) else str(value)

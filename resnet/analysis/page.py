@@ -1,4 +1,4 @@
-"""The comparison as a page: one HTML file that holds all it shows, and asks no network for anything."""
+"""The comparison as a page: one HTML file that contains everything it shows and needs no network."""
 
 import base64
 import hashlib
@@ -21,21 +21,21 @@ from resnet.record.metrics import Metric, others, read_metrics
 
 REPORT = "report.html"
 PARTS = Path(__file__).parent / "parts"
-CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")  # and what else was measured
-MOST_POINTS = 60_000  # of all curves of a metric: longer ones are thinned, which the page says
-FEWEST_POINTS = 50  # that are kept of a curve
-PARALLEL_RUNS, PARALLEL_KEYS = 20, 3  # from which parallel coordinates are drawn
-ASSOCIATION_GROUPS = 30  # from which the keys' associations are shown
+CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")  # plus the other measured metrics
+MOST_POINTS = 60_000  # of all curves of a metric; longer curves are thinned, and the page says so
+FEWEST_POINTS = 50  # points kept of each curve at least
+PARALLEL_RUNS, PARALLEL_KEYS = 20, 3  # numbers from which parallel coordinates are drawn
+ASSOCIATION_GROUPS = 30  # number from which the keys' associations are shown
 
 
 def write_report(comparison: Comparison, result: dict[str, Any], file: Path) -> None:
-    """The same bytes for the same runs; `result` is the comparison as data. The folder that it goes to must be there."""
+    """Writes the page, with the same bytes for the same runs. `result` is the comparison as data. The target folder must exist."""
     content = page(comparison, result).encode()
     RunDirectory(file.parent).write(file.name, lambda target: target.write(content))
 
 
 def report_on(paths: Sequence[Path], runs: Sequence[Run], file: Path, unreadable: Sequence[str] = ()) -> None:
-    """The page that a sweep, or a single run, leaves behind."""
+    """Writes the page of a sweep or a single run."""
     comparison = compare_all(paths, runs, unreadable=unreadable)
     write_report(comparison, as_data(comparison), file)
 
@@ -67,7 +67,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # and not sorted: Bokeh defines a model where it first comes up
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # not sorted: Bokeh defines a model at its first use
     return environment.get_template("page.html").render(
         result={**result, "cautions": list(dict.fromkeys([*result["cautions"], *without_curve(counted)]))},
         where=sorted({plain(str(path)) for path in comparison.paths}),
@@ -103,12 +103,12 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
 
 
 def _hash(script: str) -> str:
-    """What the page's content security policy allows: these scripts and no other."""
+    """Returns the hash of a script for the page's content security policy, which allows no other scripts."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Names, looks, runs by their number, and the settings that not all groups share; one that is lacking stays out."""
+    """Returns names, looks, run numbers and the settings that not all groups share. A setting that a group lacks is left out."""
     varied = varying([run.config for group in comparison.groups for run in group.runs])
     return [
         {
@@ -122,13 +122,13 @@ def _groups(comparison: Comparison, rows: Sequence[dict[str, Any]], numbers: Map
 
 
 def _settings(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, str]:
-    """Of a group; runs that were grouped by other keys may have several values."""
+    """Returns the settings of a group. If it was formed by other keys, a setting may have several values."""
     found = {key: sorted({text_of(run.config[key]) for run in runs if key in run.config}) for key in keys}
     return {key: texts[0] if len(texts) == 1 else f"several: {' '.join(texts)}" for key, texts in found.items() if texts}
 
 
 def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
-    """Per metric a curve per run, as the number of its list of steps and its values; and the largest stride that one was thinned by."""
+    """Returns, per metric, one curve per run: the index of its list of steps, and its values. Also returns the largest thinning stride."""
     steps: dict[str, int] = {}
     most, largest = max(MOST_POINTS // max(len(runs), 1), FEWEST_POINTS), 1
     found: dict[str, list[Any]] = {}
@@ -140,19 +140,19 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
         for line in lines:
             stride = -(-len(line) // most) or 1
             largest = max(largest, stride)
-            shown = line[::-stride][::-1]  # the last point stays
+            shown = line[::-stride][::-1]  # keeps the last point
             number = steps.setdefault(json.dumps([int(step) for step, _ in shown]), len(steps))
             found[metric].append([number, [float(f"{value:.5g}") for _, value in shown]])
     return {"steps": [json.loads(text) for text in steps], "runs": found}, largest
 
 
 def curve_metrics(runs: Sequence[Run]) -> list[str]:
-    """That of the ranking first where it is no other."""
+    """Returns the metrics with curves: those that every run has, then the others."""
     return list(dict.fromkeys([*CURVES, *(f"val/{name}" for run in runs for name in others(run.summary))]))
 
 
 def _machines(runs: Sequence[Run]) -> list[str]:
-    """Commit, device and torch of the runs, each once."""
+    """Returns commit, device and torch version of the runs, without duplicates."""
     lines = []
     for run in runs:
         commit = run.summary.get("commit") or {}
@@ -164,7 +164,7 @@ def _machines(runs: Sequence[Run]) -> list[str]:
 
 
 def _shown_metrics(comparison: Comparison) -> list[Metric]:
-    """Accuracies, what ranks, and what else was measured."""
+    """Returns the accuracies, the ranking metric and the other measured metrics."""
     summaries = [run.summary for run in comparison.runs]
     more = [f"{part}/{name}" for part in ("val", "test") for name in dict.fromkeys(name for one in summaries for name in others(one))]
     keys = dict.fromkeys(["val/accuracy", "test/accuracy", comparison.metric, *more])
@@ -173,7 +173,7 @@ def _shown_metrics(comparison: Comparison) -> list[Metric]:
 
 
 def _run_row(run: Run, keys: Sequence[str], shown: Sequence[Metric], numbers: Mapping[str, int]) -> dict[str, Any]:
-    """Cells as text, and what they are sorted by."""
+    """Returns a table row; each cell has a text and a sort value."""
     summary = run.summary
     costs = [run.cost(name) for name in COSTS]
     cells: list[tuple[str, Any]] = [(run.path, run.path), (summary["status"], summary["status"])]
@@ -184,7 +184,7 @@ def _run_row(run: Run, keys: Sequence[str], shown: Sequence[Metric], numbers: Ma
 
 
 def _metric_cell(read: Metric, value: float | None) -> tuple[str, Any]:
-    """In per cent without the sign, which the header has."""
+    """Formats shares in per cent without the sign, which the header has."""
     if value is None:
         return "", None
     return read.show(value).removesuffix(" %"), round(100 * value, 4) if read.is_share else value
@@ -203,9 +203,10 @@ def _constant(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def associations(comparison: Comparison) -> list[tuple[str, str, float]]:
-    """(key, kind, size) of the rank association between a setting and the groups' means, the strongest first.
+    """Returns (key, kind, size) of the rank association between a setting and the groups' means, the strongest first.
 
-    Spearman's coefficient for what has an order (-1..1); for the rest the share of the ranks' variance that lies between its values (0..1).
+    For ordered values it is Spearman's coefficient (-1..1). Otherwise it is the share of the ranks' variance between the setting's values
+    (0..1).
     """
     found = []
     for key in comparison.groups[0].differing:
@@ -216,16 +217,16 @@ def associations(comparison: Comparison) -> list[tuple[str, str, float]]:
         own, ranks = (
             _ranks(orders),
             _ranks([average for _, average in known]),
-        )  # no `mean`: Python 3.12.1 would take it for the function's own
+        )  # `mean` here would confuse Python 3.12.1 with the function's own
         if any(is_text for is_text, _, _ in orders):
             parts = [mean(rank for rank, other in zip(ranks, own, strict=True) if other == place) for place in own]
             found.append((key, "share of rank variance", pvariance(parts) / (pvariance(ranks) or 1)))
         elif len(set(ranks)) > 1:
             found.append((key, "Spearman", correlation(own, ranks)))
-    return sorted(found, key=lambda row: -(row[2] ** 2 if row[1] == "Spearman" else row[2]))  # its square is a share of variance too
+    return sorted(found, key=lambda row: -(row[2] ** 2 if row[1] == "Spearman" else row[2]))  # the square is also a share of variance
 
 
 def _ranks(values: Sequence[Any]) -> list[float]:
-    """From 1; of equal values the mean of theirs."""
+    """Returns ranks from 1; equal values get the mean of their ranks."""
     ordered = sorted(values)
     return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]

@@ -16,11 +16,11 @@ from resnet.data import DataError, Split
 from resnet.data.files import SUFFIXES, files_in, read_image
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
-INK = {"digits": 1.0, "mnist": 20 / 28}  # share of the side that the longer side of a digit takes: its data set was made so
+INK = {"digits": 1.0, "mnist": 20 / 28}  # share of the image side that the longer side of a digit takes, by the data set's construction
 
 
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
-    """One entry per image, in the order given; folders give the images in them by name."""
+    """Returns one entry per image, in the given order. A folder stands for its images, sorted by name."""
     try:
         files = _files(paths)
         images = torch.stack([as_trained(read_image(file, run.channels), run.config.data.name, run.image_size) for file in files])
@@ -52,7 +52,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def as_trained(image: Image.Image, data: str, size: int) -> Tensor:
-    """(C, S, S) uint8, as the data set that the model was trained on has its images."""
+    """Returns (C, S, S) uint8, in the form of the images of the model's data set."""
     if data in LIGHT_ON_DARK and np.median(_border(image)) > 127:
         image = ImageOps.invert(image)
     if image.size != (size, size):
@@ -74,7 +74,7 @@ def _resized(image: Image.Image, data: str, size: int) -> Image.Image:
 
 
 def _digit(pixels: NDArray[np.float64], ink_size: int, size: int, by_mass: bool) -> Image.Image:
-    """Cuts the ink out, scales it to `ink_size` pixels, and centres it as LeCun et al. 1998 did: by its mass."""
+    """Cuts the ink out, scales it to `ink_size` pixels and centres it. `by_mass` centres it by its mass, as LeCun et al. 1998 did."""
     background = float(np.median(_border(Image.fromarray(pixels.astype(np.uint8)))))
     ink = np.clip(pixels - background, 0, None)
     ink *= 255 / max(ink.max(), 1)
@@ -90,7 +90,7 @@ def _digit(pixels: NDArray[np.float64], ink_size: int, size: int, by_mass: bool)
     left, top = (size - cut.width) / 2, (size - cut.height) / 2
     if by_mass:
         mass = np.asarray(cut, dtype=np.float64)
-        centre = size / 2 + 0.5  # of MNIST's own images: the middle of pixel 14
+        centre = size / 2 + 0.5  # as in MNIST's own images: the middle of pixel 14
         left = centre - (mass.sum(0) @ (np.arange(cut.width) + 0.5)) / mass.sum()
         top = centre - (mass.sum(1) @ (np.arange(cut.height) + 0.5)) / mass.sum()
     canvas = Image.new("L", (size, size))

@@ -1,4 +1,4 @@
-"""Runs as they are read again: found in folders, each with its config, its scores and its curve. Imports no torch."""
+"""Reads saved runs: finds them in folders, each with its config, its scores and its curve. Imports no torch."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from resnet.plain import plain, plain_values
 from resnet.record.directory import CONFIG, METRICS, SUMMARY, Row, RunDirectory
 from resnet.record.reading import Unreadable
 
-MISSING = "missing"  # what a config says of a key that it lacks and that has no default; null is a value
+MISSING = "missing"  # stands for a key that a config lacks and that has no default; null is a value
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Run:
     path: str  # as it is shown
     config: dict[str, Any]  # flat
     summary: dict[str, Any]
-    folder: Path | None = None  # None: the path
+    folder: Path | None = None  # None: the same as `path`
 
     @property
     def seed(self) -> int:
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def rows_problem(self) -> str | None:
-        """Why its curve is not there, where a metrics.csv is."""
+        """Why the curve is missing although there is a metrics.csv."""
         return self._read_rows[1]
 
     @cached_property
@@ -46,31 +46,33 @@ class Run:
             return [], str(error)
 
     def curve(self, metric: str) -> list[tuple[float, float]]:
-        """Steps and finite values over training; empty where it was not recorded."""
+        """Returns steps and finite values over training; empty if the metric was not recorded."""
         points = [(row.get("step"), row.get(metric)) for row in self.rows]
         return [(step, value) for step, value in points if step is not None and value is not None and math.isfinite(value)]
 
     def value(self, metric: str) -> float | None:
-        """Of the checkpoint that was chosen on held-out data; None where the run has none."""
+        """Returns the value of the checkpoint that was chosen on held-out data, or None if the run has none."""
         part, name = metric.split("/")
         scores = self.summary.get("best") if part == "val" else self.summary.get("test")
         return (scores or {}).get(metric if part == "val" else name)
 
     def cost(self, name: str) -> float | None:
-        """Parameters, seconds, or flops: operations of an image, forward."""
+        """Returns parameters, seconds, or flops (operations of the forward pass of one image)."""
         found = self.summary.get(name)
         return found["forward"] if name == "flops" and found else found
 
     @property
     def row(self) -> dict[str, Any]:
-        """Of a table of runs: where it lies, how it ended, its config, scores and costs."""
+        """A row in a table of runs: path, status, config, scores and costs."""
         scores = {"best_step" if key == "step" else key: value for key, value in (self.summary.get("best") or {}).items()}
         scores |= {f"test/{key}": value for key, value in self.summary.get("test", {}).items()}
         costs = {name: self.cost(name) for name in ("parameters", "flops", "seconds", "images_per_second")}
         return {"path": self.path, "status": self.summary["status"], **self.config, **scores, **costs}
 
     def setting(self, key: str) -> Any:
-        """Of a key, or of a group with a _target_: its class in small letters, like sgd. MISSING where the config has neither."""
+        """Returns the value of a key. For a group with a _target_, returns its class in lower case, like sgd. Returns MISSING if the config
+        has neither.
+        """
         if key in self.config:
             return self.config[key]
         target = self.config.get(f"{key}._target_")
@@ -80,11 +82,11 @@ class Run:
 @dataclass(frozen=True)
 class Found:
     runs: list[Run]
-    unreadable: list[str]  # a line for each folder that holds something else, or a damaged run
+    unreadable: list[str]  # a line for each folder with a damaged run or something else
 
 
 def look_for_runs(paths: Iterable[Path]) -> Found:
-    """In run directories, sweeps, and folders of them. Raises UserError where there are none that can be read."""
+    """Finds runs in run directories, sweeps, and folders of them. Raises UserError if there is none that can be read."""
     found, unreadable = dict[Path, Run](), list[str]()
     for path in paths:
         folders, problems = _run_folders(path)
@@ -103,7 +105,9 @@ def look_for_runs(paths: Iterable[Path]) -> Found:
 
 
 def _run_folders(path: Path) -> tuple[list[Path], list[str]]:
-    """Folders that look like runs, in order, and those that cannot be looked into. Other programs have a config.yaml too."""
+    """Returns the folders that look like runs, sorted, and messages about unreadable folders. A config.yaml alone may belong to another
+    program.
+    """
     if RunDirectory(path).exists:
         return [path], []
     found, unreadable = list[Path](), list[str]()

@@ -1,4 +1,5 @@
-"""Opens a run directory, also a stranger's: its config builds only what is allowed, its files stay inside, its weights run no code."""
+"""Opens a run directory, even one from a stranger: its config builds only what is allowed, its files stay inside, its weights run no
+code."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,12 @@ from resnet.training.checkpoint import CheckpointError
 from resnet.training.learner import Scores, evaluate
 from resnet.training.objective import Objective
 
-NEEDED = ("classes", "mean", "std", "channels", "image_size")  # of a summary's data
+NEEDED = ("classes", "mean", "std", "channels", "image_size")  # keys needed in a summary's data
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """`allowed`: modules whose components may be built from its config, besides those that all saved configs may build."""
+    """An opened run. `allowed`: modules whose components its config may name, besides those that all saved configs may use."""
 
     directory: RunDirectory
     config: Config
@@ -43,12 +44,12 @@ class SavedRun:
 
     @property
     def image_size(self) -> int:
-        """Pixels a side of the data set's images, before any crop."""
+        """Pixels per side of the data set's images, before any crop."""
         return int(self.summary["data"]["image_size"])
 
     @property
     def model_size(self) -> int:
-        """Pixels a side of the model's input."""
+        """Pixels per side of the model's input."""
         if (size := self.summary.get("input_size")) is not None:
             return int(size)
         with trusting_only(self.allowed):
@@ -60,7 +61,7 @@ class SavedRun:
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> SavedRun:
-    """`overrides` are `key=value`; `allowed` are further modules whose classes a _target_ may name.
+    """Opens a run. `overrides` are `key=value`; `allowed` are further modules whose classes a _target_ may name.
 
     Raises:
         UserError: it is no run directory, or asks for more than may be trusted.
@@ -85,11 +86,11 @@ def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] =
 
 
 def load_model(run: SavedRun, which: str | None = None) -> tuple[nn.Module, str, int]:
-    """The model in eval mode, the file of its weights and their step. `which`: best or last; None: best where there is one."""
+    """Returns the model in eval mode, the file of its weights and their step. `which`: best or last; None takes best if it exists."""
     name = {"best": BEST, "last": LAST, None: BEST if (run.directory / BEST).exists() else LAST}[which]
     shape = run.channels, len(run.classes), run.model_size
     with trusting_only(run.allowed):
-        # Ours takes no memory before the shapes are known to be those of the file; a foreign one may hold more than its state dict has.
+        # Ours takes no memory until its shapes are known to match the file. A foreign model may hold more than its state dict.
         is_ours = not is_foreign(run.config)
         model = (meta_model if is_ours else build_model)(run.config, *shape)
     try:
@@ -104,19 +105,19 @@ def load_model(run: SavedRun, which: str | None = None) -> tuple[nn.Module, str,
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.directory / name}: does not fit the run's config ({reason})") from None
-    # A file of another precision answers alike; only now, as its shapes are known to be the model's.
+    # A file of another precision gives almost the same scores. Converted only now, since its shapes are known to be the model's.
     return model.to(torch.float64 if run.config.fabric.precision == "64-true" else torch.float32).eval(), name, step
 
 
 def _check_own(run: SavedRun, content: dict[str, Any]) -> None:
-    """Raises ValueError at a file that was copied here from a run on other data; older ones do not say what they were trained on."""
+    """Raises ValueError if the file was copied here from a run on other data. Older files do not record their data."""
     theirs, own = as_digest(content.get("data_digest")), data_digest(run.summary)
     if theirs and own and theirs != own:
         raise ValueError(f"it was trained on other data: digest {short(theirs)}, not {short(own)}")
 
 
 def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
-    """Raises TypeError at what loading would take and computing would not."""
+    """Raises TypeError for tensors that would load but not compute."""
     expected = model.state_dict()
     for name, value in weights.items():
         if name in expected and not (is_dense(value) and value.is_floating_point() == expected[name].is_floating_point()):
@@ -126,8 +127,8 @@ def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
 def answer(
     run: SavedRun, images: Split, which: str | None = None, limit: int | None = None, with_loss: bool = False
 ) -> tuple[Scores, str, int]:
-    """The model's scores and logits for images as the data set has them; the file of its weights and their step."""
-    accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU that it was trained on need not be here
+    """Returns the model's scores and logits for images in the form of the data set, the file of its weights and their step."""
+    accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU of training may be missing here
     fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")
     config = replace(run.config, limit_batches=limit, fabric=fabric_settings)
     fabric = build_fabric(config)
@@ -145,7 +146,7 @@ def answer(
 
 
 def _objective(run: SavedRun, device: torch.device) -> Objective | None:
-    """The run's own; None where it learnt from a teacher who is not there any more."""
+    """Returns the run's own loss, or None if it needs a teacher that no longer exists."""
     known = run.summary["data"]
     offered = {name: known.get(name) for name in ("class_counts", "image_size", "mean", "std")}
     try:
@@ -158,7 +159,7 @@ def _objective(run: SavedRun, device: torch.device) -> Objective | None:
 
 
 def load_data(run: SavedRun) -> DataSet:
-    """With the mean and standard deviation that the run was trained with. Nothing is downloaded: that is for train.py to do."""
+    """Loads the data with the mean and standard deviation of the run's training. Downloads nothing; only train.py does."""
     known = run.summary["data"]
     settings = replace(run.config.data, mean=known["mean"], std=known["std"], download=False)
     with trusting_only(run.allowed):
@@ -166,12 +167,12 @@ def load_data(run: SavedRun) -> DataSet:
 
 
 def changed_data(run: SavedRun, data: DataSet) -> list[str]:
-    """In what the data at hand are not those of training, one line a part."""
+    """Returns one line for each part of the data that has changed since training."""
     return other_data(run.summary, {"data": data_facts(data)})
 
 
 def _weights(content: dict[str, Any]) -> dict[str, Any]:
-    """Of best.pt the weights, of last.pt those that would be evaluated: the averaged ones where there are any."""
+    """Returns the weights that are evaluated: those of best.pt, or of last.pt the averaged ones if there are any."""
     average = content.get("average")
     if not average:
         return dict(content["model"])

@@ -1,4 +1,4 @@
-"""How `python -m resnet` shows its results to people: tables on the screen, CSV where rows are wanted."""
+"""How `python -m resnet` shows its results: tables on the screen, and CSV for rows."""
 
 import csv
 import sys
@@ -17,7 +17,7 @@ WIDE = 10_000  # columns
 
 
 def nothing(result: Any) -> None:
-    """The command has shown what it did."""
+    """Shows nothing, for commands that have already shown what they did."""
 
 
 def files(result: list[str]) -> None:
@@ -128,7 +128,7 @@ def comparison(result: dict[str, Any]) -> None:
 
 
 def _print(*tables: Table) -> None:
-    screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding where nobody looks
+    screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding outside a terminal
     for one in tables:
         screen.print()
         screen.print(one)

@@ -1,4 +1,4 @@
-"""A comparison as text: a table's cells, CSV, Markdown, LaTeX, and a curve in a line."""
+"""A comparison as text: table cells, CSV, Markdown, LaTeX, and a curve in one line."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from resnet.plain import for_latex, for_markdown, for_spreadsheet
 
 
 def cells(result: dict[str, Any]) -> list[list[str]]:
-    """A header and a line per group."""
+    """Returns a header and one line per group."""
     keys = list(result["groups"][0]["differing"])
     is_share = result["is_share"]
 
@@ -46,7 +46,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def as_latex(result: dict[str, Any]) -> str:
-    """A booktabs table; in bold what may be the best: the best mean, and all that is not resolved from it."""
+    """Returns a booktabs table. Bold marks what may be the best: the best mean, and all means that are not resolved from it."""
     header, *rows = cells(result)
     lines = []
     for row, line in zip(result["groups"], rows, strict=True):
@@ -80,7 +80,7 @@ def as_latex(result: dict[str, Any]) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:
-    """The course of a metric in one line of blocks, from its lowest to its highest value."""
+    """Returns the course of a metric as one line of blocks, from its lowest to its highest value."""
     if len(values) < 2 or max(values) == min(values):
         return ""
     shown = [values[index * (len(values) - 1) // (min(width, len(values)) - 1)] for index in range(min(width, len(values)))]
