@@ -1,4 +1,4 @@
-"""Sources become uint8 tensors and splits; loaders turn them into batches. Knows nothing of the rest of the project."""
+"""Turns sources into uint8 tensors and splits, and splits into batches. Knows nothing of the rest of the project."""
 
 from resnet.data.checked import checked
 from resnet.data.datasets import DataSet, split_dataset

@@ -1,4 +1,4 @@
-"""Data sets of torchvision and of Hugging Face as sources: all images in memory, as they are or scaled to data.image_size."""
+"""Data sets of torchvision and Hugging Face as sources: all images in memory, in their own size or scaled to data.image_size."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -28,12 +28,12 @@ def torchvision_set(
     test_split: str | None = "test",
     options: Mapping[str, Any] | None = None,
 ) -> Source:
-    """A set of torchvision.datasets for classification, as SVHN or Flowers102.
+    """A classification set of torchvision.datasets, such as SVHN or Flowers102.
 
     Args:
-        train_split: what torchvision calls it; a set that only knows train and test, or has one part, leaves both names aside.
-        test_split: the same; None: a fifth of the training images.
-        options: further arguments of its class, as {split: letters} of EMNIST.
+        train_split: the name in torchvision. Sets that only know train and test, or have one part, ignore both names.
+        test_split: likewise; None: a fifth of the training images.
+        options: further arguments of its class, such as {split: letters} for EMNIST.
     """
     given, kind = f"data.dataset={dataset}", _torchvision_class(dataset)
     parts = [
@@ -57,7 +57,7 @@ def _torchvision_class(name: str) -> Any:
 
 
 def _parts(kind: Any, train: str, test: str | None, options: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The arguments that ask for the training and the test images; one where all lie in one part."""
+    """Returns the arguments for the training and the test images; only one set of arguments if all images are in one part."""
     from torchvision.datasets import MNIST
 
     parameters = inspect.signature(kind).parameters
@@ -71,7 +71,7 @@ def _parts(kind: Any, train: str, test: str | None, options: Mapping[str, Any] |
 
 
 def _open(given: str, kind: Any, root: Path, download: bool, arguments: Mapping[str, Any]) -> Any:
-    """As it lies there, else after its download. Raises DataError."""
+    """Opens the set from existing files; if that fails, downloads it first. Raises DataError."""
     parameters = inspect.signature(kind).parameters
     place = {"root": str(root)} if "root" in parameters else {}
     try:
@@ -87,10 +87,10 @@ def _open(given: str, kind: Any, root: Path, download: bool, arguments: Mapping[
     part = root / f".{kind.__name__}.part"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{kind.__name__}.lock"):  # jobs of one sweep
+        with FileLock(root / f".{kind.__name__}.lock"):  # several jobs of a sweep may download at once
             download_into(root, part, lambda folder: kind(root=str(folder), **arguments, download=True))
             return kind(**place, **arguments)
-    except Exception as error:  # each set has its own ways
+    except Exception as error:  # each set raises its own errors
         raise DataError(f"{given}: torchvision's download into {root} failed ({one_line(error)}); put its files there") from None
 
 
@@ -107,7 +107,7 @@ def hugging_face(
     train_split: str = "train",
     test_split: str | None = "test",
 ) -> Source:
-    """A data set on disk (`path`: of save_to_disk, of Parquet files, or one folder a class), or of the Hub by its name (`dataset`).
+    """A data set on disk (`path`: from save_to_disk, Parquet files, or one folder per class), or from the Hub by its name (`dataset`).
 
     Args:
         subset: the Hub's configuration of the set.
@@ -143,12 +143,12 @@ def _load(given: str, path: str | None, dataset: str | None, subset: str | None,
             return datasets.load_from_disk(path)
         settings = datasets.DownloadConfig(local_files_only=not download and path is None)
         return datasets.load_dataset(path or dataset, subset, cache_dir=str(root / "hugging_face"), download_config=settings)
-    except Exception as error:  # of the network, of files, of its own
+    except Exception as error:  # errors of the network, of files, or of its own
         raise DataError(f"{given}: it cannot be loaded ({one_line(error)[:300]})") from None
 
 
 def _part(given: str, found: Any, key: str, name: str) -> Any:
-    if not hasattr(found, "keys"):  # one part
+    if not hasattr(found, "keys"):  # it has a single part
         return found
     if name not in found:
         raise DataError(f"{given}: data.{key}={name}: no such part; it has {', '.join(found)}")
@@ -156,7 +156,7 @@ def _part(given: str, found: Any, key: str, name: str) -> Any:
 
 
 def _names(part: Any, column: str) -> tuple[list[str], Callable[[Any], int]]:
-    """The classes' names, and the number of a label. Labels that are words are sorted."""
+    """Returns the class names, and a function from a label to its number. Labels that are words are numbered in sorted order."""
     names = getattr(part.features[column], "names", None)
     if names:
         return list(names), int
@@ -167,7 +167,7 @@ def _names(part: Any, column: str) -> tuple[list[str], Callable[[Any], int]]:
 
 
 def _split(given: str, examples: Examples, image_size: int | None, channels: int) -> Split:
-    """Raises DataError where they are no images, or of several sizes that data.image_size does not make one."""
+    """Stacks the examples into a split. Raises DataError if they are not images, or differ in size while data.image_size is not set."""
     images, labels, size = list[Tensor](), list[int](), image_size
     for image, label in examples:
         if not isinstance(image, Image.Image):

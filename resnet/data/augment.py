@@ -1,10 +1,10 @@
-"""The operations that `augment` may list: classes with the settings of the config.
+"""The operations that `augment` may list: classes whose arguments are the settings in the config.
 
-An operation is called with uint8 images (N, C, H, W), the whole batch of all processes, and a generator, and returns such images. It
-may have `output_size(size)`, pixels a side of what it makes of images of `size` pixels a side, which images to be evaluated are then cut
-or padded to. Operations with `mix` come last: they act on normalised images and their targets.
+An operation is called with uint8 images (N, C, H, W), which are the whole batch of all processes, and a generator. It returns images of
+this kind. If it changes the size, its method `output_size(size)` returns the new size for images of `size` pixels per side; images for
+evaluation are then cut or padded to that size. Operations with `mix` come last: they work on normalised images and their targets.
 
-Parameters are drawn on the CPU, so that every device augments alike. At zero strength nothing is drawn.
+Parameters are drawn on the CPU, so that augmentation is the same on every device. At zero strength nothing is drawn.
 """
 
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ from resnet.data.transforms import to_device
 
 
 class Affine:
-    """Rotates by up to `rotate` degrees to either side, and enlarges or shrinks by up to the share `scale`."""
+    """Rotates by up to `rotate` degrees in either direction, and enlarges or shrinks by up to the share `scale`."""
 
     def __init__(
         self,
@@ -36,7 +36,8 @@ class Affine:
 
 
 class Crop:
-    """Pads each side by `pad` pixels, black or reflected, then cuts `size` pixels a side at random; None: the image's own size."""
+    """Pads each side by `pad` pixels, black or reflected, then cuts a random square of `size` pixels per side. None: the image's own
+    size."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Crop:
         self.pad, self.size, self.mode = pad, size, mode
 
     def output_size(self, size: int) -> int:
-        """Raises DataError where the images are too small."""
+        """Raises DataError if the images are too small."""
         if self.size is not None and self.size > size + 2 * self.pad:
             raise DataError(
                 f"size={self.size}: larger than the images of {size} pixels padded by pad={self.pad}; it must be at most "
@@ -79,7 +80,7 @@ class Flip:
 
 
 class Cutout:
-    """Blacks out a square of `side`, a share of the image's (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    """Blacks out a square whose side is the share `side` of the image's (DeVries and Taylor 2017, arXiv:1708.04552)."""
 
     def __init__(self, side: Annotated[float, {"at_least": 0, "below": 1}] = 0.5) -> None:
         self.side = side
@@ -93,21 +94,21 @@ class Cutout:
 
 
 class Progressive:
-    """Scales images to `sizes` pixels a side, each for an equal part of training, before a last part at full size."""
+    """Scales images to `sizes` pixels per side, each for an equal part of training, followed by an equal part at full size."""
 
     def __init__(self, sizes: Annotated[list[int], {"at_least": 1, "may_be_empty": True}]) -> None:
         self.sizes = sizes
 
     def training_sizes(self, size: int) -> list[int]:
-        """Pixels a side, in the order of training, of images that are `size` pixels in the end."""
+        """Returns the pixels per side in the order of training, for images of `size` pixels per side at the end."""
         return [*self.sizes, size]
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        return images  # normalised images are scaled, which rounds less
+        return images  # normalised images are scaled instead, which rounds less
 
 
 class Mixup:
-    """Mixes pairs of images, by a share drawn from Beta(alpha, alpha) for the batch (Zhang et al. 2018, arXiv:1710.09412)."""
+    """Mixes pairs of images with a share drawn from Beta(alpha, alpha) per batch (Zhang et al. 2018, arXiv:1710.09412)."""
 
     def __init__(self, alpha: Annotated[float, {"at_least": 0}] = 0.2) -> None:
         self.alpha = alpha
@@ -122,7 +123,9 @@ class Mixup:
 
 
 class CutMix:
-    """Pastes a rectangle of another image, whose share of the area is drawn from Beta(alpha, alpha) (Yun et al. 2019, arXiv:1905.04899)."""
+    """Pastes in a rectangle of another image. The share of the area that stays is drawn from Beta(alpha, alpha) (Yun et al. 2019,
+    arXiv:1905.04899).
+    """
 
     def __init__(self, alpha: Annotated[float, {"at_least": 0}] = 1.0) -> None:
         self.alpha = alpha
@@ -141,11 +144,11 @@ class CutMix:
 
 
 def _offsets(images: Tensor, largest: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Two whole numbers from 0 to `largest` for each image."""
+    """Returns two random integers from 0 to `largest` for each image."""
     return tuple(to_device(torch.randint(largest + 1, (2, len(images)), generator=generator), images.device))  # type: ignore[return-value]
 
 
 def _beta(alpha: float, generator: Generator) -> float:
-    """One draw from Beta(alpha, alpha), which torch.distributions cannot take from a generator."""
+    """Draws one value from Beta(alpha, alpha). torch.distributions cannot use a generator."""
     first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator).tolist()
     return first / (first + second)

@@ -1,4 +1,4 @@
-"""The one check of what a source gives, built-in or of one's own."""
+"""Checks what a source returns, built-in or the user's own. No other code does."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from resnet.data.sources import MOST_CLASSES, Source, Split
 
 
 def checked(source: Any) -> Source:
-    """With its labels as int64. NumPy arrays and lists will do for tensors. Raises DataError, one line a mistake."""
+    """Returns the source with int64 labels. NumPy arrays and lists may stand for tensors. Raises DataError, one line per mistake."""
     if not isinstance(source, Source):
         raise DataError(f"it gives {type(source).__name__}; resnet.data.Source(train, test, classes) is needed")
     splits: dict[str, Any] = {"train": source.train} | ({} if source.test is None else {"test": source.test})
@@ -43,7 +43,7 @@ def _as_labels(labels: Any) -> Any:
 
 
 def _as_tensor(values: Any) -> Any:
-    """What is none stays, and is told."""
+    """Returns anything else unchanged; it is reported later."""
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):

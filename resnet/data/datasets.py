@@ -1,4 +1,4 @@
-"""A source and its splits, as the rest of the project sees them."""
+"""A source and its splits, as the rest of the project uses them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PerChannel = float | Sequence[float] | None
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """Train, held-out (None where nothing is held out) and test split; mean and std per channel, of pixels in 0..1."""
+    """Train, held-out and test split (held-out may be None). mean and std are per channel, of pixels in 0..1."""
 
     train: Split
     val: Split | None
@@ -37,12 +37,12 @@ class DataSet:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """sha256 of each split and of the classes' names: what a run was trained on, wherever it lay. Raises DataError."""
+        """sha256 of each split and of the class names. It identifies the training data wherever they are stored. Raises DataError."""
         return data_digests({"train": self.train, "val": self.val, "test": self.test}, self.classes)
 
 
 def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size: int, train_size: int | None, split_seed: int) -> DataSet:
-    """Raises DataError where the source does not fit what is asked of it."""
+    """Raises DataError if the source does not fit the settings."""
     source = with_test_set(source, split_seed)
     assert source.test is not None
     train, val = source.train, None
@@ -64,7 +64,7 @@ def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size
 
 
 def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, of pixels in 0..1: exact, from the counts of the 256 values."""
+    """Returns mean and standard deviation of each channel, for pixels in 0..1. They are exact, from the counts of the 256 values."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for batch in _in_batches(images):
         for channel, values in enumerate(batch.unbind(1)):
@@ -73,7 +73,7 @@ def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[f
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values
     std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
-    std = torch.where(std > 0, std, 1.0)  # a channel of one value is only moved to zero
+    std = torch.where(std > 0, std, 1.0)  # a constant channel is only shifted to zero
     return mean.tolist(), std.tolist()
 
 

@@ -1,4 +1,4 @@
-"""What images and labels are, whatever they are called and wherever they lie: sha256 of each split. Files are not read twice for it."""
+"""sha256 of each split, from its images and labels, whatever their names and paths. Unchanged files are not read twice."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ from torch import Tensor
 from resnet.data.errors import DataError
 from resnet.data.sources import Split
 
-SETTLED = 2.0  # seconds: a file that changed later than this could change again without a new time stamp
-MOST_FILES = 2_000_000  # that are remembered; the latest
-THREADS = 8  # that read at once: hashing leaves Python's lock alone
+SETTLED = 2.0  # seconds; a file that changed more recently could change again with the same time stamp
+MOST_FILES = 2_000_000  # files in the cache; the latest ones are kept
+THREADS = 8  # files read at once; hashing releases Python's lock
 
 
 def data_digests(splits: Mapping[str, Split | None], classes: Sequence[str]) -> dict[str, str]:
-    """Of each split that is there, in its order, and of the names of the classes."""
+    """Returns the digest of each existing split, in order, and of the class names."""
     found = {name: _split_digest(split) for name, split in splits.items() if split is not None}
     return {**found, "classes": hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()}
 
@@ -42,7 +42,7 @@ def _split_digest(split: Split) -> str:
 
 
 def file_digests(paths: Sequence[Path]) -> list[bytes]:
-    """sha256 of each file. One that was read before, and whose size and times are still the same, is not read again."""
+    """Returns the sha256 of each file. A file whose size and times are unchanged since an earlier call is not read again."""
     states = {path: _state(path) for path in paths}
     known = _recall(states)
     unknown = [path for path in states if path not in known]
@@ -53,7 +53,7 @@ def file_digests(paths: Sequence[Path]) -> list[bytes]:
 
 
 def _state(path: Path) -> tuple[str, float]:
-    """What changes with a file's content, as text, and the time of its latest change."""
+    """Returns, as text, what changes with a file's content, and the time of its latest change."""
     try:
         status = path.stat()
     except OSError as error:
@@ -91,7 +91,7 @@ def _remember(digests: Mapping[Path, tuple[str, bytes]]) -> None:
 
 @contextmanager
 def _cache() -> Iterator[sqlite3.Connection]:
-    """The user's table of digests; where it can't be used, an empty one that is forgotten: nothing depends on it but time."""
+    """Opens the user's table of digests. If it cannot be used, opens an empty one in memory; only speed depends on the table."""
     file = _file()
     try:
         cache = _opened(file)
@@ -127,7 +127,7 @@ def _opened(file: str | Path) -> sqlite3.Connection:
 
 
 def _remove_damaged(file: str | Path, error: Exception) -> None:
-    """It is only a cache. One that is locked, or that a full disk stops, is an OperationalError and stays."""
+    """Deletes a damaged cache. A locked cache or a full disk is an OperationalError, and the file stays."""
     if isinstance(file, Path) and isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         with suppress(OSError):
             file.unlink()

@@ -1,4 +1,4 @@
-"""Downloads once, and whole or not at all, however many processes ask for the same files."""
+"""Downloads files once, completely or not at all, however many processes ask for them."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ def download_missing(name: str, kind: str, root: Path, download: bool, files: li
 
     part, lock = root / f".{kind}.part", root / f".{kind}.lock"
     try:
-        with FileLock(lock):  # jobs of one sweep
+        with FileLock(lock):  # several jobs of a sweep may download at once
             if not all(file.is_file() for file in files):
                 print(f"Downloading {name} into {root} (once)", file=sys.stderr)
                 download_into(root, part, lambda folder: getattr(datasets, kind)(str(folder), download=True))
@@ -32,12 +32,12 @@ def download_missing(name: str, kind: str, root: Path, download: bool, files: li
             lock.unlink()
         for folder in (part / kind / "raw", part / kind, part, root):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # what the attempt made, where it is empty
+                folder.rmdir()  # removes what the attempt made, if empty
         raise DataError(f"{missing[0]}: not found, and torchvision's download of {name} failed ({one_line(error)}); {advice}") from None
 
 
 def download_into(root: Path, part: Path, download: Callable[[Path], object]) -> None:
-    """Beside its place first: whoever finds a file there finds it whole."""
+    """Downloads into a folder beside the target first, so that every file in the target is complete."""
     _quietly(lambda: download(part))
     for file in [path for path in part.rglob("*") if path.is_file()]:
         target = root / file.relative_to(part)
@@ -47,7 +47,7 @@ def download_into(root: Path, part: Path, download: Callable[[Path], object]) ->
 
 
 def _quietly(call: Callable[[], object]) -> None:
-    """Without torchvision's lines about each mirror; its progress bar goes to standard error and stays."""
+    """Hides torchvision's lines about each mirror. Its progress bar stays, since it goes to standard error."""
     with contextlib.redirect_stdout(io.StringIO()):
         call()
 

@@ -1,4 +1,4 @@
-"""Images that lie in folders, one folder a class: listed by name, decoded one by one."""
+"""Images in folders, one folder per class: listed by name, decoded one by one."""
 
 import os
 import warnings
@@ -19,7 +19,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 
 class ImageFiles:
-    """A sequence of files that reads like a uint8 tensor (N, C, H, W) where it is indexed by one number or by many."""
+    """A sequence of image files with the shape of a uint8 tensor (N, C, H, W). Indexing selects files without decoding them."""
 
     def __init__(self, paths: Sequence[Path], image_size: int | None, channels: int) -> None:
         self.paths, self.channels = paths, channels
@@ -36,51 +36,51 @@ class ImageFiles:
         return len(self), self.channels, self.image_size, self.image_size
 
     def decode(self, index: int) -> Tensor:
-        """(C, H, W) uint8."""
+        """Returns (C, H, W) uint8."""
         return as_pixels(read_image(self.paths[index], self.channels), self.image_size)
 
     def decoded(self) -> Tensor:
-        """All of them, (N, C, H, W)."""
+        """Decodes all images, (N, C, H, W)."""
         return torch.stack([self.decode(index) for index in range(len(self))])
 
 
 def as_pixels(image: Image.Image, size: int) -> Tensor:
-    """Scaled to (C, size, size), uint8."""
+    """Scales to (C, size, size), uint8."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).reshape(size, size, -1).permute(2, 0, 1)
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Gray or RGB. Raises DataError where it cannot be read."""
+    """Reads an image as gray or RGB. Raises DataError if it cannot be read."""
     with _opened(path) as file:
         return as_gray_or_colour(file, channels)
 
 
 def as_gray_or_colour(image: Image.Image, channels: int) -> Image.Image:
-    """The way up that its camera says, on white where it is transparent."""
+    """Converts to gray or RGB. Applies the camera's orientation, and puts transparent images on white."""
     return _opaque(_in_8_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise OSError("no regular file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, and of what is large and not yet far too large
+            warnings.simplefilter("ignore")  # about odd metadata, and about large images that are still acceptable
             with Image.open(path) as file:
                 yield file
-    except Exception as error:  # a decoder of damaged bytes raises what it likes
+    except Exception as error:  # decoders raise any error on damaged bytes
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow cuts what is above 255 off, where it keeps the upper byte of a colour image's 16 bits."""
+    """Keeps the upper byte of 16-bit gray images, as Pillow does for colour images. Pillow itself would clip gray values at 255."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):  # whose darkest and brightest the file does not say
+    if image.mode in ("I", "F"):  # the file does not give their range
         raise ValueError("32 bits a pixel; write it with 8 or 16")
     return image
 
@@ -93,7 +93,9 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Images in a folder and those in it, by name; hidden ones are other programs'. Raises DataError where one cannot be looked into."""
+    """Returns the images in a folder and its subfolders, sorted by name. Skips hidden files, which belong to other programs. Raises
+    DataError if a folder is unreadable.
+    """
     found: list[Path] = []
     for inside, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not _is_hidden(name)]
@@ -102,7 +104,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Like macOS's ._0.png, which is no image, and Jupyter's .ipynb_checkpoints, which is no class."""
+    """True for files such as macOS's ._0.png, which is no image, and Jupyter's .ipynb_checkpoints, which is no class."""
     return name.startswith(".")
 
 
@@ -128,7 +130,7 @@ def list_classes(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """(paths, labels), by class and name. A class without images is an error."""
+    """Returns (paths, labels), sorted by class and name. Raises DataError for a class without images."""
     paths, labels = [], []
     if other := sorted(set(folders_in(folder)) - set(classes)):
         raise DataError(f"{folder / other[0]}: a class that the training images lack; they have {', '.join(classes)}")
@@ -142,7 +144,7 @@ def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[
 
 
 def _common_size(paths: Sequence[Path]) -> int:
-    """Pixels a side of the first image, by which the others are checked as they come; only headers are read."""
+    """Returns the pixels per side of the first image. Raises DataError if any other differs. Reads only the headers."""
     first = None
     for path in paths:
         with _opened(path) as file:

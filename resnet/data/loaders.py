@@ -1,4 +1,4 @@
-"""Splits -> batches. Order and augmentation depend on (seed, epoch, batch) alone: any position can be reached again."""
+"""Turns splits into batches. Order and augmentation depend only on (seed, epoch, batch), so any position can be reached again."""
 
 import signal
 import sys
@@ -22,21 +22,20 @@ ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
 
 
 class Batch(NamedTuple):
-    """A process's share of a batch."""
+    """The share of one process in a batch."""
 
     images: Tensor  # (N, C, S, S) float, normalised
-    targets: Tensor  # (N,) labels, or (N, K) probabilities where mixed
+    targets: Tensor  # (N,) labels, or (N, K) probabilities if mixed
     batch_size: int  # images of all processes together
-    is_copy: bool = False  # the first process has and counts the same images
+    is_copy: bool = False  # True if the first process has and counts the same images
 
 
 class Loader:
     """Batches of a split.
 
-    `batch_size` is that of all processes together; each gets every world_size-th image of it. With `shuffle` the images come in a
-    new order each epoch, augmented, and as large as the training of `total_batches` has come to; else in their own, cut or padded to
-    `size`.
-    Images in memory lie on the device.
+    `batch_size` is the total over all processes; each process gets every world_size-th image. With `shuffle`, images come in a new order
+    each epoch and augmented; their size depends on the share of `total_batches` that is done. Without it, they keep their own order and are
+    cut or padded to `size`. Images in memory are kept on the device.
     """
 
     def __init__(
@@ -77,11 +76,11 @@ class Loader:
 
     @property
     def num_images(self) -> int:
-        """Images of one epoch, all processes together."""
+        """Images of one epoch, over all processes."""
         return min(len(self) * self.batch_size, len(self.labels))
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch]:
-        """The batches of an epoch from number `start` on."""
+        """Yields the batches of an epoch from number `start` on."""
         order = self._order(epoch)
         batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
         with closing(self._fetch(batches, epoch)) as fetched:
@@ -90,13 +89,13 @@ class Loader:
                 yield self._for_training(images, labels, epoch, index) if self.shuffle else self._as_it_is(images, labels)
 
     def _order(self, epoch: int) -> Tensor:
-        """Drawn on the CPU, the same for every device, and moved there once per epoch."""
+        """Draws the order on the CPU, so that it is the same for every device. Moves it to the device once per epoch."""
         if not self.shuffle:
             return torch.arange(len(self.labels), device=self.device)
         return to_device(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
 
     def _fetch(self, batches: list[Tensor], epoch: int) -> Generator[Tensor]:
-        """uint8 images of each batch: gathered by index, or decoded by worker processes ahead of their use."""
+        """Yields the uint8 images of each batch: selected by index, or decoded ahead of time by worker processes."""
         if isinstance(self.images, Tensor):
             for chosen in batches:
                 yield self.images[chosen]
@@ -105,17 +104,17 @@ class Loader:
             _Decoded(self.images),
             batch_sampler=[chosen.tolist() for chosen in batches],  # type: ignore[arg-type]
             num_workers=self.workers,
-            # Python 3.14's own choice would import torch in each of them, every epoch.
+            # Python 3.14's default would import torch in each worker, every epoch.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
-            generator=_generator(self.seed, DECODING, epoch),  # it would draw from torch's own, of dropout, whenever it starts
+            generator=_generator(self.seed, DECODING, epoch),  # else it would draw from torch's own generator, as dropout does
         )
         fetched = iter(loader)
         try:
             yield from fetched
         finally:
-            if isinstance(fetched, _MultiProcessingDataLoaderIter):  # now: at exit Python ends workers by SIGTERM, which they ignore
+            if isinstance(fetched, _MultiProcessingDataLoaderIter):  # before exit, when Python ends workers by SIGTERM, which they ignore
                 fetched._shutdown_workers()
 
     def _for_training(self, images: Tensor, targets: Tensor, epoch: int, index: int) -> Batch:
@@ -123,7 +122,7 @@ class Loader:
         size = self.augment.training_size(images.shape[-1], (epoch * len(self) + index) / self.total_batches)
         images = resize(self._normalise(self.augment.geometry(images, generator)), size)
         images, targets = self.augment.mix(images, targets, self.num_classes, generator)
-        if len(images) < 2 * self.world_size:  # too few to deal out: each process takes them all
+        if len(images) < 2 * self.world_size:  # too few to divide: each process takes them all
             return Batch(images, targets, len(images) * self.world_size, is_copy=self.rank > 0)
         return self._dealt(images, targets)
 
@@ -145,7 +144,7 @@ def count_batches(num_images: int, batch_size: int, limit: int | None, is_traini
 
 
 class _Decoded(Dataset[Tensor]):
-    """Files as the map-style data set that torch's DataLoader takes."""
+    """Image files as a map-style data set for torch's DataLoader."""
 
     def __init__(self, files: ImageFiles) -> None:
         self.files = files
@@ -155,11 +154,11 @@ class _Decoded(Dataset[Tensor]):
 
 
 def _ignore_signals(worker: int) -> None:
-    """They are for the process that trains, which saves and then ends its workers."""
+    """Ignores signals in a worker. They are for the training process, which saves and then ends its workers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _generator(*position: Any) -> torch.Generator:
-    """A generator for one position; nearby positions are independent."""
+    """Returns a generator for one position; nearby positions are independent."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0] >> 1))

@@ -1,4 +1,4 @@
-"""The operations of `augment` in their order, as the loaders use them: whole batches, or one image after another."""
+"""The operations of `augment` in order, as the loaders use them: on whole batches, or image by image."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from resnet.data.transforms import to_device
 
 
 class Augment:
-    """What is done to the images that are trained on. Raises DataError where the operations do not go together."""
+    """The augmentation of training images. Raises DataError if the operations do not fit together."""
 
     def __init__(self, operations: Sequence[Any] = ()) -> None:
         mixing = [hasattr(operation, "mix") for operation in operations]
@@ -24,7 +24,7 @@ class Augment:
         self._calls = [operation if _takes_generator(operation) else _EachImage(operation) for operation in operations]
 
     def output_size(self, size: int) -> int:
-        """Of the images that come out, and of those that are evaluated. Raises DataError where an operation cannot take them."""
+        """Returns the size of the output images, and of images for evaluation. Raises DataError if an operation cannot take them."""
         for index, operation in enumerate(self.operations):
             try:
                 size = _output_size(operation, size)
@@ -33,7 +33,7 @@ class Augment:
         return size
 
     def training_sizes(self, size: int) -> list[int]:
-        """Of images that have `size` pixels a side before, in the order of training."""
+        """Returns the sizes in the order of training, for images of `size` pixels per side before augmentation."""
         sizes = [self.output_size(size)]
         for operation in self.operations:
             if hasattr(operation, "training_sizes"):
@@ -42,21 +42,22 @@ class Augment:
 
     @property
     def mixes(self) -> bool:
-        """Whether it turns labels into probabilities."""
+        """True if it turns labels into probabilities."""
         return bool(_mixing(self.operations))
 
     @property
     def needs_length(self) -> bool:
-        """Whether it changes over training."""
+        """True if it changes over training."""
         return any(hasattr(operation, "training_sizes") and operation.training_sizes(0) != [0] for operation in self.operations)
 
     def training_size(self, size: int, share: float) -> int:
-        """Of the images that are trained on after this share (0..1) of training."""
+        """Returns the size of training images after this share (0..1) of training."""
         sizes = self.training_sizes(size)
         return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
     def geometry(self, images: Tensor, generator: Generator) -> Tensor:
-        """All operations that do not mix: (N, C, H, H) uint8 -> (N, C, S, S) uint8. Raises DataError where one gives something else."""
+        """Applies all operations that do not mix: (N, C, H, H) uint8 -> (N, C, S, S) uint8. Raises DataError if one returns something
+        else."""
         for index, (operation, call) in enumerate(zip(self.operations, self._calls, strict=True)):
             if hasattr(operation, "mix"):
                 continue
@@ -68,13 +69,13 @@ class Augment:
         return images
 
     def mix(self, images: Tensor, targets: Tensor, num_classes: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Normalised images and labels (N,) -> images and labels, or class probabilities (N, num_classes) where they are mixed."""
+        """Normalised images and labels (N,) -> images and labels, or class probabilities (N, num_classes) if mixed."""
         for operation in _mixing(self.operations):
             images, targets = operation.mix(images, targets, num_classes, generator)
         return images, targets
 
     def check(self, channels: int, size: int) -> None:
-        """By a try on black images. Raises DataError in place of whatever an operation raises."""
+        """Tries all operations on black images. Raises DataError in place of whatever an operation raises."""
         images, generator = torch.zeros(2, channels, size, size, dtype=torch.uint8), Generator().manual_seed(0)
         self.output_size(size)
         try:
@@ -89,10 +90,10 @@ class Augment:
 
 
 class _EachImage:
-    """A callable of one image, as those of torchvision.transforms.v2, for a batch.
+    """Applies an operation on single images, such as those of torchvision.transforms.v2, to a batch.
 
-    It draws from torch's global generator, which is seeded for each image and then left as it was. It works on the CPU, where it draws
-    and computes alike for every device.
+    The operation draws from torch's global generator, which is seeded for each image and restored afterwards. It runs on the CPU, so that
+    results are the same for every device.
     """
 
     def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
@@ -115,7 +116,7 @@ class _EachImage:
 
 
 def _takes_generator(operation: Any) -> bool:
-    """Whether it is called with a batch and a generator, and not with one image."""
+    """True if the operation is called with a batch and a generator, rather than with one image."""
     call = operation.forward if isinstance(operation, nn.Module) else operation
     return hasattr(operation, "mix") or "generator" in inspect.signature(call).parameters
 

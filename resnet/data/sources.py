@@ -1,4 +1,4 @@
-"""Where the images come from: scikit-learn's digits, the MNIST and CIFAR families, the user's own arrays and folders."""
+"""The sources of images: scikit-learn's digits, the MNIST and CIFAR families, and the user's own arrays and folders."""
 
 import importlib.util
 import math
@@ -18,9 +18,9 @@ from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles, folders_in, list_classes, list_images
 from resnet.data.splits import stratified_split
 
-MOST_CLASSES = 65_536  # a label beyond them is a mistake, or says something else than a class
-MOST_UNZIPPED, BOMB = 200, 2**30  # bytes out of one; from so many on: pictures do not shrink so
-TEST_SHARE = 5  # a set without a test set of its own gives up a fifth
+MOST_CLASSES = 65_536  # a label beyond this is a mistake, or does not mean a class
+MOST_UNZIPPED, BOMB = 200, 2**30  # from BOMB bytes on, the most bytes unzipped from one; pictures do not compress so well
+TEST_SHARE = 5  # a set without a test set gives up a fifth of its images
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle-boot"]
 
 
@@ -41,7 +41,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """What `data` must give. `test=None`: a fifth of `train`, stratified and fixed by data.split_seed, is the test set."""
+    """What `data` must return. `test=None`: the test set is a fifth of `train`, stratified and fixed by data.split_seed."""
 
     train: Split
     test: Split | None
@@ -49,7 +49,7 @@ class Source:
 
 
 def digits(split_seed: int) -> Source:
-    """1,797 images of 8x8 pixels, read from scikit-learn's file: importing it takes seconds."""
+    """1,797 images of 8x8 pixels, read from scikit-learn's file, because importing scikit-learn takes seconds."""
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError("data=digits: scikit-learn, which ships the images, is not installed; pip install scikit-learn")
@@ -76,7 +76,7 @@ def cifar100(root: str, download: bool) -> Source:
 
 
 def mnist_family(name: str, root: Path, download: bool) -> Source:
-    """torchvision's layout, root/<Set>/raw/*-ubyte; torchvision itself is only imported to download."""
+    """Reads torchvision's layout, root/<Set>/raw/*-ubyte. Imports torchvision only to download."""
     kind = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name]
     raw = root / kind / "raw"
     files = [raw / f"{part}-{item}-ubyte" for part in ("train", "t10k") for item in ("images-idx3", "labels-idx1")]
@@ -98,7 +98,7 @@ def _idx_split(images: Tensor, labels: Tensor, raw: Path) -> Split:
 
 
 def cifar_family(name: str, root: Path, download: bool) -> Source:
-    """torchvision's layout, the unpacked Python version; each file is known by its checksum."""
+    """Reads torchvision's layout, the unpacked Python version. Each file is checked by its MD5 sum."""
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
@@ -114,7 +114,7 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
 
 
 def arrays(path: str, classes: list[str] | None = None) -> Source:
-    """The user's own .npz file. `classes`: their names; None: those of the file, else their numbers."""
+    """The user's own .npz file. `classes`: the class names; None: those in the file, else their numbers."""
     train, test = _open_arrays(Path(path), f"data.path={path}", ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
@@ -124,7 +124,7 @@ def arrays(path: str, classes: list[str] | None = None) -> Source:
 
 
 def _class_names(path: Path) -> list[str]:
-    """Those that the file has under `classes`; it has been opened before."""
+    """Returns the names that the file has under `classes`. The file has been opened before."""
     with zipfile.ZipFile(path) as archive:
         if "classes.npy" not in archive.namelist():
             return []
@@ -138,7 +138,7 @@ def _class_names(path: Path) -> list[str]:
 
 def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
     keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
-    if not os.path.isfile(path):  # which answers for any name; opening a pipe would wait for ever
+    if not os.path.isfile(path):  # opening a pipe would block forever
         reason = "no regular file" if os.path.exists(path) else "no such file"
         raise DataError(f"{given}: {reason}; give the .npz file with {', '.join(keys)}")
     try:
@@ -147,12 +147,14 @@ def _open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
             return [_array_split(given, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
     except DataError:
         raise
-    except Exception as error:  # zip, its decompressors and NumPy's headers each fail in their own ways
+    except Exception as error:  # zip, its decompressors and NumPy's headers raise different errors
         raise DataError(f"{given}: truncated, corrupt or not an .npz file of plain arrays ({one_line(error)[:200]})") from None
 
 
 def _check_sizes(path: Path, given: str, keys: list[str]) -> None:
-    """Before memory is taken: a header of a few bytes can claim any number of values, a few zipped bytes can hold as many zeros."""
+    """Checks sizes before memory is allocated: a header of a few bytes can claim any number of values, and a few zipped bytes can hold as
+    many zeros.
+    """
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if missing := [key for key in keys if key not in members]:
@@ -172,13 +174,13 @@ def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-    except Exception:  # it is parsed as Python, and NumPy's advice on long ones is to trust the file
+    except Exception:  # it is parsed as Python, and NumPy's advice on long headers is to trust the file
         raise ValueError(f"{key} has no header that NumPy can read safely") from None
     return shape, dtype
 
 
 def folder(path: str, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
-    """The user's own images; with in_memory=False they stay files and are decoded while training."""
+    """The user's own images. With in_memory=False they stay files and are decoded during training."""
     if not os.path.isdir(path):
         raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
     whole = Path(path)
@@ -193,7 +195,7 @@ def folder(path: str, image_size: int | None, channels: int, in_memory: bool, sp
 
 
 def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels: int) -> Split:
-    """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder a class, named as in training."""
+    """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder per class, named as in training."""
     if os.path.isdir(path):
         folder = path / "test" if (path / "test").is_dir() else path
         there = folders_in(folder)
@@ -213,7 +215,7 @@ def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels
 
 
 def with_test_set(source: Source, split_seed: int) -> Source:
-    """One that has none gives up a share of its images."""
+    """Splits off a test set if the source has none."""
     if source.test is not None:
         return source
     whole = source.train
@@ -226,7 +228,7 @@ def _numbers(num_classes: int) -> list[str]:
 
 
 def _read_idx(path: Path) -> Tensor:
-    """The idx format of MNIST: two zero bytes, a type (8: uint8), the number of sizes, the sizes (big-endian), the values."""
+    """Reads MNIST's idx format: two zero bytes, a type (8: uint8), the number of sizes, the sizes (big-endian), the values."""
     try:
         content = path.read_bytes()
     except OSError as error:

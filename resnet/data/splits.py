@@ -1,4 +1,4 @@
-"""Which images are held out, and which few are kept: by class, and fixed by a seed of their own."""
+"""Selects held-out images and small training subsets, by class and fixed by a separate seed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ Indices = NDArray[np.int64]
 
 
 def stratified_split(labels: Indices, size: int, seed: int) -> tuple[Indices, Indices]:
-    """(rest, held out): `size` indices drawn so that each class keeps its share (largest remainders), both in ascending order."""
+    """Returns (rest, held out). `size` indices are held out so that each class keeps its share (largest remainders). Both are sorted."""
     if size >= len(labels):
         raise DataError(f"data.val_size={size}: only {len(labels)} training images are there; hold out fewer")
     counts = np.bincount(labels)
@@ -21,7 +21,7 @@ def stratified_split(labels: Indices, size: int, seed: int) -> tuple[Indices, In
 
 
 def balanced_subset(labels: Indices, size: int, seed: int) -> Indices:
-    """`size` indices, the same number of each class (to within one), in ascending order."""
+    """Returns `size` sorted indices, with the same number of each class (to within one)."""
     counts = np.bincount(labels)
     quota = np.full(len(counts), size // len(counts))
     quota[: size % len(counts)] += 1

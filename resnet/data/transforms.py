@@ -1,6 +1,6 @@
-"""Changes of whole batches, on their device: pure functions of images and parameters.
+"""Transforms of whole batches on their device: pure functions of images and parameters.
 
-They match torchvision.transforms.v2 on the same parameters.
+They match torchvision.transforms.v2 with the same parameters.
 """
 
 import math
@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 def rotate_and_scale(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
-    """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres; black outside."""
+    """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres. Black outside."""
     cosine, sine = degrees.deg2rad().cos() / factor, degrees.deg2rad().sin() / factor
     zero = torch.zeros_like(cosine)
-    inverse = torch.stack([cosine, sine, zero, -sine, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to where it came from
+    inverse = torch.stack([cosine, sine, zero, -sine, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to its source
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
 
 
 def pad(images: Tensor, pixels: int, mode: str = "constant") -> Tensor:
-    """Black, or reflected without repeating the edge."""
+    """Pads with black, or by reflection without repeating the edge."""
     sides = (pixels,) * 4
     if mode == "constant" or not pixels:
         return F.pad(images, sides)
@@ -28,13 +28,13 @@ def pad(images: Tensor, pixels: int, mode: str = "constant") -> Tensor:
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cuts size x size pixels out of each image, from its own corner (N,), (N,)."""
+    """Cuts size x size pixels out of each image, at its own corner `top` (N,), `left` (N,)."""
     windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, H - size + 1, W - size + 1, size, size), no copy
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
-    """Cuts or pads (black) evenly to size x size; an odd pixel goes to the right and the bottom."""
+    """Cuts or pads (black) evenly to size x size. An odd pixel goes to the right and the bottom."""
     missing = size - images.shape[-1]
     before = math.floor(missing / 2)
     return F.pad(images, (before, missing - before) * 2) if missing else images
@@ -46,14 +46,14 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Scales float images to size x size pixels; each new one is a mean of those that it covers."""
+    """Scales float images to size x size pixels; each new pixel is a weighted mean of those that it covers."""
     if size == images.shape[-1]:
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
-    """Blacks out a square around (row, column) of each image; what lies outside the image is cut off."""
+    """Blacks out a square around (row, column) of each image. The part outside the image is cut off."""
     top, left = row - side // 2, column - side // 2
     rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
     in_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)  # (N, H)
@@ -62,19 +62,19 @@ def cutout(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
 
 
 def mixup(batch: Tensor, share: float) -> Tensor:
-    """share of each item, the rest from the item before it."""
+    """Returns `share` times each item plus (1 - share) times the item before it."""
     return batch * share + batch.roll(1, 0) * (1 - share)
 
 
 def cutmix_box(share: float, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the rectangle around (row, column) that leaves about `share` of the image."""
+    """Returns (top, left, bottom, right) of a rectangle around (row, column). Outside it, about `share` of the image is left."""
     half = 0.5 * math.sqrt(1 - share)
     half_height, half_width = int(half * height), int(half * width)
     return max(row - half_height, 0), max(column - half_width, 0), min(row + half_height, height), min(column + half_width, width)
 
 
 def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    """Pastes the rectangle of the image before it into each image."""
+    """Pastes into each image the rectangle of the image before it."""
     top, left, bottom, right = box
     images = images.clone()
     images[..., top:bottom, left:right] = images[..., top:bottom, left:right].roll(1, 0)
@@ -82,5 +82,5 @@ def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device; a GPU takes it from pinned memory, while the CPU goes on."""
+    """Moves a tensor to the device. A GPU copies it from pinned memory while the CPU goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
