@@ -1,4 +1,4 @@
-"""The networks. Of the rest of the project they know the names of the config alone."""
+"""The networks. From the rest of the project they use only resnet/config."""
 
 from resnet.models.resnet import ResNet
 

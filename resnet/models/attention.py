@@ -1,4 +1,4 @@
-"""What stands at the end of each residual branch and weighs its channels."""
+"""Channel attention, at the end of each residual branch."""
 
 from typing import Annotated
 
@@ -10,10 +10,10 @@ def none(channels: int) -> nn.Identity:
 
 
 class SqueezeExcitation(nn.Module):
-    """Hu et al. 2018: each channel times a weight in 0..1 that depends on the means of all channels."""
+    """Multiplies each channel by a weight in 0..1 that depends on the means of all channels (Hu et al. 2018)."""
 
     def __init__(self, channels: int, reduction: Annotated[int, {"at_least": 1}] = 16) -> None:
-        """`reduction`: channels over hidden units, of which there is at least one."""
+        """`reduction`: channels divided by hidden units; there is at least one hidden unit."""
         super().__init__()
         hidden = max(channels // reduction, 1)
         self.squeeze = nn.AdaptiveAvgPool2d(1)

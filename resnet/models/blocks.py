@@ -1,4 +1,4 @@
-"""Residual blocks: the original order (He et al. 2015) and pre-activation (He et al. 2016), basic and bottleneck."""
+"""Residual blocks, basic and bottleneck, in the original order (He et al. 2015) and with pre-activation (He et al. 2016)."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from resnet.models.layers import Layers
 
 
 class Block(nn.Module):
-    """x -> activation(attention(residual(x)) + shortcut(x)); a plain network's block (no shortcut) leaves out the sum."""
+    """x -> activation(attention(residual(x)) + shortcut(x)). Without a shortcut, as in a plain network, there is no sum."""
 
-    expansion = 1  # output channels over width
-    is_preactivation = False  # whether it begins with a normalisation and an activation
+    expansion = 1  # output channels divided by width
+    is_preactivation = False  # True if the block begins with a normalisation and an activation
 
     def __init__(self, in_channels: int, width: int, stride: int, layers: Layers, drop_probability: float = 0.0) -> None:
         super().__init__()
@@ -29,12 +29,14 @@ class Block(nn.Module):
         return nn.Sequential(*made[:-1])  # the last activation comes after the sum
 
     def conv_shapes(self, in_channels: int, width: int, stride: int) -> Sequence[tuple[int, int, int, int]]:
-        """(in_channels, out_channels, kernel_size, stride) of each convolution of the residual."""
+        """Returns (in_channels, out_channels, kernel_size, stride) of each convolution of the residual."""
         return [(in_channels, width, 3, stride), (width, width, 3, 1)]
 
     def zero_init_last(self) -> None:
-        """Makes the block start as its shortcut (Goyal et al. 2017): its last normalisation, or convolution without one, gives zero."""
-        # A layer has no layers inside, unlike an attention module that a block of one's own puts behind it.
+        """Makes the block start as its shortcut (Goyal et al. 2017): zeroes its last normalisation, or its last convolution if there is
+        none.
+        """
+        # A layer has no children, unlike an attention module that a custom block may add at the end.
         last = [layer for layer in self.residual if not [*layer.children()] and next(layer.parameters(), None) is not None][-1]
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
@@ -54,7 +56,7 @@ class Bottleneck(Block):
 
 
 class PreactBlock(Block):
-    """x -> attention(residual(x)) + shortcut(x), each convolution after its normalisation and activation.
+    """x -> attention(residual(x)) + shortcut(x), with a normalisation and an activation before each convolution.
 
     A shortcut that changes the shape starts from the activated input, as in the authors' code, and has no normalisation.
     """
@@ -86,7 +88,7 @@ class PreactBottleneck(PreactBlock):
 
 
 def make_drop(probability: float) -> nn.Module:
-    """Stochastic depth (Huang et al. 2016): drops the residual of whole images while training."""
+    """Returns stochastic depth (Huang et al. 2016): it drops the residual of whole images during training."""
     if probability == 0:
         return nn.Identity()
     from torchvision.ops import StochasticDepth  # takes seconds to import

@@ -1,4 +1,4 @@
-"""What can be said of a network without guessing: its sections, and how far its outputs see."""
+"""Facts about a network that are known for certain: its sections, and the receptive fields of their outputs."""
 
 import math
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from resnet.models.layers import StridedPointwiseConv
 from resnet.models.resnet import ResNet
 from resnet.models.shortcuts import ZeroPad
 
-WHOLE = math.inf  # pixels: the whole image, however large
-Seen = tuple[float, float]  # pixels a side that one output sees, pixels between neighbouring outputs
+WHOLE = math.inf  # pixels; the whole image, whatever its size
+Seen = tuple[float, float]  # receptive field in pixels per side, and pixels between neighbouring outputs
 KEEPS_POSITION = (
     *(nn.Identity, nn.Flatten, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.Dropout, nn.Dropout2d, ZeroPad),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.PReLU),
@@ -23,13 +23,13 @@ POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 def sections(model: nn.Module) -> dict[str, nn.Module]:
-    """What the model says itself, one after another, else its children, in whatever order it calls them."""
+    """Returns the sections that the model declares, in order; else its children, which it may call in any order."""
     said = getattr(model, "sections", None)
     return dict(said()) if callable(said) else dict(model.named_children())
 
 
 def watched(model: nn.Module) -> dict[str, nn.Module]:
-    """The sections; of our networks each block of a stage for itself."""
+    """Returns the sections. For our networks, each block of a stage is separate."""
     if not isinstance(model, ResNet):
         return sections(model)
     stages = {f"stages.{index}.{name}": block for index, stage in enumerate(model.stages) for name, block in stage.named_children()}
@@ -37,7 +37,7 @@ def watched(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def receptive_fields(model: nn.Module) -> list[float | None]:
-    """Pixels a side that one output of each section sees; None where a layer on the way to it is not known."""
+    """Returns the receptive field of each section's outputs in pixels per side, or None if a layer before them is unknown."""
     is_in_order = callable(getattr(model, "sections", None)) or type(model) is nn.Sequential
     seen: Seen | None = (1, 1) if is_in_order else None
     fields = []
@@ -48,7 +48,7 @@ def receptive_fields(model: nn.Module) -> list[float | None]:
 
 
 def receptive_field(module: nn.Module, seen: Seen | None) -> Seen | None:
-    """Behind the module, where `seen` is before it."""
+    """Returns the receptive field after the module; `seen` is the one before it."""
     if seen is None or isinstance(module, Block):
         return seen and _behind_block(module, seen)
     if type(module) is nn.Sequential:
@@ -65,7 +65,7 @@ def receptive_field(module: nn.Module, seen: Seen | None) -> Seen | None:
 
 
 def _side(size: Any) -> int | None:
-    """Of a square one."""
+    """Returns the side of a square size, or None if it is not square."""
     sides = {size} if isinstance(size, int) else set(size)
     return sides.pop() if len(sides) == 1 else None
 
@@ -77,7 +77,7 @@ def _along(modules: Iterable[nn.Module], seen: Seen | None) -> Seen | None:
 
 
 def _behind_block(block: Any, seen: Seen) -> Seen | None:
-    """The widest path. A block of one's own that computes otherwise is not known."""
+    """Returns the widest path through a block, or None for a custom block with its own `forward`."""
     if type(block).forward not in (Block.forward, PreactBlock.forward):
         return None
     before = _along([block.norm, block.activation], seen) if type(block).forward is PreactBlock.forward else seen

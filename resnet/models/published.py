@@ -1,4 +1,4 @@
-"""Reads weights from a file and fits them to a model; to a ResNet also under the names of public networks for CIFAR.
+"""Reads weights from a file and fits them to a model. A ResNet also accepts the names of public CIFAR networks.
 
 Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `shortcut`) and chenyaofo/pytorch-cifar-models (`fc`,
 `downsample`). Both are also common elsewhere.
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from resnet.models.resnet import ResNet
 
-LAYERS_OF_A_BLOCK = {  # theirs: ours
+LAYERS_OF_A_BLOCK = {  # their name: our name
     "conv1": "residual.0",
     "bn1": "residual.1",
     "conv2": "residual.3",
     "bn2": "residual.4",
-    "conv3": "residual.6",  # right where conv1 has the stride, as in He et al. 2015; torchvision's conv2 has it: same shapes, other scores
+    "conv3": "residual.6",  # correct if conv1 has the stride (He et al. 2015); in torchvision conv2 has it: same shapes, other scores
     "bn3": "residual.7",
     "shortcut.0": "shortcut.0",
     "shortcut.1": "shortcut.1",
@@ -30,12 +30,12 @@ LAYERS_OF_A_BLOCK = {  # theirs: ours
 
 
 class WeightsError(Exception):
-    """One line or more: names and shapes that don't fit, and what to do."""
+    """The weights do not fit. The message lists the names and shapes that do not match, and what to do."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Of a .safetensors file or a torch file: a state dict, or a checkpoint that holds one. Averaged weights come first."""
-    # Data-parallel, averaged and compiled models put their own names before the network's.
+    """Reads a .safetensors file or a torch file with a state dict, or with a checkpoint that holds one. Prefers averaged weights."""
+    # Data-parallel, averaged and compiled models add prefixes to the network's names.
     weights = {
         re.sub(r"^((module|_orig_mod)\.)+", "", name): value
         for name, value in _state_dict(_open(path)).items()
@@ -47,10 +47,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All that `model` needs, under its own names; raises WeightsError where a name or a shape does not fit."""
+    """Returns all tensors that `model` needs, under its own names. Raises WeightsError if a name or a shape does not fit."""
     expected = model.state_dict()
     sources = _sources(model, weights)
-    # PyTorch before 0.4.1 wrote no count of batches; nothing that we compute depends on it.
+    # PyTorch before 0.4.1 saved no count of batches; nothing that we compute depends on it.
     counts = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}
     fitted = counts | {name: weights[source] for name, source in sources.items() if name in expected}
     shapes = {name: (tuple(fitted[name].shape), tuple(expected[name].shape)) for name in expected if name in fitted}
@@ -69,10 +69,10 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def _open(path: Path) -> Any:
-    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block forever
         raise WeightsError(f"{path} is no regular file")
     try:
-        path.open("rb").close()  # torch answers with an OSError where a file is damaged too
+        path.open("rb").close()  # torch raises an OSError for a damaged file too
     except FileNotFoundError:
         raise WeightsError(f"there is no file {path}") from None
     except OSError as error:
@@ -85,7 +85,7 @@ def _open(path: Path) -> Any:
         return load_file(path)
     except ModuleNotFoundError:
         raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
-    except Exception as error:  # a damaged file fails in any way
+    except Exception as error:  # a damaged file can raise any error
         reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
         raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
 
@@ -98,12 +98,12 @@ def _state_dict(content: Any) -> dict[Any, Any]:
 
 
 def is_dense(value: Any) -> bool:
-    """Not a tensor that load_state_dict would pass over (meta) or fail on halfway (sparse, quantised)."""
+    """False for tensors that load_state_dict would skip (meta) or fail on halfway (sparse, quantised)."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def _sources(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Our name of each entry of the file: its name there."""
+    """Maps our name of each entry in the file to its name there."""
     layers = _our_layers(model) if isinstance(model, ResNet) else {}
     sources = {}
     for name in weights:
@@ -113,7 +113,7 @@ def _sources(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _our_layers(model: ResNet) -> dict[str, str]:
-    """Their name of each layer: ours."""
+    """Maps their name of each layer to ours."""
     head = f"head.{len(model.head) - 1}"
     layers = {"conv1": "stem.0", "bn1": "stem.1", "linear": head, "fc": head}
     for stage, blocks in enumerate(model.stages.children()):

@@ -1,4 +1,4 @@
-"""The residual networks of He et al. 2015 and 2016, of stem, stages and head. By default those for small images (section 4.2)."""
+"""The residual networks of He et al. 2015 and 2016: stem, stages and head. The defaults are for small images (section 4.2)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +13,11 @@ from resnet.models.parts import find_part
 
 
 class ResNet(nn.Module):
-    """Images (N, in_channels, H, W) -> class scores (N, num_classes), at any size of at least 2 ** (stages - 1) pixels behind the stem.
+    """Images (N, in_channels, H, W) -> class scores (N, num_classes). After the stem, images need at least 2 ** (stages - 1) pixels per
+    side.
 
-    `layers` is the number of blocks of each stage. Stage i has width * 2 ** i channels (times the block's expansion); each stage
-    after the first halves the image. `handed` is the number of arguments that each part is called with besides its settings.
+    `layers` is the number of blocks of each stage. Stage i has width * 2 ** i channels (times the block's expansion). Each stage after the
+    first halves the image. `handed` is the number of positional arguments that each part gets besides its settings.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class ResNet(nn.Module):
                 zero()
 
     def sections(self) -> dict[str, nn.Module]:
-        """One after another, from the image to the scores."""
+        """Returns the sections in order, from the image to the scores."""
         return {"stem": self.stem, **{f"stages.{index}": stage for index, stage in enumerate(self.stages)}, "head": self.head}
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The feature maps of the stem and of each stage, (N, C, H, W) each."""
+        """Returns the feature maps of the stem and of each stage, each (N, C, H, W)."""
         maps = [self.stem(images)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))

@@ -1,6 +1,6 @@
-"""What is added to a block's output: the options A, B and C of He et al. 2015, section 4.1, and the article's.
+"""The shortcuts: options A, B and C of He et al. 2015, section 4.1, and the article's.
 
-Called only where the shape changes, but for those that say that they stand in every block.
+They are only called where the shape changes, except for those marked by `in_every_block`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,8 @@ def in_every_block(shortcut: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ZeroPad(nn.Module):
-    """Option A, no parameters: every stride-th pixel; half of the new channels before the old ones, half after, all zero."""
+    """Option A, without parameters: takes every stride-th pixel, and adds zero channels, half of them before the old ones and half
+    after."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ def projection_1x1(in_channels: int, out_channels: int, stride: int, layers: Lay
 
 
 def projection_3x3(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
-    """The article's."""
+    """The article's shortcut."""
     return _projection(in_channels, out_channels, 3, stride, layers)
 
 
@@ -47,7 +48,7 @@ def projection_all(in_channels: int, out_channels: int, stride: int, layers: Lay
 
 @in_every_block
 def none(in_channels: int, out_channels: int, stride: int, layers: Layers) -> None:
-    """A plain network."""
+    """No shortcut: a plain network."""
 
 
 def _projection(in_channels: int, out_channels: int, kernel_size: int, stride: int, layers: Layers) -> nn.Module:

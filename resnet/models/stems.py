@@ -1,4 +1,4 @@
-"""What stands before the first block. Before pre-activation blocks it ends without a normalisation and an activation."""
+"""The layers before the first block. Before pre-activation blocks they end without a normalisation and an activation."""
 
 from torch import nn
 
@@ -12,12 +12,12 @@ def conv3x3(in_channels: int, width: int, layers: Layers) -> nn.Module:
 
 
 def conv7x7_pool(in_channels: int, width: int, layers: Layers) -> nn.Module:
-    """For ImageNet: He et al. 2015, section 4.1. Quarters the size."""
+    """For ImageNet: He et al. 2015, section 4.1. Divides height and width by 4."""
     return nn.Sequential(*_last(layers.conv(in_channels, width, 7, 2), width, layers), nn.MaxPool2d(3, 2, 1))
 
 
 def deep(in_channels: int, width: int, layers: Layers) -> nn.Module:
-    """ResNet-C (He et al. 2019): three 3x3 convolutions in place of the 7x7 one. Quarters the size."""
+    """ResNet-C (He et al. 2019): three 3x3 convolutions instead of one 7x7. Divides height and width by 4."""
     half = max(width // 2, 1)
     first, second = layers.conv(in_channels, half, 3, 2), layers.conv(half, half, 3)
     hidden = [layer for conv in (first, second) for layer in (conv, layers.norm(half), layers.activation(inplace=True))]
