@@ -1,4 +1,4 @@
-"""`python -m resnet COMMAND`: what can be done with a run after training, and before it."""
+"""`python -m resnet COMMAND`: commands for a run after training, and before it."""
 
 from resnet.interrupt import end_at_once
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        message = message.removeprefix("argument ").removesuffix(", key=value")  # argparse names it among what is required
+        message = message.removeprefix("argument ").removesuffix(", key=value")  # argparse lists it among the required arguments
         _end(MISTAKE, f"{message}; {self.prog} --help explains")
 
 
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[..., Any], shown: Callable[..., None], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text.replace("%", "%%"), description=text)  # argparse formats one of them
+        added = commands.add_parser(name, help=text.replace("%", "%%"), description=text)  # argparse formats help, but not description
         added.set_defaults(command=command, show=shown)
         added.add_argument("--json", action="store_true", help="print JSON instead")
         return added
@@ -205,7 +205,9 @@ def _resume(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_own_wandb(config: Config, is_at_home: bool, arguments: argparse.Namespace) -> Config:
-    """A run that was written here goes on in its W&B project. Another's is recorded as if it were started here, online only if asked."""
+    """Returns the config with its W&B settings. A run written here continues in its own W&B project. Any other run is recorded as if it
+    started here, online only if asked.
+    """
     overrides, settings = arguments.overrides, wandb_settings(arguments.overrides)
     wandb = config.wandb
     if not is_at_home:

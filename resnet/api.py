@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # these take seconds to import
 
 
 def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> "SavedRun":
-    """`python train.py OVERRIDES`: trains into outputs/<name>, or goes on there. `config_dir`: a folder of configs of one's own.
+    """Like `python train.py OVERRIDES`: trains into outputs/<name>, or continues there. `config_dir`: a folder with your own configs.
 
     Raises:
         UserError: before anything is written, one line per mistake.
@@ -32,17 +32,17 @@ def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a trained model is given: images as its data set has them, made what it takes, (N, C, S, S) float."""
+    """Turns images of the data set into the input of the trained model, (N, C, S, S) float."""
 
     data: str
     channels: int
-    image_size: int  # pixels a side of the data set's images
-    model_size: int  # and of the model's input
+    image_size: int  # pixels per side of the data set's images
+    model_size: int  # pixels per side of the model's input
     mean: Sequence[float]
     std: Sequence[float]
 
     def __call__(self, images: "Tensor | Image | str | Path | Sequence[Image | str | Path]") -> "Tensor":
-        """uint8 images (N, C, H, W); or one or several image files or Pillow images, of any size, gray or colour.
+        """Takes uint8 images (N, C, H, W), or one or several image files or Pillow images of any size, gray or colour.
 
         Raises:
             DataError: a file cannot be read.
@@ -65,7 +65,7 @@ class Preprocessing:
 
 
 class Loaded(NamedTuple):
-    """`model(preprocessing(images)).softmax(1)` gives the probability of each of the `classes`."""
+    """`model(preprocessing(images)).softmax(1)` is the probability of each of the `classes`."""
 
     model: "nn.Module"
     preprocessing: Preprocessing
@@ -73,11 +73,11 @@ class Loaded(NamedTuple):
 
 
 def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = ()) -> Loaded:
-    """The trained model of a run directory, on the CPU and in eval mode.
+    """Returns the trained model of a run directory, on the CPU and in eval mode.
 
     Args:
-        checkpoint: `best` or `last`; by default best where something was held out.
-        allow: modules whose components may be built from the run's config, where somebody else wrote it.
+        checkpoint: `best` or `last`; by default best if the run has a held-out split.
+        allow: modules whose components the run's config may use, for a config that somebody else wrote.
 
     Raises:
         UserError: it is no run directory, is damaged, or asks for more than may be trusted.
@@ -94,9 +94,9 @@ def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = 
 
 
 def runs(*paths: str | Path) -> Any:
-    """A row for each run in run directories, sweeps, and folders of them: its path, status, config, scores and costs.
+    """Returns a row for each run in run directories, sweeps, and folders of them: its path, status, config, scores and costs.
 
-    A pandas.DataFrame where pandas is installed, else a list of dicts. What cannot be read is left out with a warning.
+    The result is a pandas.DataFrame if pandas is installed, else a list of dicts. Unreadable runs are left out with a warning.
 
     Raises:
         UserError: there is no run.

@@ -44,12 +44,12 @@ from resnet.training.objective import Objective
 from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 
-EVAL_BATCH = 500  # images; the result does not depend on it
+EVAL_BATCH = 500  # images; does not affect the result
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run is made of."""
+    """All parts of a run."""
 
     fabric: Fabric
     data: DataSet
@@ -59,11 +59,11 @@ class Parts:
     test: Loader
     plan: Plan
     callbacks: dict[str, Callback]
-    image_size: int  # of the model's input
+    image_size: int  # pixels per side of the model's input
 
 
 def build(config: Config, fabric: Fabric) -> Parts:
-    """Raises UserError where the data, the device or a _target_ is not what the config says; nothing is written."""
+    """Raises UserError if the data, the device or a _target_ does not fit the config. Writes nothing."""
     data = build_data(config)
     image_size = check_image_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
@@ -77,12 +77,12 @@ def build(config: Config, fabric: Fabric) -> Parts:
     try_objective(config, objective, data, image_size, fabric.device)
     learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
-        torch.manual_seed(config.seed + fabric.global_rank)  # dropout of one's own; the first goes on as it would alone
+        torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
     return Parts(fabric, data, learner, train, val, test, plan, callbacks, image_size)
 
 
 def build_fabric(config: Config) -> Fabric:
-    """One process, or those that the config, torchrun or srun ask for."""
+    """Returns a launched Fabric with one process, or with those that the config, torchrun or srun ask for."""
     keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
@@ -95,10 +95,11 @@ def build_fabric(config: Config) -> Fabric:
 
 
 def make_fabric(config: Config) -> Fabric:
-    """Not launched yet. Raises UserError where this machine has no such device."""
+    """Returns a Fabric that is not launched yet. Raises UserError if this machine has no such device."""
     settings = config.fabric
     devices, num_nodes = started_processes() or (settings.devices, settings.num_nodes)
-    # Each process keeps the running statistics of its own share: their mean over all, taken where they are used, is that of all images.
+    # Each process keeps the running statistics of its own share. Before use they are averaged over all processes, so that they describe all
+    # images.
     ddp = DDPStrategy(forward_sync_buffers=False)
     strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
@@ -119,7 +120,7 @@ def make_fabric(config: Config) -> Fabric:
 
 
 def _cluster() -> ClusterEnvironment:
-    """Not Fabric's guess, which takes a job script of SLURM for what srun started."""
+    """Replaces Fabric's guess, which takes a SLURM job script for processes that srun started."""
     return TorchElasticEnvironment() if is_torchrun() else SLURMEnvironment() if is_srun() else LightningEnvironment()
 
 
@@ -133,16 +134,16 @@ def _no_device(config: Config, error: Exception) -> UserError:
 
 
 def build_data(config: Config) -> DataSet:
-    """Read once in a process, however many jobs of a sweep use it."""
+    """Reads the data, only once per process even if several jobs of a sweep use them."""
     settings = asdict(config.data)
-    for key in ("name", "workers", "shift", "flip"):  # of the tables, the loaders and the augmentation
+    for key in ("name", "workers", "shift", "flip"):  # used by the tables, the loaders and the augmentation
         del settings[key]
     return _data(json.dumps(settings))
 
 
 @lru_cache(maxsize=2)
 def _data(settings: str) -> DataSet:
-    """`settings` as JSON, which can be looked up."""
+    """`settings` are JSON, because the cache needs a hashable argument."""
     given = json.loads(settings)
     source = given.pop("source")
     splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed")}
@@ -150,7 +151,7 @@ def _data(settings: str) -> DataSet:
         return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
     except DataError as error:
         raise UserError(str(error)) from None
-    except OSError as error:  # of a file that a source of one's own reads
+    except OSError as error:  # a file that the user's own source reads
         raise UserError(f"data._target_={source['_target_']}: {error.strerror or error}: {error.filename}") from None
 
 
@@ -162,7 +163,9 @@ def _checked_source(target: str, source: Any) -> Source:
 
 
 def check_image_size(config: Config, data: DataSet) -> int:
-    """Pixels a side of the model's input. Raises UserError where the images do not suit the augmentation, or then the model."""
+    """Returns the pixels per side of the model's input. Raises UserError if the images do not fit the augmentation, or its output does not
+    fit the model.
+    """
     augment = build_augment(config)
     try:
         augment.check(data.channels, data.image_size)
@@ -199,7 +202,7 @@ def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> 
 
 
 def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric, size: int) -> Loader:
-    """`size`: pixels a side of the model's input, which the images are cut or padded to."""
+    """`size`: pixels per side of the model's input; images are cut or padded to it."""
     return Loader(split, EVAL_BATCH, shuffle=False, size=size, **_loader_settings(config, data, fabric))
 
 
@@ -236,7 +239,7 @@ def build_plan(config: Config, steps_per_epoch: int) -> Plan:
 
 
 def build_metrics(config: Config) -> dict[str, Metric]:
-    """Besides loss and accuracy. Raises UserError."""
+    """Returns the metrics besides loss and accuracy. Raises UserError."""
     made = {name: make(f"metrics.{name}", settings) for name, settings in measured(config).items()}
     for name, metric in made.items():
         given = f"metrics: {name}"
@@ -250,13 +253,13 @@ def build_metrics(config: Config) -> dict[str, Metric]:
 
 
 def how_read(config: Config) -> dict[str, Mapping[str, str]]:
-    """By name the direction and the unit of each metric."""
+    """Returns direction and unit of each metric by name."""
     own = build_metrics(config).items()
     return {**READ, **{name: {"direction": metric.direction, "unit": getattr(metric, "unit", "")} for name, metric in own}}  # type: ignore[attr-defined]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """From a file, or from a run directory: its best weights, where it has no held-out split its last."""
+    """Loads weights from a file or a run directory. Of a run it takes the best weights, or the last ones if there is no held-out split."""
     path = weights_file(path)
     try:
         model.load_state_dict(fit_weights(model, read_weights(path)))
@@ -265,8 +268,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def weights_file(path: Path) -> Path:
-    """Of a run directory the file that holds its weights."""
-    if not os.path.isdir(path):  # which answers for any name, where pathlib fails
+    """Returns the file with the weights if the path is a run directory, else the path."""
+    if not os.path.isdir(path):  # never raises, whereas pathlib may
         return path
     return path / (BEST if os.path.exists(path / BEST) else LAST)
 
@@ -278,12 +281,12 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, 
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     needs_closure = try_optimizer(config, model, plan)
     optimizer = build_optimizer(config, model)
-    if config.fabric.precision == "16-mixed":  # torch's fused SGD keeps momentum that was never set where the first step overflows
+    if config.fabric.precision == "16-mixed":  # torch's fused SGD keeps unset momentum if the first step overflows
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     scheduler = build_scheduler(config, optimizer, plan)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True) if config.ema else None
     if average is not None:
-        average.module.to(fabric.device)  # its counter stays: each step would wait to read it
+        average.module.to(fabric.device)  # its counter stays on the CPU: on a GPU each step would sync to read it
     compiled = torch.compile(model) if config.compile else model
     wrapped, fabric_optimizer = fabric.setup(compiled, optimizer)  # type: ignore[arg-type]
     return Learner(
@@ -303,13 +306,13 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, 
 
 def build_objective(config: Config, device: torch.device, **offered: Any) -> Objective:
     """Raises UserError."""
-    with torch.random.fork_rng(devices=[]):  # a loss that draws its start leaves the weights as they are
+    with torch.random.fork_rng(devices=[]):  # a loss that draws random numbers must not change the model's
         loss = make("loss", config.loss, **offered)
     return Objective(loss.to(device) if isinstance(loss, nn.Module) else loss)
 
 
 def try_objective(config: Config, objective: Objective, data: DataSet, image_size: int, device: torch.device) -> None:
-    """Raises UserError where the loss does not take what training hands to it."""
+    """Raises UserError if the loss does not accept what training passes to it."""
     scores = torch.linspace(-1, 1, 2 * len(data.classes), device=device).reshape(2, -1)
     labels = torch.tensor([0, len(data.classes) - 1], device=device)
     images = torch.zeros(2, data.channels, image_size, image_size, device=device)
@@ -318,12 +321,12 @@ def try_objective(config: Config, objective: Objective, data: DataSet, image_siz
             objective.check(scores.clone(), labels, images)
             if build_augment(config).mixes:
                 objective.check(scores.clone(), scores.softmax(1), images)
-    except Exception as error:  # of foreign code
+    except Exception as error:  # foreign code may raise anything
         raise UserError(f"loss._target_={config.loss['_target_']}: {reason(error)}") from None
 
 
 def offered_by(data: DataSet) -> dict[str, Any]:
-    """What components are told of the data."""
+    """Returns facts about the data that components may take as arguments."""
     return {
         "in_channels": data.channels,
         "num_classes": len(data.classes),
@@ -340,7 +343,7 @@ def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
 
 
 def build_groups(config: Config, model: nn.Module) -> list[dict[str, Any]]:
-    """Of the parameters that are trained; what is frozen loses its gradients. Raises UserError."""
+    """Returns the groups of trained parameters. Frozen parameters stop requiring gradients. Raises UserError."""
     settings = config.optimizer
     return parameter_groups(model, config.decay_norm_and_bias, settings.get("groups") or [], settings.get("layer_decay"))
 
@@ -354,7 +357,7 @@ def _optimizer(config: Config, groups: Sequence[dict[str, Any]]) -> Optimizer:
 
 
 def try_optimizer(config: Config, model: nn.Module, plan: Plan) -> bool:
-    """Whether its steps need a closure. Raises UserError where it, or the schedule, cannot do what training needs."""
+    """Returns True if the optimizer's steps need a closure. Raises UserError if it, or the schedule, cannot do what training needs."""
     target = str(config.optimizer["_target_"])
     check_groups(config.optimizer, import_foreign=True)
     if find_target(f"optimizer._target_={target}", target) is torch.optim.LBFGS:
@@ -383,15 +386,15 @@ def build_callbacks(config: Config) -> dict[str, Callback]:
 
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
-    """`total_steps` is handed to schedules that take it and leave it open."""
+    """Schedules get `total_steps` if they have this parameter and their settings leave it open."""
     return make("scheduler", config.scheduler, optimizer, total_steps=max(plan.total_steps, 1))
 
 
 def needs_length(config: Config) -> bool:
-    """Whether the schedule, or the images' sizes, are laid out for the length of training."""
+    """True if the schedule or the image sizes depend on the length of training."""
     return build_augment(config).needs_length or takes("scheduler", config.scheduler, "total_steps")
 
 
 def import_targets(config: Config) -> None:
-    """So that the user's modules are there to be looked at. Raises UserError."""
+    """Imports the user's modules, so that their code can be read. Raises UserError."""
     check_foreign(config)

@@ -1,4 +1,4 @@
-"""Config -> model: ours, or any module that takes the images of the data and gives a score for each class."""
+"""Config -> model: ours, or any module that maps the images of the data to a score per class."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CHANNELS = ("in_channels", "in_chans")
 
 
 def build_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
-    """Raises UserError where it cannot be made."""
+    """Raises UserError if the model cannot be made."""
     target = config.model["_target_"]
     signature = read_signature(target, f"model._target_={target}")
     by_name = {**dict.fromkeys(CHANNELS, in_channels), "num_classes": num_classes, "image_size": image_size}
@@ -31,7 +31,9 @@ def build_model(config: Config, in_channels: int, num_classes: int, image_size: 
 
 
 def _unnamed(signature: Signature, in_channels: int, num_classes: int) -> dict[str, int]:
-    """What a target takes without naming it, as timm.create_model does; a network that names no channels is made for three."""
+    """Returns arguments that a target takes without naming them, as timm.create_model does. A network without a parameter for channels
+    expects three.
+    """
     if not signature.takes_any:
         return {}
     unnamed = {"num_classes": num_classes} if "num_classes" not in signature.parameters else {}
@@ -52,28 +54,28 @@ def _made(settings: dict[str, Any], by_name: dict[str, Any]) -> Any:
 
 
 def is_foreign(config: Config) -> bool:
-    """Whether code that is not of this package or torch's takes part in the model."""
+    """True if the model uses code from outside this package and torch."""
     return any(not is_own(target) for _, target in targets_in(config.model, "model"))
 
 
 def meta_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
-    """Without memory for its weights."""
+    """Returns a model without memory for its weights."""
     with torch.device("meta"):
         return build_model(config, in_channels, num_classes, image_size).eval()
 
 
 def trial(config: Config, data: DataSet, image_size: int) -> tuple[nn.Module, Tensor]:
-    """The model, and two images that it gives scores for: on the meta device, where no memory is needed, or else on the CPU.
+    """Returns the model and two images that it accepts. They are on the meta device, which needs no memory, or else on the CPU.
 
     Raises:
-        UserError: it is foreign, and does not take them.
+        UserError: the model is foreign and does not accept the images.
     """
     shape = (2, data.channels, image_size, image_size)
     if not is_foreign(config):
         return meta_model(config, data.channels, len(data.classes), image_size), torch.empty(shape, device="meta")
     try:
         return _tried(config, data, torch.empty(shape, device="meta"))
-    except Exception:  # the code may need values
+    except Exception:  # the code may need actual values
         with torch.random.fork_rng(devices=[]):
             return _tried(config, data, torch.zeros(shape))
 
@@ -85,7 +87,7 @@ def _tried(config: Config, data: DataSet, images: Tensor) -> tuple[nn.Module, Te
     try:
         with torch.no_grad():
             scores = model(images)
-    except Exception as error:  # of any kind: the code is not ours
+    except Exception as error:  # foreign code may raise anything
         reason = (" ".join(str(error).split()) or "without a word").rstrip(".")
         raise UserError(f"{given} do not pass through it ({type(error).__name__}: {reason}){_other_channels(model, data)}") from None
     wanted = (len(images), len(data.classes))
@@ -103,7 +105,9 @@ def _other_channels(model: nn.Module, data: DataSet) -> str:
 
 
 def check_stages(config: Config, data: DataSet, size: int, key: str) -> None:
-    """Of our networks: each stage needs something to halve. `key`: what the size of the images comes from. Raises UserError."""
+    """Raises UserError if the images are too small for all stages of our networks to halve. `key`: the setting that the images' size comes
+    from.
+    """
     if config.model["_target_"] != OUR_MODEL:
         return
     stages, layers = len(config.model["layers"]), str(config.model["layers"]).replace(" ", "")

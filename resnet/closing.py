@@ -1,4 +1,4 @@
-"""What follows a finished run: pictures, page, W&B. Each may fail, which is one line; none of it changes what the run is."""
+"""Work after a finished run: pictures, page, W&B. Each may fail with a one-line warning, and none changes the run's result."""
 
 import shlex
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from resnet.record.wandb import Mirrored, WandbTracker
 class Closing:
     def __init__(self, directory: RunDirectory, in_sweep: bool) -> None:
         self.directory, self.in_sweep = directory, in_sweep
-        self.left_out = {REPORT} if in_sweep else set()  # the sweep's own page has all its runs
+        self.left_out = {REPORT} if in_sweep else set()  # the sweep's own page shows all its runs
         self.path = shortest(directory.path)
 
     def draw(self, summary: dict[str, Any], only: Iterable[str] | None = None) -> None:
@@ -32,12 +32,12 @@ class Closing:
                 continue
             try:
                 make()
-            except Exception as error:  # of matplotlib, of the page, of the disk
+            except Exception as error:  # an error of matplotlib, the page or the disk
                 again = f"python -m resnet draw {shlex.quote(self.path)} makes it again"
                 warn(self.directory, f"there is no {name}: {reason(error)}; {again}")
 
     def tell_finished(self, config: Config, existing: ExistingRun) -> None:
-        """Of a run that was finished before this command: its result, and what would not be the same today."""
+        """Reports a run that was finished before this command: its result, and what has changed since."""
         assert existing.summary is not None
         notes = list(existing.notes)
         if existing.other_code:
@@ -48,9 +48,9 @@ class Closing:
         self.complete(config, existing.summary)
 
     def complete(self, config: Config, summary: dict[str, Any]) -> None:
-        """Of a run that was finished before what is missing, as its process ended too early. The test set is not touched again."""
+        """Makes what a finished run lacks because its process ended early. The test set is not used again."""
         lacking = [name for name in missing(self.directory, drawings(self.directory, summary)) if name not in self.left_out]
-        is_old = not {"directory", "name", "parameters", "flops"} <= summary.keys()  # and says too little for a record
+        is_old = not {"directory", "name", "parameters", "flops"} <= summary.keys()  # an old summary says too little for a record
         is_mirrored = config.wandb.mode == "disabled" or is_old or (self.directory / MIRRORED).exists()
         if (lacking or not is_mirrored) and not self.directory.is_held_elsewhere:
             try:
@@ -72,7 +72,9 @@ class Closing:
             print(f"{self.path}: made what was missing: {', '.join(made)}")
 
     def _mirror(self, config: Config, summary: dict[str, Any]) -> bool:
-        """Without the pictures of its answers, which only the process that tested it knew. Its summary stays as it is."""
+        """Writes the W&B record again. It lacks the pictures of predictions, which only the testing process had. The run's summary does not
+        change.
+        """
         known = {**summary, **wandb_record.identity(summary, self.directory.path)}
         run = Mirrored(
             directory=self.directory.path,
@@ -99,6 +101,6 @@ class Closing:
         return True
 
     def note_mirrored(self, mirror: WandbTracker) -> None:
-        """That all of the run is in W&B's record. Not in the summary: that of a finished run is never touched again."""
-        with suppress(DirectoryError):  # the next start then writes the record again
+        """Notes that the W&B record is complete. This is a separate file, because the summary of a finished run never changes."""
+        with suppress(DirectoryError):  # without it, the next start writes the record again
             self.directory.write(MIRRORED, lambda file: file.write(f"{mirror.folder}\n".encode()))

@@ -1,4 +1,4 @@
-"""The loss that learns from a teacher. The teacher is a finished run, so this file stands above `analysis`, which opens runs."""
+"""The distillation loss. Its teacher is a finished run, so this module builds on `analysis`, which opens runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from resnet.config.errors import UserError
 
 
 class Distillation(nn.Module):
-    """Learns the answers of a teacher, a finished run: (1 - weight) * cross entropy + weight * temperature^2 * KL (Hinton et al. 2015).
+    """Learns from a teacher, a finished run: (1 - weight) * cross entropy + weight * temperature^2 * KL (Hinton et al. 2015).
 
-    The divergence is of the student's from the teacher's softened answers: that of a student that is the teacher is zero.
+    KL is the divergence of the student's from the teacher's softened predictions. It is zero for a student that equals the teacher.
     """
 
     scale: Tensor
@@ -38,7 +38,7 @@ class Distillation(nn.Module):
         own, own_spread, theirs, their_spread = (
             torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std, their_mean, their_std)
         )
-        # From images as the student sees them to images as the teacher does; exactly the same where both are normalised alike.
+        # Convert images from the student's normalisation to the teacher's; exactly the identity if both are the same.
         self.register_buffer("scale", own_spread / their_spread)
         self.register_buffer("offset", (own - theirs) / their_spread)
 
@@ -57,7 +57,7 @@ class Distillation(nn.Module):
 
 
 def open_teacher(path: str, num_classes: int, in_channels: int) -> tuple[nn.Module, list[float], list[float]]:
-    """The model, and the mean and standard deviation of the pixels that it was trained on. Raises UserError."""
+    """Returns the teacher's model, and the pixel mean and standard deviation of its training. Raises UserError."""
     try:
         run = open_run(Path(path))
         model = load_model(run)[0]

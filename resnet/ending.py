@@ -1,4 +1,4 @@
-"""How a session ends that does not finish its run: what the directory, the trackers and the screen say of it."""
+"""Ends a session that does not finish its run: writes it to the directory and the trackers, and prints it."""
 
 import faulthandler
 import os
@@ -22,21 +22,21 @@ from resnet.training.processes import Failure, ended, tell_failure
 
 
 class Ending:
-    """`is_first`: this is the first of the run's processes, which alone writes; `children`: those that it started."""
+    """`is_first`: this is the first process of the run, which alone writes. `children`: the processes that it started."""
 
     def __init__(self, directory: RunDirectory, name: str, *, is_first: bool, in_sweep: bool, children: Sequence[Popen[bytes]]) -> None:
         self.directory, self.name, self.path = directory, name, shortest(directory.path)
         self.is_first, self.in_sweep, self.children = is_first, in_sweep, children
 
     def before_beginning(self, failure: Failure) -> None:
-        """Another process failed before there was a directory to say it in."""
+        """Reports that another process failed before the run directory was there."""
         if self.is_first:
-            with suppress(OSError):  # a run that goes on is in it
+            with suppress(OSError):  # not empty if the run was continued
                 self.directory.path.rmdir()
             print(f"{failure.traceback}\nerror: {self.path}: failed: {failure.text}", file=sys.stderr, flush=True)
 
     def with_error(self, summary: dict[str, Any], tracker: Tracker, training: Training, error: BaseException) -> None:
-        """Raises RunFailed where a failure ended it; returns where a signal did."""
+        """Ends the session after an error. Raises RunFailed after a failure; returns after a signal."""
         is_interrupted = isinstance(error, Interrupted)
         is_everywhere = is_interrupted or isinstance(error, NotFinite)
         other = None if is_everywhere else tell_failure(error) or ended(self.children)
@@ -56,7 +56,7 @@ class Ending:
         raise RunFailed(f"{self.path}: failed: {text}; {kept}, the traceback is in {LOG}") from error
 
     def _elsewhere(self, summary: dict[str, Any], tracker: Tracker, now: Path | None) -> None:
-        """Where the directory is gone, nothing is made in its place."""
+        """Records the failure if the directory is gone. Makes nothing in its place."""
         with suppress(OSError, DirectoryError):
             if now is not None:
                 RunDirectory(now).write_summary(summary)
@@ -71,14 +71,14 @@ class Ending:
         return f"{again}, or {shlex.join(['python', '-m', 'resnet', 'resume', self.path])}, continues it"
 
     def announce(self, number: int) -> None:
-        """A first signal came."""
+        """Prints that a first signal came."""
         if self.is_first:
             text = f"{self.path}: {name_of(number)}: it saves and ends after this step; a second signal ends it at once, without saving"
             with suppress(OSError, ValueError):  # a closed terminal
                 print(text, file=sys.stderr, flush=True)
 
     def in_hung_step(self, summary: dict[str, Any], training: Training, number: int) -> None:
-        """A second signal came while the main thread was in a step that does not return. Called in another thread; ends the process."""
+        """Handles a second signal while the main thread hangs in a step. Runs in another thread and ends the process."""
         if self.is_first:
             text = f"a second {name_of(number)} in the middle of a step ({LOG} says where)"
             with suppress(OSError, DirectoryError):
@@ -90,13 +90,15 @@ class Ending:
         os._exit(status_of(number))
 
     def with_failed_process(self, summary: dict[str, Any], tracker: Tracker, failure: Failure) -> None:
-        """The main thread waits for a process that has failed. Called in another thread; what calls it ends the process."""
+        """Reports another process that has failed while the main thread waits for it. Runs in another thread, whose caller ends the
+        process.
+        """
         if self.is_first:
             self._write({**summary, "status": FAILED, "error": failure.text}, tracker, failure.traceback)
             print(plain(f"error: {self.path}: failed: {failure.text}; the traceback is in {LOG}"), file=sys.stderr, flush=True)
 
     def _write(self, summary: dict[str, Any], tracker: Tracker, details: str) -> None:
-        with suppress(OSError, DirectoryError):  # a full disk: a run that says `running` while nobody holds its lock reads as interrupted
+        with suppress(OSError, DirectoryError):  # a full disk; a run that is `running` while nobody holds its lock counts as interrupted
             with self.directory.append(LOG) as log:
                 log.write(details)
             self.directory.write_summary(summary)

@@ -1,4 +1,4 @@
-"""What is written down about a run: its facts before the first step, its results after the last."""
+"""The recorded facts about a run: those before its first step, and its results after the last."""
 
 import os
 import platform
@@ -53,7 +53,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
 
 
 def model_line(settings: Mapping[str, Any]) -> str:
-    """Of our networks the main settings; of another its name and its settings."""
+    """Describes a model in one line: the main settings of our networks, or name and settings of any other."""
     if settings["_target_"] != OUR_MODEL:
         own = {name: value for name, value in settings.items() if name not in ("_target_", "weights")}
         return ", ".join([settings["_target_"], *(f"{name} {as_text(value)}" for name, value in own.items())])
@@ -63,25 +63,26 @@ def model_line(settings: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A component by its name, without its settings."""
+    """Returns the text of a setting; a component is shown by its name only."""
     return str(value["_target_"] if has_target(value) else value).replace(" ", "")
 
 
 def _written(config: Config) -> dict[str, Any]:
-    """With the user's own files as they are found from any working directory, by `resume` and `evaluate`."""
+    """Returns the config with absolute paths of the user's own files, so that `resume` and `evaluate` find them from any working
+    directory."""
     copy = deepcopy(config)
     set_files(copy, os.path.abspath)
     return plain_values(copy)
 
 
 def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> dict[str, Any]:
-    """The part of the summary that is known before training."""
+    """Returns the part of the summary that is known before training."""
     return {
         "name": config.name,
         "overrides": list(known.overrides),
         "seed": config.seed,
         "parameters": known.parameters,
-        "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each of forward
+        "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each one of the forward pass
         "data": data_facts(parts.data),
         "input_size": parts.image_size,
         "choose_by": config.choose_by,
@@ -95,7 +96,7 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
 
 
 def data_facts(data: DataSet) -> dict[str, Any]:
-    """Raises UserError where a file cannot be read any more."""
+    """Raises UserError if a file can no longer be read."""
     try:
         digests = data.digests
     except DataError as error:
@@ -116,12 +117,12 @@ def data_facts(data: DataSet) -> dict[str, Any]:
 
 
 def weights_digest(path: Any) -> str | None:
-    """Of the weights that training begins from, or learns from; None where there are none."""
+    """Returns the digest of the weights that training starts from, or of a teacher's, or None if there are none."""
     if not isinstance(path, str):
         return None
     try:
         return file_digests([weights_file(Path(path))])[0].hex()
-    except DataError:  # which the run's start will tell, if it still needs the file
+    except DataError:  # the start of the run reports it if it still needs the file
         return None
 
 
@@ -130,13 +131,13 @@ def made_of_files(config: Config) -> dict[str, str | None]:
 
 
 def made_of(config: Config) -> dict[str, Any]:
-    """What the summary of a run that began now would say of its data, first weights and code. Raises UserError."""
+    """Returns what the summary of a run that began now would say of its data, initial weights and code. Raises UserError."""
     import_targets(config)
     return {"data": data_facts(build_data(config)), **made_of_files(config), "code": {"modules": module_digests()}}
 
 
 def session(parts: Parts, step: int, extended: list[str], code: Code) -> dict[str, Any]:
-    """One start of the run: at which step, and what its rounding depends on."""
+    """Describes one start of the run: its step, and what its rounding depends on."""
     return {
         "step": step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,13 +151,13 @@ def session(parts: Parts, step: int, extended: list[str], code: Code) -> dict[st
 
 
 def ended(before: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sessions so far; the last of them now knows how it ended."""
+    """Returns the sessions so far, and adds to the last one how it ended."""
     *earlier, last = before.get("sessions") or [{}]
     return [*earlier, {**last, "ended": before["error"] or before["status"]}] if last else []
 
 
 def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
-    """What is to be said about a continued run: it is no longer the uninterrupted one to the last bit."""
+    """Returns notes about a continued run whose result may differ in the last digits from an uninterrupted one."""
     keys = ("threads", "processes", "device", "torch")
     last = before[-1] if before else {}
     differing = [f"{key} {last[key]} before, {now[key]} now" for key in keys if key in last and last[key] != now[key]]
@@ -166,7 +167,7 @@ def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
 
 
 def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:
-    """How the code differs from its commit; an earlier start's patch stays, under the step that it was left at."""
+    """Saves how the code differs from its commit. The patch of an earlier start is kept under the step at which that start ended."""
     before = b""
     if (directory / PATCH).is_file():
         with (directory / PATCH).open("rb") as file:
@@ -176,7 +177,7 @@ def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:
 
 
 def best(progress: Progress) -> dict[str, float] | None:
-    """None where nothing was held out: the last checkpoint is then the one that is tested."""
+    """Returns the best step and its scores. None if nothing was held out; the last checkpoint is tested then."""
     if progress.best_step is None:
         return None
     return {"step": progress.best_step, **{f"val/{name}": value for name, value in progress.best.items()}}
@@ -191,7 +192,7 @@ def speed(progress: Progress) -> dict[str, float]:
 
 
 def count_flops(config: Config, data: DataSet, image_size: int) -> int:
-    """Operations of one image forward, two per multiply-add."""
+    """Returns the operations of the forward pass of one image; a multiply-add counts as two."""
     model, images = trial(config, data, image_size)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
@@ -200,7 +201,7 @@ def count_flops(config: Config, data: DataSet, image_size: int) -> int:
 
 
 def test_report(parts: Parts, logits: Tensor | None) -> TestReport:
-    """The answers, and the mistakes that the model was surest of."""
+    """Returns the predictions, and the mistakes with the highest predicted probability."""
     assert logits is not None
     labels, answers = parts.data.test.labels[: len(logits)], logits.argmax(1)
     probability = logits.softmax(1).max(1).values

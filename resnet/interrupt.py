@@ -1,7 +1,7 @@
 """Signals that ask a process to end: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), a cluster's warnings (SIGUSR1, SIGUSR2).
 
-A run that trains saves and ends. All else ends at once, with one line and a status that says so. Imports nothing heavy: it is the
-first thing that a command does.
+A training run saves and ends. Everything else ends at once, with one line and an exit status. This module imports nothing heavy, because
+each command imports it first.
 """
 
 import atexit
@@ -21,17 +21,17 @@ from resnet.ranks import is_first_process
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 CTRL_C, TRY_AGAIN = 130, 75  # exit statuses
-COPIES = 1.0  # seconds in which the same signal comes twice: torchrun passes a Ctrl-C on, which the terminal sent too
+COPIES = 1.0  # seconds in which a repeated signal counts as a copy: torchrun passes on a Ctrl-C that the terminal also sent
 
 Handler = Callable[[int, FrameType | None], Any]
-_undone: list[Callable[[], object]] = []  # by a process that a signal ends, the last one first
+_undone: list[Callable[[], object]] = []  # called when a signal ends the process, the last one first
 _hint = ""
-ended_by: list[int] = []  # the signals that were answered by an exception: what is in the middle of something makes another one of it
+ended_by: list[int] = []  # signals answered by an exception, which other code may turn into another exception
 _ended_at = 0.0
 
 
 class Interrupted(BaseException):
-    """A signal ended the run. Not an Exception: like KeyboardInterrupt it passes what handles failures."""
+    """A signal ended the run. Not an Exception: like KeyboardInterrupt, it is not caught by handlers of failures."""
 
     def __init__(self, number: int) -> None:
         super().__init__(name_of(number))
@@ -47,7 +47,7 @@ def status_of(number: int) -> int:
 
 
 def install(handler: Handler | signal.Handlers) -> dict[int, Any]:
-    """Handles the signals but for those that whoever started the process has it ignore, as nohup does; returns the handlers before."""
+    """Sets the handler of all signals except those that the process was started to ignore, as with nohup. Returns the previous handlers."""
     return {number: signal.signal(number, handler) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
 
@@ -66,16 +66,16 @@ def restore(before: dict[int, Any]) -> None:
 
 
 def end_at_once(hint: str = "") -> None:
-    """From here on a signal ends the process, in whatever import or call it comes: an exception would be lost in some of them."""
+    """From now on, a signal ends the process at once, even during imports or calls in which an exception would be lost."""
     global _hint
     _hint = hint
     install(end)
-    atexit.register(install, signal.SIG_IGN)  # the last of all: then Python takes its handlers back, and a signal would change the status
+    atexit.register(install, signal.SIG_IGN)  # runs last at exit; a signal during Python's own shutdown would change the status
 
 
 @contextmanager
 def undone_if_ended(call: Callable[[], object], *errors: type[Exception]) -> Iterator[None]:
-    """While open, a signal that ends the process, or the run, is answered by this call first; and so are these errors."""
+    """Calls `call` first if a signal ends the process or the run inside this context, or if one of these errors is raised."""
     answered: tuple[type[BaseException], ...] = (Interrupted, *errors)
     _undone.append(call)
     try:
@@ -89,25 +89,25 @@ def undone_if_ended(call: Callable[[], object], *errors: type[Exception]) -> Ite
 
 @contextmanager
 def passing_on(process: Popen[bytes]) -> Iterator[None]:
-    """While open, a signal that ends this process ends another one first, which saves what it has."""
+    """If a signal ends this process inside this context, ends another one first, which saves its work."""
 
     def end_it() -> None:
         process.terminate()
-        os.waitpid(process.pid, 0)  # not process.wait(), which may be what the signal came into
+        os.waitpid(process.pid, 0)  # not process.wait(), which the signal may have interrupted
 
     with undone_if_ended(end_it):
         yield
 
 
 def end(number: int, frame: FrameType | None = None) -> NoReturn:
-    """Takes back what was begun, and ends the process without another word than one line."""
+    """Undoes what was begun, prints one line, and ends the process."""
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     for call in reversed(_undone):
         with suppress(Exception):
             call()
     _end_children()
-    with suppress(Exception):  # a closed terminal, or a line that is being written
+    with suppress(Exception):  # a closed terminal, or a write in progress
         sys.stdout.flush()
     if is_first_process():
         with suppress(OSError):
@@ -116,7 +116,7 @@ def end(number: int, frame: FrameType | None = None) -> NoReturn:
 
 
 def end_by_signal(number: int, frame: FrameType | None = None) -> None:
-    """Ends what runs now by an exception, for those around it to tell what is left; a copy of the signal does not disturb them."""
+    """Ends the current work by an exception, so that outer code can report what is left. Ignores copies of the signal."""
     global _ended_at
     if ended_by and time.monotonic() - _ended_at < COPIES:
         return
@@ -134,9 +134,9 @@ def _end_children() -> None:
 
 
 class StopSignals:
-    """While open, the signals raise Interrupted; while `wait` is set the first one is only noted, and a second one raises.
+    """Raises Interrupted on signals while open. While `wait` is set, the first signal is only noted and a second one raises.
 
-    Before training has begun, where `end_at_once` was called, they still end the process.
+    Before training begins, signals still end the process if `end_at_once` was called.
     """
 
     def __init__(self) -> None:
@@ -153,18 +153,18 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         restore(self.before)
         if hasattr(signal, "SIGUSR2") and self.received == signal.SIGUSR2:
-            queue_again = self.before.get(signal.SIGUSR2)  # of submitit, in a job of hydra/launcher=slurm: now that all is saved
+            queue_again = self.before.get(signal.SIGUSR2)  # submitit's handler, in a job of hydra/launcher=slurm; called now, after saving
             if callable(queue_again) and queue_again is not end:
                 queue_again(signal.SIGUSR2, None)
 
     def begin(self) -> None:
-        """Training begins: what comes is noted, and looked for after each step."""
+        """Marks the start of training: from now on a signal is noted, and checked after each step."""
         global _hint
         _hint = ""
         self.wait = self.has_begun = True
 
     def stop_waiting(self) -> None:
-        """Training is over: what came since the last step, and what comes now, raises."""
+        """Marks the end of training: raises Interrupted if a signal came since the last step; later signals raise at once."""
         self.wait = False
         if self.received is not None:
             raise Interrupted(self.received)

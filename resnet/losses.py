@@ -1,6 +1,6 @@
-"""Losses: modules called with scores (N, K) and targets, which are labels (N,), or shares (N, K) where images are mixed.
+"""Losses: modules called with scores (N, K) and targets. Targets are labels (N,), or class probabilities (N, K) if images are mixed.
 
-They give one value an image (N,), or the mean over the images. In eval mode they give what is told as val/loss and test/loss.
+They return one value per image (N,), or the mean over the images. val/loss and test/loss are their values in eval mode.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 
 class CrossEntropy(nn.Module):
-    """`smoothing` is the share of a target that is spread evenly over all classes, in training alone.
+    """Cross entropy. `smoothing` is the share of a target that is spread evenly over all classes, only in training.
 
-    `class_weights`: "balanced" (number of images / classes / images of the class), or one for each class. An image counts with the
+    `class_weights`: "balanced" (number of images / classes / images of the class), or one weight per class. Each image counts with the
     weight of its class, and the mean is over the images.
     """
 
@@ -39,14 +39,14 @@ class CrossEntropy(nn.Module):
         return weighted(F.cross_entropy(scores, targets, label_smoothing=smoothing, reduction="none"), targets, self.weights)
 
     def total(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The sum over the images, without smoothing."""
+        """Returns the sum over the images, without smoothing."""
         if self.weights is None:
             return F.cross_entropy(scores, targets, reduction="sum")
         return weighted(F.cross_entropy(scores, targets, reduction="none"), targets, self.weights).sum()
 
 
 class BCE(nn.Module):
-    """Each class against all others: the mean over the classes of their binary cross entropies."""
+    """One-vs-rest loss: the mean over the classes of their binary cross entropies."""
 
     weights: Tensor | None
 
@@ -71,9 +71,9 @@ class BCE(nn.Module):
 
 
 class Focal(nn.Module):
-    """Cross entropy in which an image counts the less the surer its answer is right: (1 - p)^gamma (Lin et al. 2017).
+    """Cross entropy in which each image is weighted by (1 - p)^gamma, so that confident correct predictions count less (Lin et al. 2017).
 
-    `alpha`: a weight for each class, as `class_weights` of CrossEntropy.
+    `alpha`: a weight per class, like `class_weights` of CrossEntropy.
     """
 
     weights: Tensor | None
@@ -87,17 +87,17 @@ class Focal(nn.Module):
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         log = scores.log_softmax(1)
-        # Where p is 1, the gradient of the power would not be finite.
+        # If p is 1, the gradient of the power would not be finite.
         losses = -(as_shares(targets, scores) * (1 - log.exp()).clamp_min(torch.finfo(log.dtype).tiny) ** self.gamma * log).sum(1)
         return weighted(losses, targets, self.weights)
 
 
 def as_weights(key: str, value: Any, num_classes: int, class_counts: Sequence[int]) -> Tensor | None:
-    """One for each class. Raises ValueError."""
+    """Returns one weight per class. Raises ValueError."""
     if value is None:
         return None
     if value == "balanced":
-        counts = torch.tensor(class_counts, dtype=torch.float64).clamp_min(1)  # a class without images counts as one with one
+        counts = torch.tensor(class_counts, dtype=torch.float64).clamp_min(1)  # a class without images counts like one with a single image
         return (sum(class_counts) / num_classes / counts).float()
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(type(one) in (int, float) and one >= 0 for one in value):
         raise ValueError(f"{key}={value}: balanced is needed, or a list of numbers from 0, or null")
@@ -107,12 +107,12 @@ def as_weights(key: str, value: Any, num_classes: int, class_counts: Sequence[in
 
 
 def weighted(losses: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Each image's with the weight of its class; of a mixed one in their shares."""
+    """Multiplies each image's loss by the weight of its class; mixed images by the weights of their classes in proportion."""
     if weights is None:
         return losses
     return losses * (weights[targets] if targets.ndim == 1 else targets @ weights.to(targets.dtype))
 
 
 def as_shares(targets: Tensor, scores: Tensor) -> Tensor:
-    """(N, K)"""
+    """Returns class probabilities (N, K)."""
     return F.one_hot(targets, scores.shape[1]).to(scores.dtype) if targets.ndim == 1 else targets.to(scores.dtype)

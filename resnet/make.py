@@ -1,4 +1,4 @@
-"""The one place where a `_target_` becomes code."""
+"""Turns a `_target_` into an object. No other code does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +13,15 @@ from resnet.config.signature import is_own, read_signature
 
 
 def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
-    """Whether the component has a parameter of this name that its settings leave open."""
+    """True if the component has a parameter of this name that its settings leave open."""
     parameters = read_signature(settings["_target_"], f"{key}._target_={settings['_target_']}").parameters
     return name in parameters and settings.get(name) is None
 
 
 def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any) -> Any:
-    """Calls a component's target with its settings, and with what it takes of `offered`.
+    """Calls a component's target with its settings, and with the arguments of `offered` that it takes.
 
-    Components inside its settings are made too, but not those of our own targets, which know what to call theirs with.
+    Components inside its settings are made too, except for targets of this package, which make their own parts.
 
     Raises:
         UserError: it cannot be found, or refuses its settings.

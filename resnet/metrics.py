@@ -1,13 +1,13 @@
-"""Metrics: called with the scores (N, K) and labels (N,) of a whole split. `direction` and `unit` say how the value is read."""
+"""Metrics: called with the scores (N, K) and labels (N,) of a whole split. `direction` and `unit` say how to read the value."""
 
 import torch
 from torch import Tensor
 
-BINS = 15  # of the calibration error, as in Guo et al. 2017
+BINS = 15  # bins of the calibration error, as in Guo et al. 2017
 
 
 class Accuracy:
-    """The share of right answers."""
+    """The share of correct predictions."""
 
     direction, unit = "maximize", "%"
 
@@ -16,7 +16,7 @@ class Accuracy:
 
 
 class BalancedAccuracy:
-    """The mean over the classes of the share of their images that is answered rightly; a class without images does not count."""
+    """The mean over the classes of their recall. A class without images does not count."""
 
     direction, unit = "maximize", "%"
 
@@ -26,7 +26,7 @@ class BalancedAccuracy:
 
 
 class MacroF1:
-    """The mean over the classes of F1, the harmonic mean of precision and recall; a class never there nor answered is left out."""
+    """The mean over the classes of F1, the harmonic mean of precision and recall. A class without images and predictions is left out."""
 
     direction, unit = "maximize", "%"
 
@@ -46,7 +46,7 @@ class Top5:
 
 
 class CalibrationError:
-    """How far the probability of the answer is from the share of right ones (expected calibration error, Guo et al. 2017)."""
+    """How much predicted probabilities differ from the share of correct predictions (expected calibration error, Guo et al. 2017)."""
 
     direction, unit = "minimize", "%"
 
@@ -55,7 +55,7 @@ class CalibrationError:
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width, weighted by their images. Both (N,)."""
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by their number of images. Both inputs are (N,)."""
     confidence, right = torch.as_tensor(confidence), torch.as_tensor(right)
     bins = (confidence * BINS).long().clamp_max(BINS - 1)
     distance = torch.bincount(bins, confidence, BINS) - torch.bincount(bins, right.to(confidence.dtype), BINS)
@@ -63,7 +63,7 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
 
 
 def _counts(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class: its images that are answered rightly, its images, and the answers that name it."""
+    """Returns, per class, the number of correct predictions, of images and of predictions."""
     answers, size = scores.argmax(1), scores.shape[1]
     counts = (torch.bincount(one, minlength=size).double() for one in (labels[answers == labels], labels, answers))
     right, images, named = counts

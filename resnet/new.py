@@ -1,4 +1,4 @@
-"""`python -m resnet new FOLDER`: a small package to start from, with a block, a loss, an experiment and their tests."""
+"""`python -m resnet new FOLDER`: writes a small package to start from, with a block, a loss, an experiment and their tests."""
 
 import keyword
 import re
@@ -7,11 +7,11 @@ from pathlib import Path
 from resnet.config.errors import UserError
 
 STARTER = Path(__file__).with_name("starter")
-NAME = re.compile("(?<![A-Za-z])lab(?![A-Za-z])")  # of the package, in its files
+NAME = re.compile("(?<![A-Za-z])lab(?![A-Za-z])")  # the package's name inside its files
 
 
 def new(folder: Path) -> list[str]:
-    """Writes the files and returns their paths. Raises UserError where the folder holds something, or its name can be no package's."""
+    """Writes the files and returns their paths. Raises UserError if the folder is not empty, or its name cannot be that of a package."""
     name = folder.resolve().name
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UserError(f"{folder}: Python cannot import a package of this name; take letters, digits and _, as in lab")

@@ -1,12 +1,12 @@
-"""Text that may come from elsewhere, made harmless for where it goes: a terminal, a picture, a spreadsheet, Markdown, LaTeX."""
+"""Makes text from outside safe for its place: a terminal, a picture, a spreadsheet, Markdown, LaTeX."""
 
 import re
 from typing import Any
 
-# What moves a terminal's cursor, sends it commands or turns the reading direction; half characters, which no terminal can be sent.
+# Characters that move a terminal's cursor, send it commands or change the reading direction. Also lone surrogates, which cannot be printed.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 LONGEST = 150  # characters of a text in a picture
-# Of any width.
+# Includes the full-width forms.
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~$]")
@@ -23,12 +23,12 @@ LATEX_NAMES = {
 
 
 def plain(text: str) -> str:
-    r"""In one line, with each control character as it is written in Python: \x1b."""
+    r"""Returns the text in one line. Control characters become Python escapes, like \x1b."""
     return CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def plain_values(value: Any) -> Any:
-    """All texts in lists and dicts, the dicts' keys too."""
+    """Applies `plain` to all texts in lists and dicts, including the keys."""
     if isinstance(value, dict):
         return {plain_values(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -37,13 +37,15 @@ def plain_values(value: Any) -> Any:
 
 
 def for_picture(text: str) -> str:
-    """As long as fits into one. Between two dollar signs matplotlib would look for mathematics, in a path for instance."""
+    """Shortens a text for a picture. Escapes dollar signs, for example in a path, because matplotlib reads text between two of them as
+    math.
+    """
     text = plain(text).replace("$", "\\$")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def for_spreadsheet(text: str) -> str:
-    """A cell that a spreadsheet would run as a formula is marked as text; numbers stay numbers."""
+    """Marks a cell as text if a spreadsheet would run it as a formula. Numbers stay numbers."""
     text = plain(text)
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
@@ -53,6 +55,8 @@ def for_markdown(text: str) -> str:
 
 
 def for_latex(text: str) -> str:
-    """A cell that begins with a bracket or a star would be an option of the line break before it."""
+    """Escapes a cell. A cell that begins with a bracket or a star is put in braces, or LaTeX would read it as an option of the line break
+    before.
+    """
     text = LATEX.sub(lambda match: LATEX_NAMES.get(match[0], f"\\{match[0]}"), plain(text))
     return f"{{{text}}}" if text.startswith(("[", "*")) else text

@@ -1,8 +1,8 @@
-"""Which of the processes of one run this is. Imports nothing, so that it is known from the first moment on."""
+"""Tells which process of a run this is. Imports no other module of the package, so that any module can use it."""
 
 import os
 
 
 def is_first_process() -> bool:
-    """A process that is alone is the first one."""
+    """True for the first process of a run, and for a single process."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

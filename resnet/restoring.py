@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from: its last good one, of the data that its config names."""
+"""Finds the checkpoint to continue a run from: the last good one, from training on the same data."""
 
 from resnet.config import UserError
 from resnet.record.content import as_digest, short
@@ -9,10 +9,10 @@ from resnet.training.loop import State
 
 
 def restore(directory: RunDirectory, status: str, digest: str | None) -> tuple[State | None, str]:
-    """The state, and what is to be said about it; None where no checkpoint was written yet. `digest`: of the data now.
+    """Returns the state and a note about it. The state is None if there is no checkpoint yet. `digest`: the digest of the current data.
 
     Raises:
-        UserError: there were checkpoints, and none of them is good.
+        UserError: there were checkpoints, but none of them is good.
     """
     problems: list[str] = []
     for name in (LAST, PREVIOUS):
@@ -31,7 +31,7 @@ def restore(directory: RunDirectory, status: str, digest: str | None) -> tuple[S
 
 
 def _check_same_data(directory: RunDirectory, name: str, state: State, now: str | None) -> None:
-    """Of a checkpoint that was copied here from another run. Older ones do not say what they were trained on."""
+    """Raises CheckpointError if a checkpoint was copied here from a run on other data. Older checkpoints do not record their data."""
     before = as_digest(state.get("data_digest"))
     if before not in (None, now):
         raise CheckpointError(f"{directory / name}: of other data than this run's (digest {short(before)}, not {short(now)})")

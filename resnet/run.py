@@ -1,4 +1,4 @@
-"""One run: identity, build, lock, training, the test set once, summary; from the start or from its last checkpoint. Knows no Hydra."""
+"""A single run: identity, build, lock, training, one test, summary. It starts anew or from its last checkpoint. Does not use Hydra."""
 
 import shlex
 import signal
@@ -52,9 +52,9 @@ from resnet.training.processes import Watch, end_children, end_with_parent, in_e
 
 
 def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False) -> float | None:
-    """Trains into `path`, or goes on there; in a sweep it says less on the screen.
+    """Trains into `path`, or continues there. In a sweep it prints less.
 
-    Returns choose_by of the best checkpoint, for a search; None where nothing is held out.
+    Returns choose_by of the best checkpoint, for a search; None if nothing is held out.
 
     Raises:
         UserError: before anything is written.
@@ -70,13 +70,13 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
             config, path, overrides = fabric.broadcast((config, path, overrides))  # each process has its own time stamp
             session = Session(config, RunDirectory(path), overrides, fabric=fabric, signals=signals, children=children, in_sweep=in_sweep)
             summary = session.go()
-            if in_sweep and signals.received is not None:  # while a finished run was drawn: the sweep's other jobs wait
+            if in_sweep and signals.received is not None:  # came while a finished run was drawn; the sweep must end too
                 raise Interrupted(signals.received)
             return summary["best"] and summary["best"][config.choose_by]
         except Interrupted as error:
             tell_failure(error)
             raise RunInterrupted(error.number == signal.SIGINT) from None
-        except (UserError, RunFailed):  # which all processes met
+        except (UserError, RunFailed):  # all processes have met this error
             raise
         except Exception as error:
             if failure := tell_failure(error):
@@ -87,7 +87,7 @@ def run(config: Config, path: Path, overrides: list[str], in_sweep: bool = False
 
 
 class Session:
-    """One session of a run: from its directory's state to its end, in this process. A run that is continued has several."""
+    """One session of a run in this process, from the state of its directory to its end. A continued run has several sessions."""
 
     def __init__(
         self,
@@ -107,18 +107,18 @@ class Session:
         self.mirror: WandbTracker | None = None
 
     def go(self) -> dict[str, Any]:
-        """The summary of the finished run."""
+        """Returns the summary of the finished run."""
         with Watch(self.children, self.ending.before_beginning), undone_if_ended(self._remove_unbegun):
             existing = in_first_process(self.fabric, self._examine, UserError)
             if existing.is_finished:
                 return self._finished_before(existing)
-            if self.fabric.world_size > 1:  # one downloads
+            if self.fabric.world_size > 1:  # only one process downloads
                 in_first_process(self.fabric, lambda: bool(build_data(self.config)), UserError)
             parts = in_every_process(self.fabric, lambda: build(self.config, self.fabric), UserError)
             in_first_process(self.fabric, self._acquire, UserError)
         try:
             with undone_if_ended(self._remove_unbegun):
-                existing = in_first_process(self.fabric, self._examine, UserError)  # again: another process may have been here meanwhile
+                existing = in_first_process(self.fabric, self._examine, UserError)  # again: another process may have come in between
                 if existing.is_finished:
                     return self._finished_before(existing)
                 state, note = in_first_process(self.fabric, lambda: self._restored(existing), UserError)
@@ -147,7 +147,7 @@ class Session:
         return self._with_other_code(existing)
 
     def _with_other_code(self, existing: ExistingRun) -> ExistingRun:
-        """A finished job of a sweep, in which results of two codes would be compared as if they were of one."""
+        """Decides about a finished job of a sweep whose code has changed: its result would be compared with results of other code."""
         choice = self.config.sweep.on_code_change
         if choice == "refuse":
             raise UserError(f"{self.path}: {OTHER_CODE.format(', '.join(existing.other_code))}")
@@ -222,7 +222,7 @@ class Session:
             TrackerError,
         )
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
-        if training.best is not None:  # best.pt may be one that this state has yet to come to, or damaged
+        if training.best is not None:  # best.pt may be damaged, or come from a step after this state
             self._save(SAVE_BEST, training.best)
         try:
             with (
@@ -232,14 +232,14 @@ class Session:
             ):
                 training.fit()
                 if self.fabric.world_size == 1:
-                    self.signals.stop_waiting()  # the test is no step, after which to save
+                    self.signals.stop_waiting()  # the test is not a step after which the run could save
                 results, report = self._test(parts, training, recorded.last)
                 callbacks.end(is_finished=True)
                 summary |= results
             if isinstance(tracker, Trackers):
                 self._finish(summary, tracker, report)
         except (Exception, Interrupted) as error:
-            with suppress(CallbackError):  # of the failure itself, or of what it led to
+            with suppress(CallbackError):  # may come from the same failure
                 callbacks.end(is_finished=False)
             self.ending.with_error(summary, tracker, training, error)
             raise
@@ -264,14 +264,14 @@ class Session:
             raise UserError(str(error)) from None
 
     def _start(self, facts: RunFacts, summary: dict[str, Any], columns: list[str], code: Code) -> Tracker:
-        """The trackers; from here on the directory says that the run is running."""
+        """Returns the trackers. From here on, the directory has the status `running`."""
         if not self.fabric.is_global_zero:
             return Tracker()
         mirrors: list[Tracker] = []
         columns = self.directory.begin(facts.config, columns, facts.start_step)
         record.keep_patch(self.directory, code.patch, facts.start_step)
-        (self.directory / MIRRORED).unlink(missing_ok=True)  # of a shorter run, which now goes on
-        self.directory.write_summary(summary)  # with the id of the W&B run: killed meanwhile, it is found again
+        (self.directory / MIRRORED).unlink(missing_ok=True)  # left by a shorter run that now continues
+        self.directory.write_summary(summary)  # has the id of the W&B run, so that it is found again after a kill
         if self.config.wandb.mode != "disabled":
             self.mirror = WandbTracker(asdict(self.config.wandb), Mirrored.of(facts), summary)
             summary["wandb_folder"] = str(self.mirror.folder)
@@ -285,7 +285,7 @@ class Session:
 
     def _save(self, name: str, content: State) -> None:
         if self.fabric.is_global_zero:
-            self.directory.sync(METRICS)  # no checkpoint is ever ahead of its rows
+            self.directory.sync(METRICS)  # a checkpoint is never ahead of its rows
             if name == SAVE_LAST:
                 content = {**content, "rows": self.recorded.rows.known}
             file, keep = {SAVE_LAST: (LAST, PREVIOUS), SAVE_BEST: (BEST, None)}[name]
@@ -306,7 +306,7 @@ class Session:
         return results, record.test_report(parts, scores.logits)
 
     def _finish(self, summary: dict[str, Any], tracker: Trackers, report: TestReport) -> None:
-        """The run is finished once its summary says so. What follows can only warn, and a signal only cuts it short."""
+        """Writes the summary, which makes the run finished. Errors after it only warn, and a signal only cuts the work short."""
         self.directory.write_summary(summary)
         try:
             closing = Closing(self.directory, self.in_sweep)

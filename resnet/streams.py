@@ -1,4 +1,4 @@
-"""Standard output and error that may go away (`| head -1`, a closed terminal, a full disk): what is written then goes nowhere."""
+"""Standard output and error that may go away (`| head -1`, a closed terminal, a full disk). Later output is then discarded."""
 
 import io
 import os
@@ -8,7 +8,8 @@ from typing import Any, TextIO, cast
 
 
 class Lasting:
-    """A text stream whose first failed write sends it, and all processes that share its descriptor later, to the null device."""
+    """A text stream. After its first failed write, its descriptor is redirected to the null device, also for processes that share it
+    later."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -38,7 +39,7 @@ class Lasting:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)
-            self._stream.flush()  # what was held back: Python would complain of it at exit
+            self._stream.flush()  # flush what was held back, or Python would complain at exit
 
 
 def lasting(stream: TextIO) -> TextIO:
@@ -46,12 +47,12 @@ def lasting(stream: TextIO) -> TextIO:
 
 
 def keep_going() -> None:
-    """Once, at the start of a command: nobody's having stopped to read ends what it does, nor a screen for pictures that is not there."""
-    os.environ.pop("MPLBACKEND", None)  # pictures go into files; a notebook sets this for its commands too, where it may not be installed
+    """Protects a command from lost output streams and from a missing display for pictures. Call it once, at the start."""
+    os.environ.pop("MPLBACKEND", None)  # pictures go into files; a notebook sets a backend that may be missing here
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed (`>&-`): the next file that is opened would take its place
+        except OSError:  # closed (`>&-`): the next opened file would take its number
             null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)
@@ -62,5 +63,5 @@ def keep_going() -> None:
             setattr(sys, name, lasting(open(os.devnull, "w", encoding="utf-8")))  # noqa: SIM115 - as long as the process
         elif not isinstance(stream, Lasting):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal or a pipe that lacks a character, as on Windows
+                stream.reconfigure(errors="replace")  # for terminals or pipes that lack a character, as on Windows
             setattr(sys, name, lasting(stream))

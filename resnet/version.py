@@ -1,4 +1,4 @@
-"""The one line that a report of a fault should begin with."""
+"""Returns the version line that a bug report should begin with."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import resnet
 
 
 def version() -> str:
-    """Imports none of what it names."""
+    """Imports none of the packages."""
     parts = [f"resnet-lab {resnet.__version__}{_commit()}", f"Python {platform.python_version()}"]
     return ", ".join([*parts, *map(_installed, ("torch", "torchvision", "lightning-fabric", "hydra-core"))])
 
@@ -22,9 +22,9 @@ def _installed(package: str) -> str:
 
 
 def _commit() -> str:
-    """Empty outside a checkout."""
+    """Returns the commit, or an empty string outside a checkout."""
     root = Path(__file__).parents[1]
-    if not (root / ".git").exists():  # a checkout of something else that this is installed in
+    if not (root / ".git").exists():  # installed inside another checkout
         return ""
     try:
         answer = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", check=True)

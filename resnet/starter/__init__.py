@@ -1,1 +1,1 @@
-"""Ideas of one's own for train.py: a block, a loss, and an experiment that uses both."""
+"""Your own ideas for train.py: a block, a loss, and an experiment that uses both."""

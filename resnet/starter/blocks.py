@@ -1,4 +1,4 @@
-"""A residual block of one's own: `model.block=lab.blocks.ScaledBlock`."""
+"""A residual block of your own: `model.block=lab.blocks.ScaledBlock`."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from resnet.models.layers import Layers
 
 
 class ScaledBlock(Block):
-    """x -> activation(scale * residual(x) + shortcut(x)), with a scale that each channel learns (Touvron et al. 2021)."""
+    """x -> activation(scale * residual(x) + shortcut(x)), with a learned scale per channel (Touvron et al. 2021)."""
 
     def __init__(self, in_channels: int, width: int, stride: int, layers: Layers, drop_probability: float = 0.0) -> None:
         super().__init__(in_channels, width, stride, layers, drop_probability)

@@ -1,4 +1,4 @@
-"""Run by `python -m pytest lab`, from the folder that lab lies in."""
+"""Run these with `python -m pytest lab`, from the folder that contains lab."""
 
 from pathlib import Path
 
