@@ -102,7 +102,7 @@ def make_fabric(config: Config) -> Fabric:
     # images.
     ddp = DDPStrategy(forward_sync_buffers=False)
     strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # Fabric announces each process
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,

@@ -22,7 +22,7 @@ from resnet.record.metrics import Metric, others, read_metrics
 REPORT = "report.html"
 PARTS = Path(__file__).parent / "parts"
 CURVES = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")  # plus the other measured metrics
-MOST_POINTS = 60_000  # of all curves of a metric; longer curves are thinned, and the page says so
+MOST_POINTS = 60_000  # points in all curves of a metric; longer curves are thinned, and the page says so
 FEWEST_POINTS = 50  # points kept of each curve at least
 PARALLEL_RUNS, PARALLEL_KEYS = 20, 3  # numbers from which parallel coordinates are drawn
 ASSOCIATION_GROUPS = 30  # number from which the keys' associations are shown

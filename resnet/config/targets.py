@@ -46,7 +46,7 @@ def find_target(given: str, target: Any) -> Callable[..., Any]:
         sys.path.append(here)  # last, so that no file there hides an installed module
     check_trusted(given, target)
     name, modules = str(target), _only.get()
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # Hydra logs the errors that it raises
     try:
         found = get_method(name)
     except Exception as error:

@@ -148,7 +148,7 @@ def _load(given: str, path: str | None, dataset: str | None, subset: str | None,
 
 
 def _part(given: str, found: Any, key: str, name: str) -> Any:
-    if not hasattr(found, "keys"):  # it has a single part
+    if not hasattr(found, "keys"):  # a set with a single part
         return found
     if name not in found:
         raise DataError(f"{given}: data.{key}={name}: no such part; it has {', '.join(found)}")

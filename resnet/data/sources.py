@@ -174,7 +174,7 @@ def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-    except Exception:  # it is parsed as Python, and NumPy's advice on long headers is to trust the file
+    except Exception:  # NumPy parses the header as Python, and for a long one advises to trust the file
         raise ValueError(f"{key} has no header that NumPy can read safely") from None
     return shape, dtype
 

@@ -109,7 +109,7 @@ class RunDirectory:
             probe.acquire()
         except Timeout:
             return True
-        except OSError:  # not our directory; no process of ours writes it
+        except OSError:  # another user's directory; no process here writes it
             return False
         probe.release()
         return False

@@ -62,7 +62,7 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
         *([("page", f"{directory}/report.html")] if (facts.directory / "report.html").exists() else []),
         *summary.get("links", {}).items(),
         ("what it can do", shlex.join(["python", "-m", "resnet", "evaluate", directory])),
-        *(_experiments(facts, places) if places is not None else []),  # they would drop a saved config: other runs in its directory
+        *(_experiments(facts, places) if places is not None else []),  # with a saved config these would be other runs in its folder
     ]
 
 

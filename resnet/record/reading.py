@@ -12,7 +12,7 @@ from resnet.config.hashing import flatten, lacking
 from resnet.config.upgrade import upgraded
 from resnet.plain import plain
 
-MOST_BYTES = 4 * 2**20  # of config.yaml or summary.json, which have a few thousand
+MOST_BYTES = 4 * 2**20  # bytes of config.yaml or summary.json, which have a few thousand
 DEEPEST = 32  # levels of nested mappings and lists
 
 

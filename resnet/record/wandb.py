@@ -151,7 +151,7 @@ class Client:
         environment = {name: value for name, value in os.environ.items() if not DECIDED.fullmatch(name)} | known
         self.complaints = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process; for Python's errors at the start
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(PROGRAM)],  # -P: the program's folder has a wandb.py of ours
+            [sys.executable, "-P", str(PROGRAM)],  # -P keeps the program's folder, with our wandb.py, off the path
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.complaints,

@@ -54,7 +54,7 @@ class Progress:
     best_step: int | None = None
     best: dict[str, float] = field(default_factory=dict)  # by name
     evaluations_since_best: int = 0
-    seconds: float = 0.0  # of training, evaluation and saving
+    seconds: float = 0.0  # spent on training, evaluation and saving
     training_seconds: float = 0.0
     images: int = 0  # seen in training
 
