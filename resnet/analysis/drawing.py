@@ -10,6 +10,7 @@ from resnet.config import UserError
 from resnet.config.hashing import flatten
 from resnet.record.curves import draw_curves, draw_probes
 from resnet.record.directory import CURVES, FINISHED, PROBES, DirectoryError, RunDirectory, run_ids, shortest
+from resnet.record.metrics import chosen_by, read_metrics
 
 
 def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Callable[[], object]]:
@@ -22,7 +23,7 @@ def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Call
         report_on([Path(path)], [Run(path, flatten(directory.config), summary)], directory / REPORT)
 
     return {
-        CURVES: lambda: draw_curves(directory, title + result),
+        CURVES: lambda: draw_curves(directory, title + result, read_metrics([summary])[chosen_by([summary])]),
         PROBES: lambda: draw_probes(directory, title),
         **({REPORT: write_page} if summary["status"] == FINISHED else {}),
     }
