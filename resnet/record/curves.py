@@ -4,6 +4,7 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from resnet.plain import for_picture
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # importing it takes a second
     from matplotlib.figure import Figure
 
 PROBED = ("grad_norm", "update_ratio", "activation_mean", "activation_var")  # what the built-in probes record, layer by layer
+WIDE_TITLE = 110  # characters of a line
 TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
 
@@ -72,7 +74,7 @@ def _figure(height: float, title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height), layout="constrained")
-    figure.suptitle(for_picture(title), fontsize=11)
+    figure.suptitle(fill(for_picture(title), WIDE_TITLE), fontsize=11)
     return figure
 
 
