@@ -86,7 +86,7 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
     return checked, errors
 
 
-def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
+def job_state(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
     """The status of a job, and where it is finished the modules that have changed since. Raises UserError where its data have."""
     from resnet.facts import made_of
 
@@ -102,7 +102,7 @@ def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
 
 
 def _state(run: RunDirectory, config: Config) -> str:
-    status, modules = standing(run, config)
+    status, modules = job_state(run, config)
     if not modules:
         return status
     if config.sweep.on_code_change == "refuse":
@@ -131,6 +131,7 @@ class Parts:
         schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
         self._once(lambda: _try_objective(config, data, size), config.loss, config.data, config.augment)
+        self._once(lambda: build.build_callbacks(config), config.callbacks)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
