@@ -26,6 +26,7 @@ def test_a_training_can_be_called_and_goes_on_where_it_ended(trained) -> None:
     assert resnet.train([*SMALL, "name=a"]).summary == trained.summary
 
 
+@pytest.mark.slow
 def test_a_loaded_model_answers_as_evaluate_says(trained) -> None:
     from resnet.analysis.saved import load_data
 

@@ -1,6 +1,7 @@
 """One composition for runs and sweeps: the user's own folders, experiments and what replaces their parts, names, saved configs."""
 
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -157,13 +158,19 @@ def test_a_key_that_only_the_chosen_options_have(tmp_path, monkeypatch) -> None:
         (["scheduler=constant,step", "scheduler._target_=nope.Nope"], "scheduler._target_=nope.Nope: cannot be imported"),
         (["model.weights=null,nowhere.pt"], "model.weights=nowhere.pt: there is no file nowhere.pt"),
         (["fabric=cpu,gpu"], "no such device here"),
+        (["seed=0,1", "+callbacks.mine._target_=lab.NoCallback"], "lab.NoCallback gives a NoCallback"),
+        (["seed=0,1", "metrics=[lab.NoDirection]"], "direction=None; maximize or minimize is needed"),
     ],
 )
 def test_every_part_is_tried_before_the_first_job(tmp_path, monkeypatch, swept, message) -> None:
+    (tmp_path / "lab.py").write_text("class NoCallback: ...\nclass NoDirection:\n    def __call__(self, scores, labels): return 0.0\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
     with pytest.raises(UserError, match=r"nothing was started: 2 jobs, mistakes in [12] of them") as refused:
         preflight(read_sweep(["-m", *QUICK, *swept, "sweep.name=s"]))
-    assert message in str(refused.value) and not any(tmp_path.iterdir())
+    sys.modules.pop("lab", None)
+    assert message in str(refused.value) and [path.name for path in tmp_path.iterdir()] == ["lab.py"]
 
 
 @pytest.mark.slow

@@ -64,6 +64,7 @@ RUNS = [command for command in COMMANDS if "train.py -m" not in command]
 SWEEPS = [command for command in COMMANDS if "train.py -m" in command]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUNS)
 def test_an_example_trains_goes_on_exactly_and_is_judged(lab, command, capsys) -> None:
     given, name = [*overrides(command), *SHORT, "scheduler=constant"], f"run{RUNS.index(command)}"

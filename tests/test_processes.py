@@ -57,10 +57,22 @@ def assert_same_test(one, other, allowed) -> None:
     assert again["loss"] == pytest.approx(told["loss"], rel=allowed)
 
 
+ORDERED = """
+class Ordered:
+    direction, unit = "maximize", ""
+
+    def __call__(self, scores, labels):  # of all images, each in its place, whatever process answered it
+        assert len(scores) == len(labels)
+        return float(sum(place * int(label) for place, label in enumerate(labels)))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.numeric
 def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
+    (tmp_path / "lab.py").write_text(ORDERED)
     arguments = (*SMOOTH, "batch_size=81", "epochs=2", "optimizer=adam", "ema=0.9")  # the last batch is of 2 images
+    arguments += ("metrics=[lab.Ordered]",)
     call(tmp_path, ROOT / "train.py", *arguments, "name=one")
     finish(start(tmp_path, *arguments, "name=two", *TWO))
     output = finish(torchrun(tmp_path, *arguments))
@@ -72,6 +84,7 @@ def test_two_processes_give_one_process_s_curve(tmp_path) -> None:
         other = tmp_path / "outputs" / name
         assert summary(other)["sessions"][0]["processes"] == 2
         assert_same_curve(one, other)
+        assert summary(other)["test"]["ordered"] == summary(one)["test"]["ordered"] > 0
         assert summary(other)["config_hash"] == summary(one)["config_hash"]
 
 

@@ -83,6 +83,7 @@ def test_batch_normalisation_s_range_is_told_as_found(capsys) -> None:
     assert f"{outside} of the normalised values lie outside [-1, 1], the largest at {largest}:" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")))
 def test_what_a_sweep_sets_can_be_written_out(name) -> None:
     sweep = read_sweep([f"sweep={name}", "data.path=x"])
@@ -111,6 +112,7 @@ def test_the_grid_s_best_so_far_is_that_of_any_order() -> None:
     assert search.best_of_first(found) == pytest.approx([mean(max(order[:n]) for order in orders) for n in (1, 2, 3, 4)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDER)
 def test_its_rows_can_be_told_apart(name) -> None:
     study = import_module(f"experiments.{name}.__main__").STUDY

@@ -18,6 +18,7 @@ from wandb_server import Server
 from resnet.config import UserError
 from resnet.config.environment import VARIABLES, wandb_settings
 from resnet.record import wandb_record
+from resnet.record.directory import RunDirectory
 from resnet.record.trackers import TrackerError
 from resnet.record.wandb import Client, display_name
 
@@ -79,11 +80,14 @@ def send(process, number, name) -> None:
     os.kill(target, number)
 
 
+MEASURED = ("choose_by=val/macro_f1", "metrics=[calibration_error]")
+
+
 @pytest.mark.slow
 def test_an_online_run_arrives_whole_as_the_environment_says(tmp_path, server) -> None:
     told = {"PROJECT": "mine", "TAGS": "one, two", "JOB_TYPE": "trial", "NOTES": "hello", "NAME": "ignored", "RUN_GROUP": "", "ENTITY": ""}
     environment = {f"WANDB_{name}": value for name, value in told.items()}
-    train(tmp_path, *QUICK, "epochs=2", "name=a", "wandb=online", "wandb.name=chosen", **environment, **server.environment)
+    train(tmp_path, *QUICK, "epochs=2", *MEASURED, "name=a", "wandb=online", "wandb.name=chosen", **environment, **server.environment)
     run, kept = tmp_path / "outputs" / "a", yaml.safe_load((tmp_path / "outputs/a/config.yaml").read_text())["wandb"]
     assert kept == {
         **{"mode": "online", "project": "mine", "tags": ["one", "two"], "job_type": "trial", "notes": "hello", "name": "chosen"},
@@ -91,11 +95,13 @@ def test_an_online_run_arrives_whole_as_the_environment_says(tmp_path, server) -
     }
     (arrived,) = server.runs.values()
     assert (arrived["id"], arrived["project"], arrived["name"]) == (summary(run)["wandb_run"], "mine", "chosen")
-    assert {"one", "two", *QUICK, "epochs=2"} == set(arrived["tags"]) and arrived["job_type"] == "trial"
+    assert {"one", "two", *QUICK, "epochs=2", *MEASURED} == set(arrived["tags"]) and arrived["job_type"] == "trial"
     assert list(arrived["history"]) == steps(run) and arrived["exit_code"] == 0
-    assert arrived["config"]["model"]["width"] == 4 and arrived["config"]["overrides"] == [*QUICK, "epochs=2"]
+    assert arrived["config"]["model"]["width"] == 4 and arrived["config"]["overrides"] == [*QUICK, "epochs=2", *MEASURED]
     assert arrived["summary"]["test/accuracy"] == summary(run)["test"]["accuracy"]
-    assert arrived["summary"]["val/accuracy"]["max"] == summary(run)["best"]["val/accuracy"]
+    rows = [row for row in RunDirectory(run).metrics if row["val/accuracy"] is not None]
+    for name, best in (("accuracy", max), ("macro_f1", max), ("calibration_error", min)):
+        assert arrived["summary"][f"val/{name}"][best.__name__] == best(row[f"val/{name}"] for row in rows)
     assert (run / ".mirrored").exists()
 
 

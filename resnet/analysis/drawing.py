@@ -10,19 +10,21 @@ from resnet.config import UserError
 from resnet.config.hashing import flatten
 from resnet.record.curves import draw_curves, draw_probes
 from resnet.record.directory import CURVES, FINISHED, PROBES, DirectoryError, RunDirectory, run_ids, shortest
+from resnet.record.lines import percent
+from resnet.record.metrics import chosen_by, read_metrics
 
 
 def drawings(directory: RunDirectory, summary: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """Returns a function per file that makes this file of one run. A run without probes gets no picture of them."""
     path = shortest(directory.path)
     title = " ".join(summary["overrides"]) or summary["name"] or path
-    result = f": test accuracy {100 * summary['test']['accuracy']:.2f} %" if summary["status"] == FINISHED else f" ({summary['status']})"
+    result = f"test accuracy {percent(summary['test']['accuracy'])}" if summary["status"] == FINISHED else summary["status"]
 
     def write_page() -> None:
         report_on([Path(path)], [Run(path, flatten(directory.config), summary)], directory / REPORT)
 
     return {
-        CURVES: lambda: draw_curves(directory, title + result),
+        CURVES: lambda: draw_curves(directory, f"{result}: {title}", read_metrics([summary])[chosen_by([summary])]),
         PROBES: lambda: draw_probes(directory, title),
         **({REPORT: write_page} if summary["status"] == FINISHED else {}),
     }

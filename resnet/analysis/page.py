@@ -60,6 +60,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         "places": {name: document.place for name, document in documents.items()},
         "documents": {name: document.content for name, document in documents.items()},
     }
+    ranked = f"val/{comparison.metric.partition('/')[2]}"  # its curves are shown first
     bokeh, script = (
         "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw),
         (PARTS / "page.js").read_text("utf-8"),
@@ -77,7 +78,7 @@ def page(comparison: Comparison, result: dict[str, Any]) -> str:
         most_intervals=MOST_INTERVALS,
         machines=_machines(comparison.runs),
         stride=stride,
-        curve_metrics=[metric for metric in curve_metrics(counted) if metric in curves["runs"]],
+        curve_metrics=sorted(curves["runs"], key=lambda metric: metric != ranked),
         has_parallel=has_parallel,
         costs=[name for name in COSTS if LATER in documents and name in documents[LATER].place["roots"].values()],
         associations=associations(comparison) if len(comparison.groups) >= ASSOCIATION_GROUPS else [],
@@ -132,7 +133,7 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
     steps: dict[str, int] = {}
     most, largest = max(MOST_POINTS // max(len(runs), 1), FEWEST_POINTS), 1
     found: dict[str, list[Any]] = {}
-    for metric in curve_metrics(runs):
+    for metric in dict.fromkeys([*CURVES, *(f"val/{name}" for run in runs for name in others(run.summary))]):
         lines = [run.curve(metric) for run in runs]
         if not any(lines):
             continue
@@ -144,11 +145,6 @@ def _curves(runs: Sequence[Run]) -> tuple[dict[str, Any], int]:
             number = steps.setdefault(json.dumps([int(step) for step, _ in shown]), len(steps))
             found[metric].append([number, [float(f"{value:.5g}") for _, value in shown]])
     return {"steps": [json.loads(text) for text in steps], "runs": found}, largest
-
-
-def curve_metrics(runs: Sequence[Run]) -> list[str]:
-    """Returns the metrics with curves: those that every run has, then the others."""
-    return list(dict.fromkeys([*CURVES, *(f"val/{name}" for run in runs for name in others(run.summary))]))
 
 
 def _machines(runs: Sequence[Run]) -> list[str]:

@@ -5,15 +5,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.plain import for_spreadsheet, plain
 from resnet.record.lines import count, duration, percent
-from resnet.record.screen import cell, table
-
-WIDE = 10_000  # columns
+from resnet.record.screen import cell, screen, table
 
 
 def nothing(result: Any) -> None:
@@ -128,11 +125,11 @@ def comparison(result: dict[str, Any]) -> None:
 
 
 def _print(*tables: Table) -> None:
-    screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)  # no folding outside a terminal
+    out = screen()
     for one in tables:
-        screen.print()
-        screen.print(one)
-    screen.print()
+        out.print()
+        out.print(one)
+    out.print()
 
 
 def _few(values: list[float]) -> str:

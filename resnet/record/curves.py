@@ -4,29 +4,34 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from resnet.plain import for_picture
 from resnet.record.directory import CURVES, PROBES, PROFILE, Row, RunDirectory
+from resnet.record.metrics import Metric
 
 if TYPE_CHECKING:  # the import takes a second
     from matplotlib.figure import Figure
 
 PROBED = ("grad_norm", "update_ratio", "activation_mean", "activation_var")  # metrics of the built-in probes, one per layer
+WIDE_TITLE = 110  # characters per line
 TRAINING, HELD_OUT = "#4c72b0", "#dd8452"
 
 
-def draw_curves(directory: RunDirectory, title: str) -> None:
-    """Draws curves.png: training and held-out loss and accuracy over optimizer steps."""
+def draw_curves(directory: RunDirectory, title: str, chosen: Metric) -> None:
+    """Draws curves.png: training and held-out loss, accuracy and the metric that chose the checkpoint, over optimizer steps."""
     rows = directory.metrics
     figure = _figure(4, title)
-    for axes, metric, scale in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
+    shares = {"loss": False, "accuracy": True, chosen.key.removeprefix("val/"): chosen.is_share}
+    for axes, (metric, is_share) in zip(figure.subplots(1, len(shares)), shares.items(), strict=True):
+        scale = 100 if is_share else 1
         for part, label, color, marker in (("train", "training", TRAINING, ""), ("val", "held out", HELD_OUT, "o")):
             steps, values = _series(rows, f"{part}/{metric}")
             if steps:
                 axes.plot(steps, [scale * value for value in values], color=color, marker=marker, markersize=4, label=label)
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("loss" if metric == "loss" else "accuracy (%)")
+        axes.set_ylabel(for_picture(f"{metric} (%)" if is_share else metric))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
@@ -69,7 +74,7 @@ def _figure(height: float, title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height), layout="constrained")
-    figure.suptitle(for_picture(title), fontsize=11)
+    figure.suptitle(fill(for_picture(title), WIDE_TITLE), fontsize=11)
     return figure
 
 

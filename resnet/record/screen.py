@@ -1,11 +1,15 @@
 """Tables on the screen. Only this module decides how they look."""
 
+import sys
 from collections.abc import Collection, Iterable
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from resnet.plain import plain
+
+WIDE = 10_000  # columns
 
 
 def table(columns: Iterable[str], left: Collection[str] = (), title: str | None = None, *, fold: bool = True) -> Table:
@@ -27,6 +31,11 @@ def pairs(rows: Iterable[tuple[str, str]], style: str) -> Table:
     for row in rows:
         made.add_row(*map(cell, row))
     return made
+
+
+def screen() -> Console:
+    """Returns standard output as a screen. Outside a terminal it is wide enough that no table is folded."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def cell(text: object) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -82,7 +82,7 @@ class WandbTracker(Tracker):
         known = {"RUN_ID": summary["wandb_run"], "PROJECT": settings["project"], "ENTITY": settings["entity"]}
         self.client = Client({f"WANDB_{name}": value for name, value in known.items() if value})
         try:
-            self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary["wandb_run"], top))
+            self.client.send("start", folder=str(folder), command=sys.argv, **_start(settings, run, summary, top))
             started = self.client.answer(STARTS_WITHIN)
             self.folder, self.url = Path(started["folder"]), started["url"]
         except BaseException as error:  # signals too
@@ -234,7 +234,7 @@ def display_name(overrides: Sequence[str], config: dict[str, Any]) -> str:
     return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
 
 
-def _start(settings: dict[str, Any], run: Mirrored, run_id: str, top: Path) -> dict[str, Any]:
+def _start(settings: dict[str, Any], run: Mirrored, summary: Mapping[str, Any], top: Path) -> dict[str, Any]:
     overrides = list(run.overrides)
     is_online = settings["mode"] == "online"
     return {
@@ -246,10 +246,11 @@ def _start(settings: dict[str, Any], run: Mirrored, run_id: str, top: Path) -> d
             "program": os.path.abspath(sys.argv[0]),
             "x_stats_pid": os.getpid(),  # W&B records the memory and load of this process
         },
+        "directions": {name: read["direction"] for name, read in summary.get("metrics", {}).items()},
         "init": {
             **{key: settings[key] for key in ("mode", "project", "entity", "group", "notes", "job_type")},
             "dir": str(top),
-            "id": run_id,
+            "id": summary["wandb_run"],
             "resume": "allow" if is_online else None,
             "name": settings["name"] or display_name(overrides, run.config) or run.name,
             "tags": [*settings["tags"], *(text for text in overrides if len(text) <= MOST)],

@@ -26,7 +26,10 @@ Row = dict[str, float]
 class Client:
     """One W&B run. Each method handles one request."""
 
-    def start(self, settings: dict[str, Any], init: dict[str, Any], folder: str, command: list[str]) -> dict[str, str]:
+    def start(
+        self, settings: dict[str, Any], init: dict[str, Any], directions: dict[str, str], folder: str, command: list[str]
+    ) -> dict[str, str]:
+        """`directions`: maximize or minimize, for each metric besides loss and accuracy."""
         for variable, default in (("WANDB_CACHE_DIR", platformdirs.user_cache_dir), ("WANDB_DATA_DIR", platformdirs.user_data_dir)):
             if not _is_writable(os.environ.get(variable) or default("wandb")):  # e.g. a read-only home
                 os.environ[variable] = os.path.join(folder, f".{variable.split('_')[1].lower()}")
@@ -35,7 +38,8 @@ class Client:
         self.run.define_metric("step")
         for metric in ("epoch", "lr", "images_per_second", "seconds"):
             self.run.define_metric(metric, step_metric="step")
-        for metric, summary in SUMMARIES.items():
+        best = {f"val/{name}": f"{direction[:3]},last" for name, direction in directions.items()}
+        for metric, summary in {**SUMMARIES, **best}.items():
             self.run.define_metric(metric, step_metric="step", summary=summary)
         return {"folder": os.path.dirname(self.run.dir), "url": self.run.url or ""}
 

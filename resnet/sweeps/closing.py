@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from resnet.analysis.runs import look_for_runs
@@ -19,7 +18,7 @@ from resnet.record.directory import FAILED, FINISHED, UNREADABLE, RunDirectory, 
 from resnet.record.lines import duration
 from resnet.record.metrics import chosen_by, is_share, others, read_metrics, show
 from resnet.record.reading import Unreadable
-from resnet.record.screen import cell, table
+from resnet.record.screen import cell, screen, table
 from resnet.record.trackers import reason
 from resnet.record.wandb_record import own_folders
 from resnet.sweeps.grid import Sweep, differing
@@ -37,19 +36,19 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     finished = [name for name, summary in known.items() if summary["status"] == FINISHED]
     overrides = [jobs.get(name) or known.get(name, {}).get("overrides", []) for name in runs]
     rows = dict(zip(runs, differing(overrides), strict=True))
-    screen = Console(highlight=False)
-    screen.print()
+    out = screen()
+    out.print()
     if finished:
-        screen.print(_ranking({name: (rows[name], known[name]) for name in finished}))
-        screen.print()
+        out.print(_ranking({name: (rows[name], known[name]) for name in finished}))
+        out.print()
     unreadable = {name for name, summary in known.items() if summary["status"] == UNREADABLE}
     for name in runs:
         if name not in finished and (name not in refused or name in unreadable):
-            screen.print(plain(_open_line(name, rows[name], known.get(name))), markup=False, soft_wrap=True)
+            out.print(plain(_open_line(name, rows[name], known.get(name))), markup=False, soft_wrap=True)
     for name, mistakes in refused.items():
         for given, mistake in mistakes if name not in unreadable else ():
             shown = " ".join(f"{key}={value}" for key, value in rows[name].items()) if rows.get(name) else given
-            screen.print(plain(f"could not start: {name} {shown}: {mistake}"), markup=False, soft_wrap=True)
+            out.print(plain(f"could not start: {name} {shown}: {mistake}"), markup=False, soft_wrap=True)
     where = shortest(directory.resolve())
     known_jobs = len(runs) + sum(len(mistakes) for name, mistakes in refused.items() if name not in runs)
     count = max(asked, known_jobs)
@@ -57,15 +56,15 @@ def close(sweep: Sweep, jobs: Mapping[str, Sequence[str]], refused: Refused, ask
     left = [name for name in runs if not (name in finished or name in refused or known.get(name, {}).get("status") in ended)]
     again = f"; the same command, with {as_typed('sweep.name', sweep.name)}, skips these and goes on with the others"
     rest = again if left or count > known_jobs else ""
-    screen.print(f"{plain(where)}: {len(finished)} of {count} jobs finished{plain(rest)}", markup=False, soft_wrap=True)
-    screen.print(f"report: {plain(_report(directory))}", markup=False, soft_wrap=True)
+    out.print(f"{plain(where)}: {len(finished)} of {count} jobs finished{plain(rest)}", markup=False, soft_wrap=True)
+    out.print(f"report: {plain(_report(directory))}", markup=False, soft_wrap=True)
     if len(finished) > 1:
-        screen.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
+        out.print(f"compare: python -m resnet compare {shlex.quote(plain(where))}", markup=False, soft_wrap=True)
     for folder in sorted(
         {own.parent for name, summary in known.items() for own in own_folders(summary, runs[name].path, Path("wandb").absolute())}
     ):
         shown = plain(shlex.quote(shortest(folder)))
-        screen.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
+        out.print(f"W&B, all runs: wandb leet {shown}; upload: wandb sync {shown}/offline-run-*", markup=False, soft_wrap=True)
     return len(finished) == count and not refused
 
 
@@ -101,7 +100,7 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]]) -> Table:
     keys = list(next(iter(runs.values()))[0])
     more = list(dict.fromkeys(name for summary in summaries for name in others(summary)))
     tests = ["accuracy", *more]
-    columns = ("", "job", *keys, f"held-out {chosen.key.removeprefix('val/')}", *(f"test {name}" for name in tests), "time")
+    columns = ("", "job", *keys, f"held-out {_words(chosen.key.removeprefix('val/'))}", *(f"test {_words(name)}" for name in tests), "time")
     ranking = table(columns, left=("job", *keys))
     sign = 1 if chosen.is_lowest else -1
     ranked = sorted(runs.items(), key=lambda item: sign * value if (value := _held_out(item[1][1], chosen.key)) is not None else math.inf)
@@ -112,6 +111,11 @@ def _ranking(runs: dict[str, tuple[dict[str, str], dict[str, Any]]]) -> Table:
         time = duration(summary["seconds"]) if "seconds" in summary else ""
         ranking.add_row(str(rank) if held_out else "", cell(name), *map(_short, row.values()), shown, *test, time)
     return ranking
+
+
+def _words(metric: str) -> str:
+    """Returns a header that can be broken between words."""
+    return metric.replace("_", " ")
 
 
 def _held_out(summary: dict[str, Any], key: str) -> float | None:

@@ -9,8 +9,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from resnet.config import Config, UserError
 from resnet.config.compose import as_given
 from resnet.record.content import other_code
@@ -18,7 +16,7 @@ from resnet.record.directory import FINISHED, UNREADABLE, WAITING, RunDirectory
 from resnet.record.identity import OTHER_CODE, check_content
 from resnet.record.lines import count, duration
 from resnet.record.reading import Unreadable
-from resnet.record.screen import cell, table
+from resnet.record.screen import cell, screen, table
 from resnet.sweeps.gpus import visible_gpus
 from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 
@@ -88,7 +86,7 @@ def check_models(sweep: Sweep, jobs: Sequence[Job]) -> tuple[list[Checked], list
     return checked, errors
 
 
-def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
+def job_state(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
     """Returns a job's status and, if it is finished, the modules that have changed since. Raises UserError if its data have changed."""
     from resnet.facts import made_of
 
@@ -104,7 +102,7 @@ def standing(run: RunDirectory, config: Config) -> tuple[str, list[str]]:
 
 
 def _state(run: RunDirectory, config: Config) -> str:
-    status, modules = standing(run, config)
+    status, modules = job_state(run, config)
     if not modules:
         return status
     if config.sweep.on_code_change == "refuse":
@@ -133,6 +131,7 @@ class Parts:
         schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
         self._once(lambda: _try_objective(config, data, size), config.loss, config.data, config.augment)
+        self._once(lambda: build.build_callbacks(config), config.callbacks)
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
@@ -194,14 +193,14 @@ def _show(checked: Sequence[Checked], duplicates: Sequence[Job], seconds: Sequen
     times = [duration(time) for time in seconds] if seconds else [""] * len(checked)
     for one, row, time in list(zip(checked, rows, times, strict=True))[:MOST_ROWS]:
         shown.add_row(one.job.id, *map(cell, row.values()), f"{one.parameters:,}", count(one.flops), time, one.state)
-    screen = Console(highlight=False)
-    screen.print(shown)
+    out = screen()
+    out.print(shown)
     if len(checked) > MOST_ROWS:
-        screen.print(f"... and {len(checked) - MOST_ROWS} more")
+        out.print(f"... and {len(checked) - MOST_ROWS} more")
     for job in duplicates[:MOST_ROWS]:
-        screen.print(f"twice, run once: {' '.join(as_given(job.overrides))} (job {job.id})", markup=False, soft_wrap=True)
+        out.print(f"twice, run once: {' '.join(as_given(job.overrides))} (job {job.id})", markup=False, soft_wrap=True)
     about = ""
     if seconds:
         open_ones = sum(time for one, time in zip(checked, seconds, strict=True) if not one.state.startswith(FINISHED))
         about = f"; about {duration(open_ones)} one after another"
-    screen.print(f"{len(checked)} jobs{about}\n", markup=False)
+    out.print(f"{len(checked)} jobs{about}\n", markup=False)

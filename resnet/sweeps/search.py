@@ -16,7 +16,7 @@ from resnet.config.refused import Refused, read_refused
 from resnet.interrupt import undone_if_ended
 from resnet.record.directory import LOCK, RunDirectory, shortest
 from resnet.sweeps.grid import Job, Sweep
-from resnet.sweeps.preflight import check_models, standing
+from resnet.sweeps.preflight import check_models, job_state
 from resnet.sweeps.space import Space, as_overrides
 from resnet.sweeps.worker import GRACE, LOOK
 
@@ -192,7 +192,7 @@ class Search:
         """Raises UserError if trials were made with other data, or with other code unless sweep.on_code_change=keep."""
         jobs = self.space.compose([as_overrides(trial.params) for trial in self._trials()])
         try:
-            found = [standing(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
+            found = [job_state(RunDirectory(self.sweep.directory / job.id), job.config) for job in jobs if job.config is not None]
         except UserError as error:
             raise UserError(f"{where}: a trial: {error}") from None
         other = [modules for _, modules in found if modules]
