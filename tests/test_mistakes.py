@@ -93,6 +93,8 @@ WITH_DATA = [
     ("data=digits +optimizer.momntum=1", "SGD takes"),
     ("data=digits optimizer._target_=torch.optim.NAdam", "'~optimizer.momentum' '~optimizer.nesterov' '~optimizer.fused' leave them out"),
     ("data=digits optimizer.momentum=-1", "refuses its settings"),
+    ("data=digits scheduler.warmup=1", "scheduler.warmup=1.0: out of range; it must be at least 0 and below 1"),
+    ("data=digits optimizer=muon optimizer.momentum=1.5", "optimizer.momentum=1.5: out of range; it must be at least 0 and below 1"),
     ("data=digits model.weights=nowhere.pt", "there is no file nowhere.pt"),
     ("data=arrays data.path=nowhere.npz", "nowhere.npz: no such file"),
     ("data=folder data.path=nowhere", "nowhere: no such folder"),

@@ -219,6 +219,8 @@ def with_test_set(source: Source, split_seed: int) -> Source:
     if source.test is not None:
         return source
     whole = source.train
+    if len(whole) < TEST_SHARE:
+        raise DataError(f"{len(whole)} images and no test set; at least {TEST_SHARE} are needed, as a fifth of them become the test set")
     rest, test = stratified_split(whole.labels.numpy(), len(whole) // TEST_SHARE, split_seed)
     return Source(whole.subset(rest), whole.subset(test), source.classes)
 

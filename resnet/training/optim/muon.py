@@ -1,7 +1,7 @@
 """Muon: SGD with momentum that orthogonalises the update of each convolution, so that all directions of its filters learn."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,14 @@ class Muon(Optimizer):
     momentum. Weight decay is decoupled (Loshchilov and Hutter 2019).
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0, sgd_factor: float = 1.0) -> None:
-        if lr < 0 or weight_decay < 0 or sgd_factor < 0 or not 0 <= momentum < 1:
-            raise ValueError("lr, weight_decay and sgd_factor are at least 0, momentum is at least 0 and below 1")
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: Annotated[float, {"at_least": 0, "below": 1}] = 0.9,
+        weight_decay: Annotated[float, {"at_least": 0}] = 0.0,
+        sgd_factor: Annotated[float, {"at_least": 0}] = 1.0,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "sgd_factor": sgd_factor})
 
     @torch.no_grad()

@@ -7,12 +7,19 @@ CosineAnnealingLR have no warm-up, and chaining schedules loses the closed form 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float, initial: float, final: float) -> LambdaLR:
+def one_cycle(
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup: Annotated[float, {"at_least": 0, "below": 1}],
+    initial: Annotated[float, {"at_least": 0}],
+    final: Annotated[float, {"at_least": 0}],
+) -> LambdaLR:
     """Rises linearly from `initial` * lr to lr over a share `warmup` of the steps, then falls linearly to `final` * lr (Smith 2018)."""
     peak = warmup * total_steps
 
@@ -24,7 +31,12 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float, initial: fl
     return LambdaLR(optimizer, factor)
 
 
-def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) -> LambdaLR:
+def cosine(
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup: Annotated[float, {"at_least": 0, "below": 1}],
+    final: Annotated[float, {"at_least": 0}],
+) -> LambdaLR:
     """Rises linearly to lr over a share `warmup` of the steps, then falls along half a cosine to `final` * lr (Loshchilov and Hutter
     2017)."""
     peak = warmup * total_steps
@@ -37,7 +49,13 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) 
     return LambdaLR(optimizer, factor)
 
 
-def multistep(optimizer: Optimizer, milestones: Sequence[int], gamma: float, warmup_steps: int = 0, warmup_factor: float = 1.0) -> LambdaLR:
+def multistep(
+    optimizer: Optimizer,
+    milestones: Sequence[int],
+    gamma: Annotated[float, {"above": 0}],
+    warmup_steps: Annotated[int, {"at_least": 0}] = 0,
+    warmup_factor: Annotated[float, {"above": 0}] = 1.0,
+) -> LambdaLR:
     """Multiplies lr by `gamma` at each milestone. For the first `warmup_steps` the factor is `warmup_factor` (He et al. 2015, section
     4.2)."""
 
