@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from resnet.config import config_hash
 from resnet.config.hashing import completed, flatten
 from resnet.data import digest
 from resnet.record import content
+from resnet.record.code import DECIDES
 
 SMALL = ("data=arrays", "model.layers=[1]", "model.width=4", "scheduler=constant", "epochs=1", "data.val_size=40")
 OWN = (*SMALL, "optimizer._target_=mine.Mine", "data.path=mine.npz")
@@ -394,3 +396,13 @@ def test_a_search_mixes_no_code(folder) -> None:
     more = (*search, "hydra.sweeper.n_trials=2")
     assert "1 of its trials were made by other code (mine changed since)" in call(folder, RUN, *more, status=2).stderr
     assert "2 of 2 jobs finished" in call(folder, RUN, *more, "sweep.on_code_change=keep").stdout
+
+
+def test_every_built_in_component_is_part_of_the_code_that_a_run_names() -> None:
+    """Found by their targets in the config files and in the list of names: a changed loss is changed code, as a changed model is."""
+    files = [*(ROOT / "conf").rglob("*.yaml"), ROOT / "resnet" / "config" / "names.py"]
+    targets = {target for file in files for target in re.findall(r"\bresnet\.[\w.]+", file.read_text("utf-8"))}
+    targets = {target for target in targets if not target.startswith(("resnet.sweeps.", "resnet.config."))}  # Hydra's own parts
+    named = {target.split(".")[1] for target in targets}
+    assert {"losses", "metrics", "distillation", "models", "data", "training"} <= named
+    assert named <= {part.removesuffix(".py") for part in DECIDES}

@@ -15,14 +15,8 @@ from typing import Any
 from resnet.config.checks import secrets
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DECIDES = (
-    "build.py",
-    "build_model.py",
-    "make.py",
-    "data",
-    "models",
-    "training",
-)  # the parts of this package that affect a result; the rest launches, records and shows
+# The parts of this package that affect a result; the rest launches, records and shows.
+DECIDES = ("build.py", "build_model.py", "make.py", "losses.py", "metrics.py", "distillation.py", "data", "models", "training")
 INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 LARGEST = 1_000_000  # bytes of a patch
 MOST_READ = 4 * LARGEST  # most bytes read from git
