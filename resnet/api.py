@@ -96,6 +96,7 @@ def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = 
 def runs(*paths: str | Path) -> Any:
     """Returns a row for each run in run directories, sweeps, and folders of them: its path, status, config, scores and costs.
 
+    Without paths it looks in outputs/ and multirun/.
     The result is a pandas.DataFrame if pandas is installed, else a list of dicts. Unreadable runs are left out with a warning.
 
     Raises:
@@ -105,7 +106,8 @@ def runs(*paths: str | Path) -> Any:
 
     from resnet.analysis.runs import look_for_runs
 
-    found = look_for_runs([Path(path) for path in paths or ("outputs", "multirun")])
+    given = paths or [folder for folder in ("outputs", "multirun") if Path(folder).is_dir()] or ["outputs"]
+    found = look_for_runs([Path(path) for path in given])
     for line in found.unreadable:
         warnings.warn(line, stacklevel=2)
     rows = [one.row for one in found.runs]

@@ -47,7 +47,7 @@ def test_a_loaded_model_takes_pictures_and_files(trained, tmp_path) -> None:
 
 
 def test_runs_are_a_table(trained) -> None:
-    (row,) = as_rows(resnet.runs("outputs"))
+    (row,) = as_rows(resnet.runs())
     best = trained.summary["best"]
     assert (row["status"], row["model.width"], row["seed"]) == ("finished", 8, 0)
     assert (row["val/accuracy"], row["best_step"]) == (best["val/accuracy"], best["step"])
@@ -58,7 +58,7 @@ def as_rows(table):
     return table if isinstance(table, list) else table.to_dict("records")
 
 
-def test_mistakes_are_one_line_each(trained, tmp_path) -> None:
+def test_mistakes_are_one_line_each(trained, tmp_path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"^model\.width=0: out of range; it must be at least 1$"):
         resnet.train([*SMALL, "model.width=0"])
     with pytest.raises(UserError, match=r"^loss=5: no such option"):
@@ -67,6 +67,9 @@ def test_mistakes_are_one_line_each(trained, tmp_path) -> None:
         resnet.load(tmp_path)
     with pytest.raises(UserError, match="no run in it"):
         resnet.runs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="outputs: no run in it"):
+        resnet.runs()
 
 
 def test_importing_it_imports_no_torch() -> None:
