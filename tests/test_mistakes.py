@@ -5,6 +5,8 @@ import pytest
 from conftest import saved_config
 
 from resnet.config import UserError, load_config
+from resnet.config.cli import compose_config
+from resnet.sweeps.grid import compose_jobs, read_sweep
 
 CONFIG_ALONE = [
     ("modl.layers=[1]", "modl.layers: unknown key (did you mean model.layers?)"),
@@ -65,7 +67,9 @@ CONFIG_ALONE = [
     ("data.channels=2", "choose one of 1, 3"),
     ("augment.mixup=1", "augment is a list of operations"),
     ("augment=flip augment.0.p=2", "augment.0.p=2.0: out of range; it must be at least 0 and at most 1"),
-    ("augment=flip augment.1.p=1", "count from 0"),
+    ("augment=flip augment.1.p=1", "augment has no operation at place 1 (they count from 0)"),
+    ("+augment.7=flip", "augment has no operation at place 7"),
+    ("augment=flip augment.0.p=0.5 modl.width=3", "modl.width: unknown key"),
     ("fabric.devices=x", "fabric.devices=x"),
     ("fabric.precision=8", "choose one of 32-true"),
     ("fabric.precision=bf16-true ema=0.9", "ema=0.9 fabric.precision=bf16-true: averages are of float32 weights"),
@@ -296,3 +300,12 @@ def test_a_value_in_the_place_of_keys_is_told_with_its_key(key, value) -> None:
     told = str(error.value)
     assert told.startswith(f"{key}={'null' if value is None else value}: " if value != [1] else key) and "\n" not in told
     assert "needed" in told or "group of keys" in told
+
+
+@pytest.mark.parametrize("group", ["model", "data", "loss", "optimizer", "scheduler", "fabric", "wandb"])
+def test_several_options_of_a_group_are_refused_in_runs_and_jobs(group, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"{group} has one option; write {group}=OPTION"):
+        compose_config([f"{group}=[a,b]"])
+    jobs = list(compose_jobs(read_sweep(["-m", f"{group}=[a,b],x", "sweep.name=s"])))
+    assert f"{group} has one option" in jobs[0].error and "no such option" in jobs[1].error

@@ -50,6 +50,13 @@ def wait_for(condition, process) -> None:
         time.sleep(0.002)
 
 
+def wait_until_free(directory) -> None:
+    """A process that was killed while it started another one leaves the lock to that one, until it runs its own program."""
+    deadline = time.monotonic() + PATIENCE
+    while RunDirectory(directory).is_held_elsewhere and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def timeless(value):
     """Without what a clock says."""
     if isinstance(value, dict):
@@ -97,6 +104,7 @@ def kill_until_done(folder, arguments, kills, seed) -> int:
             break
         process.kill()
         process.communicate()
+        wait_until_free(directory)
         assert RunDirectory(directory).summary["status"] == "interrupted"
         done += 1
     call(folder, ROOT / "train.py", *arguments, WANDB_MODE="offline")

@@ -29,6 +29,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "train"
 CUSTOM = "custom"  # an option that sets nothing; chosen through GROUP._target_=module.Class, not by its name
 TARGETED = ("model", "data", "loss")  # the groups that have the option `custom` for a foreign target
+ONE_OPTION = (*TARGETED, "optimizer", "scheduler", "fabric", "wandb", "sweep")  # Hydra would merge several options of a group into one
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError, RecursionError)
 
 
@@ -47,7 +48,14 @@ class Composer:
         self.is_group = cache(self.loader.repository.group_exists)
 
     def compose(self, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """Composes the config with the node `hydra`. With MULTIRUN, the keys that the sweep varies are left out."""
+        """Composes the config with the node `hydra`. With MULTIRUN, the keys that the sweep varies are left out.
+
+        Raises UserError, and whatever Hydra and OmegaConf raise.
+        """
+        for item in self.parse([text for text in overrides if "=[" in text]):
+            if item.key_or_group in ONE_OPTION and isinstance(item.value(), list):
+                group = item.key_or_group
+                raise UserError(f"{item.input_line}: {group} has one option; write {group}=OPTION, or -m {group}=OPTION,OPTION for a sweep")
         try:
             return self.loader.load_configuration(self.primary, list(overrides), mode, validate_sweep_overrides=mode == RunMode.RUN)
         except RecursionError:

@@ -15,7 +15,6 @@ from resnet.config.defaults import entries, given_twice, wrong_entry
 from resnet.config.errors import UserError
 from resnet.config.load import all_keys, explain_value
 from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
-from resnet.config.upgrade import OPERATIONS
 from resnet.config.values import known_keys, wrong_value
 from resnet.config.words import IMAGENET
 
@@ -31,10 +30,6 @@ def explain(error: Exception, composer: Composer, overrides: Sequence[str]) -> s
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         what = error.filename or "the run's folder"  # the error of a full disk names no file
         return f"{what}: cannot be written ({error.strerror}); make room, make it writable, or give the command in another folder"
-    if isinstance(error, ValueError | IndexError | OmegaConfBaseException | HydraException) and (
-        unlisted := _not_in_list(error, overrides)
-    ):
-        return unlisted
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return unreadable(error.problem_mark.name, error)
     if isinstance(error, OverrideParseException):
@@ -78,22 +73,6 @@ def _untold(error: Exception, items: Sequence[Override]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _not_in_list(error: Exception, overrides: Sequence[str]) -> str | None:
-    """Explains a wrong key of `augment`, which is a list of operations and used to be a group of keys."""
-    for text in overrides:
-        if not (match := re.match(r"[+~]*augment\.([^.=]+)(?:\.([^=]+))?", text)):
-            continue
-        if not match[1].isdigit():
-            name, setting = next(((name, keys[match[1]]) for name, keys in OPERATIONS.items() if match[1] in keys), ("flip", "p"))
-            return (
-                f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or "
-                f"write it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
-            )
-        if match[2] and text[0] not in "+~":
-            return f"{text}: augment has no operation with this key there (they count from 0); --cfg job shows them, +{text} adds the key"
-    return None
 
 
 def _unreadable(override: str, composer: Composer) -> str:

@@ -1,5 +1,6 @@
 """Says what is wrong with the override of a single value, compared with the config composed without it."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from resnet.config.compose import CONF, Composer
 from resnet.config.hashing import flatten
 from resnet.config.load import all_keys, wanted_type
 from resnet.config.suggest import unknown_key
+from resnet.config.upgrade import OPERATIONS
 from resnet.config.words import OURS
 
 PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
@@ -35,9 +37,9 @@ def wrong_value(items: Sequence[Override], config: DictConfig, composer: Compose
             _set(item, config)
         except NO_SUCH_KEY as error:
             if not (is_open and item.type == OverrideType.CHANGE):
-                return _no_such_key(item, error, config, composer)
+                return _no_such_operation(item, error) or _no_such_key(item, error, config, composer)
         except Exception as error:  # whatever OmegaConf raises for a value that does not fit
-            return _unfit(item, error, config, composer)
+            return _no_such_operation(item, error) or _unfit(item, error, config, composer)
     return None
 
 
@@ -62,6 +64,24 @@ def _set(item: Override, config: DictConfig) -> None:
     group, _, name = item.key_or_group.rpartition(".")
     with open_dict(config):
         del (OmegaConf.select(config, group) if group else config)[name]
+
+
+def _no_such_operation(item: Override, error: Exception) -> str | None:
+    """Explains a key of `augment`. It was a group of keys in older versions, and is a list of operations now."""
+    key, text = item.key_or_group, str(item.input_line)
+    if not (match := re.fullmatch(r"augment\.([^.]+)(?:\.(.+))?", key)):
+        return None
+    if not match[1].isdigit():
+        name, setting = next(((name, keys[match[1]]) for name, keys in OPERATIONS.items() if match[1] in keys), ("flip", "p"))
+        return (
+            f"{text}: augment is a list of operations; choose one with augment=NAME and set it by its place (augment.0.pad=2), or "
+            f"write it in a file: augment: [{{_target_: {name}, {setting}: ...}}]"
+        )
+    if isinstance(error, IndexError):
+        return f"{text}: augment has no operation at place {match[1]} (they count from 0); --cfg job shows them, augment=[...] gives others"
+    if match[2] and text[0] not in "+~":
+        return f"{text}: augment has no operation with this key there (they count from 0); --cfg job shows them, +{text} adds the key"
+    return None
 
 
 def _no_such_key(item: Override, error: Any, config: DictConfig, composer: Composer) -> str:
