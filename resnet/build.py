@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -24,18 +24,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet.build_model import build_model, check_stages, is_foreign, trial
-from resnet.config.errors import UserError
+from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
 from resnet.config.measured import READ, measured
 from resnet.config.schema import Config
+from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Source, Split, checked, count_batches, split_dataset
 from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
-from resnet.record.trackers import reason
 from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner, Metric
 from resnet.training.loop import Plan
@@ -43,7 +43,9 @@ from resnet.training.memory import keep_freed_memory
 from resnet.training.objective import Objective
 from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
+from resnet.training.randomness import random_numbers_kept
 
+OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size")  # keys of data that no source reads
 EVAL_BATCH = 500  # images; does not affect the result
 
 
@@ -75,6 +77,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
         load_weights(model, Path(config.model["weights"]))
     objective = build_objective(config, fabric.device, **offered_by(data))
     try_objective(config, objective, data, image_size, fabric.device)
+    try_metrics(config, len(data.classes))
     learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
@@ -146,6 +149,7 @@ def _data(settings: str) -> DataSet:
     """`settings` are JSON, because the cache needs a hashable argument."""
     given = json.loads(settings)
     source = given.pop("source")
+    _check_parameters(source["_target_"])
     splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed")}
     try:
         return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
@@ -153,6 +157,12 @@ def _data(settings: str) -> DataSet:
         raise UserError(str(error)) from None
     except OSError as error:  # a file that the user's own source reads
         raise UserError(f"data._target_={source['_target_']}: {error.strerror or error}: {error.filename}") from None
+
+
+def _check_parameters(target: str) -> None:
+    """Raises UserError if a data source has parameters that would never get the values of these keys."""
+    if taken := [name for name in read_signature(target, f"data._target_={target}").parameters if name in OF_ALL_DATA]:
+        raise UserError(f"data._target_={target}: {', '.join(taken)}: keys that all data sets share; call its parameters something else")
 
 
 def _checked_source(target: str, source: Any) -> Source:
@@ -245,17 +255,33 @@ def build_metrics(config: Config) -> dict[str, Metric]:
         given = f"metrics: {name}"
         if not callable(metric):
             raise UserError(f"{given}: it gives a {type(metric).__name__}; a callable of scores and labels is needed")
-        if (direction := getattr(metric, "direction", None)) not in ("maximize", "minimize"):
-            raise UserError(f"{given}: direction={direction}; maximize or minimize is needed, as an attribute of its class")
-        if (unit := getattr(metric, "unit", "")) not in ("%", ""):
+        if (direction := _reading(metric)["direction"]) not in ("maximize", "minimize"):
+            raise UserError(f"{given}: direction={direction}; maximize or minimize is needed, as an attribute of its class or function")
+        if (unit := _reading(metric)["unit"]) not in ("%", ""):
             raise UserError(f"{given}: unit={unit!r}; '%' is needed, for shares from 0 to 1, or ''")
     return made
+
+
+def try_metrics(config: Config, num_classes: int) -> None:
+    """Raises UserError if a metric fails on scores and labels of a few images, or gives no number."""
+    labels = torch.arange(num_classes).repeat(2)
+    scores = torch.linspace(-1, 1, len(labels) * num_classes).reshape(len(labels), num_classes)
+    for name, metric in build_metrics(config).items():
+        try:
+            float(metric(scores, labels))
+        except Exception as error:  # foreign code may raise anything
+            raise UserError(f"metrics: {name}: it fails on scores (N, {num_classes}) and labels (N,): {cause(error)}") from None
 
 
 def how_read(config: Config) -> dict[str, Mapping[str, str]]:
     """Returns direction and unit of each metric by name."""
     own = build_metrics(config).items()
-    return {**READ, **{name: {"direction": metric.direction, "unit": getattr(metric, "unit", "")} for name, metric in own}}  # type: ignore[attr-defined]
+    return {**READ, **{name: _reading(metric) for name, metric in own}}
+
+
+def _reading(metric: Any) -> dict[str, Any]:
+    said = getattr(metric, "func", metric)  # a function with its settings has its attributes there
+    return {"direction": getattr(said, "direction", None), "unit": getattr(said, "unit", "")}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -306,7 +332,7 @@ def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, 
 
 def build_objective(config: Config, device: torch.device, **offered: Any) -> Objective:
     """Raises UserError."""
-    with torch.random.fork_rng(devices=[]):  # a loss that draws random numbers must not change the model's
+    with random_numbers_kept():  # a loss that draws random numbers must not change the model's
         loss = make("loss", config.loss, **offered)
     return Objective(loss.to(device) if isinstance(loss, nn.Module) else loss)
 
@@ -317,12 +343,12 @@ def try_objective(config: Config, objective: Objective, data: DataSet, image_siz
     labels = torch.tensor([0, len(data.classes) - 1], device=device)
     images = torch.zeros(2, data.channels, image_size, image_size, device=device)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with random_numbers_kept():
             objective.check(scores.clone(), labels, images)
             if build_augment(config).mixes:
                 objective.check(scores.clone(), scores.softmax(1), images)
     except Exception as error:  # foreign code may raise anything
-        raise UserError(f"loss._target_={config.loss['_target_']}: {reason(error)}") from None
+        raise UserError(f"loss._target_={config.loss['_target_']}: {cause(error)}") from None
 
 
 def offered_by(data: DataSet) -> dict[str, Any]:
@@ -349,7 +375,10 @@ def build_groups(config: Config, model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _optimizer(config: Config, groups: Sequence[dict[str, Any]]) -> Optimizer:
-    optimizer: Optimizer = make("optimizer", config.optimizer, groups)
+    optimizer = make("optimizer", config.optimizer, groups)
+    if not isinstance(optimizer, Optimizer):
+        given = f"optimizer._target_={config.optimizer['_target_']}"
+        raise UserError(f"{given}: it gives a {type(optimizer).__name__}; a torch.optim.Optimizer is needed")
     for group in optimizer.param_groups:
         if "lr_scale" in group:
             group["lr"] = group["lr"] * group["lr_scale"]
@@ -387,7 +416,11 @@ def build_callbacks(config: Config) -> dict[str, Callback]:
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: Plan) -> LRScheduler:
     """Schedules get `total_steps` if they have this parameter and their settings leave it open."""
-    return make("scheduler", config.scheduler, optimizer, total_steps=max(plan.total_steps, 1))
+    scheduler = make("scheduler", config.scheduler, optimizer, total_steps=max(plan.total_steps, 1))
+    if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "state_dict", None)):
+        given = f"scheduler._target_={config.scheduler['_target_']}"
+        raise UserError(f"{given}: it gives a {type(scheduler).__name__}; a torch schedule is needed, with step and state_dict")
+    return cast(LRScheduler, scheduler)
 
 
 def needs_length(config: Config) -> bool:

@@ -4,14 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from resnet.config.components import COMPONENTS, targets_in
-from resnet.config.errors import UserError
+from resnet.config.errors import UserError, cause
 from resnet.config.names import OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.signature import Signature, is_own, read_signature
 from resnet.data import DataSet
 from resnet.make import make
+from resnet.training.randomness import random_numbers_kept
 
 CHANNELS = ("in_channels", "in_chans")
 
@@ -27,6 +29,8 @@ def build_model(config: Config, in_channels: int, num_classes: int, image_size: 
         made = make("model", config.model, in_channels, num_classes, image_size=image_size)
     if not isinstance(made, nn.Module):
         raise UserError(f"model._target_={target}: it gives a {type(made).__name__}; a torch.nn.Module is needed")
+    if any(isinstance(parameter, UninitializedParameter) for parameter in made.parameters()):
+        raise UserError(f"model._target_={target}: it has lazy layers, whose sizes are not known before their first images; give the sizes")
     return made
 
 
@@ -73,28 +77,37 @@ def trial(config: Config, data: DataSet, image_size: int) -> tuple[nn.Module, Te
     shape = (2, data.channels, image_size, image_size)
     if not is_foreign(config):
         return meta_model(config, data.channels, len(data.classes), image_size), torch.empty(shape, device="meta")
-    try:
-        return _tried(config, data, torch.empty(shape, device="meta"))
-    except Exception:  # the code may need actual values
-        with torch.random.fork_rng(devices=[]):
+    with random_numbers_kept():
+        try:
+            return _tried(config, data, torch.empty(shape, device="meta"))
+        except Exception:  # the code may need actual values
             return _tried(config, data, torch.zeros(shape))
 
 
 def _tried(config: Config, data: DataSet, images: Tensor) -> tuple[nn.Module, Tensor]:
     with torch.device(images.device):
-        model = build_model(config, data.channels, len(data.classes), images.shape[-1]).eval()
+        model = build_model(config, data.channels, len(data.classes), images.shape[-1])
+    _try_images(config, data, model.eval(), images)
+    _try_images(config, data, model.train(), images)
+    return model.eval(), images
+
+
+def _try_images(config: Config, data: DataSet, model: nn.Module, images: Tensor) -> None:
+    mode = " in training" if model.training else ""
     given = f"model._target_={config.model['_target_']}: images of {'x'.join(map(str, images.shape[1:]))}"
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(model.training):
             scores = model(images)
     except Exception as error:  # foreign code may raise anything
-        reason = (" ".join(str(error).split()) or "without a word").rstrip(".")
-        raise UserError(f"{given} do not pass through it ({type(error).__name__}: {reason}){_other_channels(model, data)}") from None
+        raise UserError(f"{given} do not pass through it{mode} ({cause(error)}){_other_channels(model, data)}") from None
     wanted = (len(images), len(data.classes))
     if not isinstance(scores, Tensor) or scores.shape != wanted:
         found = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
-        raise UserError(f"{given}, {len(images)} of them, give {found}; one score for each class is needed, a tensor of shape {wanted}")
-    return model, images
+        raise UserError(
+            f"{given}, {len(images)} of them, give {found}{mode}; one score for each class is needed, a tensor of shape {wanted}"
+        )
+    if model.training and not scores.requires_grad and any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"{given}: its scores in training have no gradient; compute them with floating-point parameters, without no_grad")
 
 
 def _other_channels(model: nn.Module, data: DataSet) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from resnet.analysis.saved import load_model, open_run
 from resnet.config.errors import UserError
+from resnet.record.directory import FINISHED
 
 
 class Distillation(nn.Module):
@@ -63,6 +64,8 @@ def open_teacher(path: str, num_classes: int, in_channels: int) -> tuple[nn.Modu
         model = load_model(run)[0]
     except UserError as error:
         raise UserError("\n".join(f"loss.teacher: {line}" for line in str(error).splitlines())) from None
+    if run.summary["status"] != FINISHED:
+        raise UserError(f"loss.teacher={path}: that run is {run.summary['status']}; a finished run is needed")
     if (run.channels, len(run.classes)) != (in_channels, num_classes):
         theirs, own = f"{run.channels} channels and {len(run.classes)} classes", f"{in_channels} and {num_classes}"
         raise UserError(f"loss.teacher={path}: it was trained on images of {theirs}, and these have {own}; choose a run on such data")

@@ -1,6 +1,8 @@
 """Turns a `_target_` into an object. No other code does."""
 
 from collections.abc import Mapping
+from dataclasses import MISSING
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -8,8 +10,10 @@ from hydra.utils import instantiate
 
 from resnet.config.components import COMPONENTS
 from resnet.config.components import check as check_component
-from resnet.config.errors import UserError
+from resnet.config.errors import UserError, cause
 from resnet.config.signature import is_own, read_signature
+from resnet.config.targets import find_target
+from resnet.data.errors import DataError
 
 
 def takes(key: str, settings: Mapping[str, Any], name: str) -> bool:
@@ -29,10 +33,17 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
     role, target = COMPONENTS[key.partition(".")[0]], settings["_target_"]
     checked = check_component(key, settings, role, import_foreign=True)
     chosen = {name: value for name, value in checked.items() if name not in role.kept}
+    signature = read_signature(target, f"{key}._target_={target}")
     extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
+    extra = {name: value for name, value in extra.items() if value is not None or signature.parameters[name].default is MISSING}
     try:
+        if role.is_itself(signature, chosen):
+            own = {name: value for name, value in chosen.items() if name != "_target_"}
+            return partial(find_target(f"{key}._target_={target}", target), **own, **extra)
         return instantiate({**chosen, "_partial_": True}, _convert_="all", _recursive_=not is_own(target))(*arguments, **extra)
-    except UserError:
+    except (UserError, DataError):
         raise
-    except (TypeError, ValueError, RuntimeError, InstantiationException) as error:
-        raise UserError(f"{key}: {target} refuses its settings ({(str(error) or type(error).__name__).splitlines()[0]})") from None
+    except Exception as error:  # foreign code may raise anything
+        reason = cause(error.__cause__ or error if isinstance(error, InstantiationException) else error)
+        verb = "refuses its settings" if isinstance(error, TypeError | ValueError | RuntimeError | InstantiationException) else "fails"
+        raise UserError(f"{key}: {target} {verb} ({reason})") from None

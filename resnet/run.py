@@ -259,6 +259,7 @@ class Session:
         context = Context(learner=parts.learner, data=parts.data, plan=parts.plan, directory=self.directory, title=title)
         try:
             callbacks.start(lambda name: replace(context, name=name))
+            callbacks.state()  # one that cannot be kept is told now
             self.columns = callbacks.columns([*COLUMNS, *(f"val/{name}" for name in parts.learner.metrics)])
         except CallbackError as error:
             raise UserError(str(error)) from None

@@ -251,7 +251,7 @@ def test_operations_of_one_s_own_and_of_torchvision_draw_from_the_position_alone
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("[lab.AsFloat]", r"augment.0: AsFloat gives torch.float32 of shape \(2, 1, 8, 8\); it must give torch.uint8"),
+        ("[lab.AsFloat]", r"augment.0: AsFloat gives torch.float32 of shape \(3, 1, 8, 8\); it must give torch.uint8"),
         ("[flip,lab.Broken]", "augment: it fails on uint8 images of shape .*KeyError"),
         ("[{_target_: torchvision.transforms.v2.RandomCrop, size: 4}]", "augment.0: RandomCrop gives torch.uint8 of shape"),
         ("[mixup,cutmix]", "Mixup and CutMix cannot both mix a batch"),

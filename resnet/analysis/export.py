@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.config import UserError
+from resnet.config.errors import cause
 from resnet.data import Split
 from resnet.data.transforms import centre_crop
 from resnet.record.directory import RunDirectory
@@ -101,15 +102,19 @@ def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str,
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecation warnings
-        program = torch.onnx.export(
-            deployed,
-            (images[:2],),
-            input_names=["images"],
-            output_names=["logits", "probabilities"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                deployed,
+                (images[:2],),
+                input_names=["images"],
+                output_names=["logits", "probabilities"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises anything about a network that it cannot follow
+            reason = cause(error.__cause__ or error)[:200]
+            raise UserError(f"torch's exporter to ONNX cannot follow this network ({reason}); --format safetensors works") from None
     assert program is not None
     onnx.helper.set_model_props(proto := program.model_proto, {key: json.dumps(value) for key, value in facts.items()})
     content = proto.SerializeToString()
@@ -121,7 +126,7 @@ def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str,
 def _safetensors(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
     from safetensors.torch import load, save
 
-    tensors = {name: tensor.contiguous() for name, tensor in deployed.model.state_dict().items()}
+    tensors = {name: tensor.clone().contiguous() for name, tensor in deployed.model.state_dict().items()}
     content = save(tensors, metadata={key: json.dumps(value) for key, value in facts.items()})
     deployed.model.load_state_dict(load(content))
     with torch.no_grad():

@@ -33,16 +33,25 @@ class Role:
     """How the components under one config key are called, and which keys under it are not parameters of the component."""
 
     handed: int = 0  # number of positional arguments that the run passes
+    called_with: int = 0  # required arguments of what the target makes, which may be the target itself if it is a function
     by_name: Collection[str] = ()  # arguments that the run passes by name if the target has, or takes, such parameters
     kept: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # keys that the run itself reads
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short names of built-in components
     default: str | None = None  # the target if an older config names none
 
-    def settings(self, signature: Signature) -> dict[str, Parameter]:
+    def settings(self, signature: Signature, given: Collection[str] = ()) -> dict[str, Parameter]:
         """Returns the parameters that the config may set."""
+        if self.is_itself(signature, given):
+            return {name: one for name, one in signature.settings(self.called_with).items() if name not in OF_A_CALL}
         named = self.is_by_name(signature)
         parameters = signature.settings(0 if named else self.handed)
         return {name: one for name, one in parameters.items() if not (named and name in self.by_name)}
+
+    def is_itself(self, signature: Signature, given: Collection[str] = ()) -> bool:
+        """True if the target is the function that is called, as torch.nn.functional.cross_entropy is, and not what makes it."""
+        first = [*signature.parameters.values()][: self.called_with]
+        must = len(first) == self.called_with and all(one.default is dataclasses.MISSING and one.name not in given for one in first)
+        return bool(self.called_with) and signature.is_function and must
 
     def is_by_name(self, signature: Signature) -> bool:
         """True if the run passes its arguments by name. A target that takes any keyword gets them by position only if its first parameters
@@ -55,6 +64,7 @@ class Role:
         return bool(self.by_name) and signature.takes_any and not must
 
 
+OF_A_CALL = ("images", "generator")  # arguments that a loss or an operation may take besides the required ones
 PARTIAL = {"_partial_": Parameter("_partial_", bool, dataclasses.MISSING)}
 COMPONENTS: Mapping[str, Role] = {  # keys of the config that hold one component, or several
     "model": Role(
@@ -64,9 +74,9 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that hold one component
         default=OUR_MODEL,
     ),
     "data": Role(names=DATA_SETS),
-    "augment": Role(names=AUGMENTATIONS),  # a list of components
-    "loss": Role(default=OUR_LOSS),
-    "metrics": Role(names=METRICS),  # a list of components
+    "augment": Role(called_with=1, names=AUGMENTATIONS),  # a list of components
+    "loss": Role(called_with=2, default=OUR_LOSS),
+    "metrics": Role(called_with=2, names=METRICS),  # a list of components
     "optimizer": Role(
         handed=1, kept={**PARTIAL, **{name: Parameter(name, Any, dataclasses.MISSING) for name in ("groups", "layer_decay")}}
     ),
@@ -129,7 +139,7 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
             find_target(f"{place}={inner}", inner)
     is_known = is_own(target) or import_foreign
     signature = read_signature(target, f"{key}._target_={target}") if is_known else Signature({}, takes_any=True)
-    parameters = role.settings(signature)
+    parameters = role.settings(signature, given)
     wrong = _unknown(key, target, given, {**parameters, **role.kept}) if not signature.takes_any else []
     wrong += _lacking(key, given, parameters)
     settings = {"_target_": target, **given}

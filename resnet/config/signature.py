@@ -45,6 +45,7 @@ class Parameter:
 class Signature:
     parameters: Mapping[str, Parameter]  # in order, including the first ones, which the run passes
     takes_any: bool  # **kwargs
+    is_function: bool = False  # and no class
 
     def settings(self, handed: int) -> dict[str, Parameter]:
         """Returns all parameters but the first `handed`, which the run passes by position."""
@@ -72,14 +73,21 @@ def signature_of(target: Any) -> Signature:
     hints = _hints(target.__init__ if inspect.isclass(target) else target)
     named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     made = [_parameter(one.name, hints.get(one.name, Any), _or_missing(one.default)) for one in named]
-    return Signature({one.name: one for one in made}, any(one.kind is one.VAR_KEYWORD for one in parameters))
+    return Signature({one.name: one for one in made}, any(one.kind is one.VAR_KEYWORD for one in parameters), inspect.isroutine(target))
 
 
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except Exception:  # annotations may use names that are only imported for type checkers
-        return {}
+        return {name: _resolved(one, function) for name, one in getattr(function, "__annotations__", {}).items()}
+
+
+def _resolved(annotation: Any, function: Any) -> Any:
+    try:
+        return eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation  # as get_type_hints does
+    except Exception:
+        return Any
 
 
 def _or_missing(default: Any) -> Any:
@@ -107,7 +115,7 @@ def _from_source(target: str) -> Signature | None:
     arguments = node.args
     defaults = [*[None] * (len(arguments.args) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
     made = [_of_node(one, default) for one, default in zip([*arguments.args, *arguments.kwonlyargs], defaults, strict=True)][handed:]
-    return Signature({one.name: one for one in made}, arguments.kwarg is not None)
+    return Signature({one.name: one for one in made}, arguments.kwarg is not None, is_function=handed == 0)
 
 
 @cache

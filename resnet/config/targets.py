@@ -1,5 +1,6 @@
 """Finds what a `_target_` names and whether it may be built. A config from a run directory may only name trusted targets."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -12,7 +13,8 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from resnet.config.errors import UserError
+from resnet.config.errors import UserError, cause
+from resnet.config.suggest import nearest
 
 # What every saved config may build: this package's components and similar ones of torch.
 TRUSTED = (
@@ -50,9 +52,7 @@ def find_target(given: str, target: Any) -> Callable[..., Any]:
     try:
         found = get_method(name)
     except Exception as error:
-        cause = error.__cause__
-        reason = f"{type(cause).__name__}: {cause}" if cause else str(error)
-        raise UserError(f"{given}: cannot be imported ({reason.splitlines()[0]}); give module.Class") from None
+        raise UserError(f"{given}: cannot be imported ({_why(name, error)})") from None
     origin = f"{getattr(found, '__module__', '')}."
     if modules is not None and not _is_of(origin, modules) and not _is_remembered(name):  # a module may import from anywhere
         raise _refusal(given, modules)
@@ -77,6 +77,20 @@ def remember_built() -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as target:
                 target.writelines(f"{line}\n" for line in lines)
+
+
+def _why(name: str, error: Exception) -> str:
+    """Says whether the module is missing, fails on import, or lacks the name."""
+    if "." not in name:
+        return "give module.Class"
+    module, _, last = name.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as inner:
+        return f"{cause(inner)}; give module.Class" if isinstance(inner, ModuleNotFoundError) else cause(inner)
+    if hasattr(found, last):
+        return cause(error)
+    return f"{module} ({getattr(found, '__file__', 'built in')}) has no {last}{nearest(last, vars(found))}"
 
 
 def _refusal(given: str, modules: Sequence[str]) -> UserError:

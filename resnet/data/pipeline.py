@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from resnet.config.errors import cause
 from resnet.data.errors import DataError
 from resnet.data.transforms import to_device
 
@@ -76,17 +77,17 @@ class Augment:
 
     def check(self, channels: int, size: int) -> None:
         """Tries all operations on black images. Raises DataError in place of whatever an operation raises."""
-        images, generator = torch.zeros(2, channels, size, size, dtype=torch.uint8), Generator().manual_seed(0)
-        self.output_size(size)
+        images, generator = torch.zeros(3, channels, size, size, dtype=torch.uint8), Generator().manual_seed(0)
         try:
+            self.output_size(size)
             images = self.geometry(images, generator)
-            self.mix(images.float(), torch.tensor([0, 1]), 2, generator)
+            mixed, targets = self.mix(images.float(), torch.tensor([0, 1, 1]), 2, generator)
+            if mixed.shape[0] != 3 or targets.shape not in ((3,), (3, 2)):
+                raise ValueError(f"mix gives {tuple(mixed.shape)} and {tuple(targets.shape)}; a batch and its targets are needed")
         except DataError:
             raise
         except Exception as error:
-            raise DataError(
-                f"augment: it fails on uint8 images of shape {tuple(images.shape)} ({type(error).__name__}: {str(error).splitlines()[0]})"
-            ) from None
+            raise DataError(f"augment: it fails on uint8 images of shape {tuple(images.shape)} ({cause(error)})") from None
 
 
 class _EachImage:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from resnet.config.errors import UserError
 from resnet.models.attention import SqueezeExcitation
 from resnet.models.blocks import Block, PreactBlock
 from resnet.models.layers import StridedPointwiseConv
@@ -25,7 +26,14 @@ POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 def sections(model: nn.Module) -> dict[str, nn.Module]:
     """Returns the sections that the model declares, in order; else its children, which it may call in any order."""
     said = getattr(model, "sections", None)
-    return dict(said()) if callable(said) else dict(model.named_children())
+    if not callable(said):
+        return dict(model.named_children())
+    found = said()
+    if not isinstance(found, dict) or not all(isinstance(section, nn.Module) for section in found.values()):
+        raise UserError(
+            f"model: sections() of {type(model).__name__} gives a {type(found).__name__}; a dict of names and modules is needed"
+        )
+    return found
 
 
 def watched(model: nn.Module) -> dict[str, nn.Module]:

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet.config.names import ACTIVATIONS, ATTENTIONS, NORMS, SHORTCUTS
-from resnet.models.parts import find_part
+from resnet.models.parts import Part, find_part
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class Layers:
         return self._attention(channels)  # type: ignore[no-any-return]
 
     @cached_property
-    def _norm(self) -> partial[Any]:
+    def _norm(self) -> Part:
         return find_part("norm", self.norm_part, NORMS)
 
     @cached_property
-    def _activation(self) -> partial[Any]:
+    def _activation(self) -> Part:
         return find_part("activation", self.activation_part, ACTIVATIONS)
 
     @cached_property
-    def _shortcut(self) -> partial[Any]:
+    def _shortcut(self) -> Part:
         return find_part("shortcut", self.shortcut_part, SHORTCUTS)
 
     @cached_property
-    def _attention(self) -> partial[Any]:
+    def _attention(self) -> Part:
         return find_part("attention", self.attention_part, ATTENTIONS)
 
 

@@ -1,7 +1,6 @@
 """The residual networks of He et al. 2015 and 2016: stem, stages and head. The defaults are for small images (section 4.2)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from resnet.config.errors import UserError
 from resnet.config.names import ACTIVATIONS, ATTENTIONS, BLOCKS, NORMS, SHORTCUTS, STEMS
 from resnet.models.layers import Layers, init_he
-from resnet.models.parts import find_part
+from resnet.models.parts import Part, find_part
 
 
 class ResNet(nn.Module):
@@ -80,7 +79,7 @@ class ResNet(nn.Module):
         return self.head(self.features(images)[-1])  # type: ignore[no-any-return]
 
 
-def _make_stages(kind: partial[Any], layers: Sequence[int], width: int, style: Layers, stochastic_depth: float) -> nn.Sequential:
+def _make_stages(kind: Part, layers: Sequence[int], width: int, style: Layers, stochastic_depth: float) -> nn.Sequential:
     stages: list[nn.Sequential] = []
     in_channels, num_before = width, 0
     for index, num_blocks in enumerate(layers):
@@ -89,7 +88,15 @@ def _make_stages(kind: partial[Any], layers: Sequence[int], width: int, style: L
             stride = 2 if index > 0 and position == 0 else 1
             drop_probability = stochastic_depth * (num_before + position + 1) / sum(layers)
             blocks.append(kind(in_channels, width * 2**index, stride, style, drop_probability))
-            in_channels = blocks[-1].out_channels
+            in_channels = _channels_of(kind, blocks[-1])
         stages.append(nn.Sequential(*blocks))
         num_before += num_blocks
     return nn.Sequential(*stages)
+
+
+def _channels_of(kind: Part, block: nn.Module | None) -> int:
+    channels = getattr(block, "out_channels", None)
+    if not isinstance(channels, int):
+        name = type(block).__name__
+        raise UserError(f"{kind.given}: a {name} needs an attribute out_channels, the number of channels of what it returns")
+    return channels

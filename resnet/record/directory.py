@@ -33,6 +33,7 @@ WAITING = "waiting"  # no run directory yet
 UNREADABLE = "unreadable"  # damaged, or not a run
 
 CONFIG, METRICS, SUMMARY, LOG, LOCK = "config.yaml", "metrics.csv", "summary.json", "train.log", ".lock"
+CALLBACKS = "callbacks"  # the folder of their own files
 MIRRORED = ".mirrored"  # exists once the W&B record of a finished run is complete
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 PATCH = "code.patch"
@@ -231,8 +232,10 @@ class RunDirectory:
 
     def remove_unbegun(self) -> None:
         """Removes what acquire() made if the run never wrote its first file."""
-        if self._lock.is_locked and not self.exists and self.is_free:
-            self.remove()
+        if self._lock.is_locked and not self.exists:
+            shutil.rmtree(self / CALLBACKS, ignore_errors=True)  # which a callback made before it failed
+            if self.is_free:
+                self.remove()
 
     def release(self) -> None:
         self._lock.release()

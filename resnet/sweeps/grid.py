@@ -130,7 +130,7 @@ def compose_jobs(sweep: Sweep) -> Iterator[Job]:
             yield Job(texts, checked)
         except UserError as error:
             yield Job(texts, None, str(error))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError, IndexError) as error:
             yield Job(texts, None, explain(error, composer, texts))
 
 

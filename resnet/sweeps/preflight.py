@@ -132,6 +132,7 @@ class Parts:
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
         self._once(lambda: _try_objective(config, data, size), config.loss, config.data, config.augment)
         self._once(lambda: build.build_callbacks(config), config.callbacks)
+        self._once(lambda: build.try_metrics(config, len(data.classes)), config.metrics, config.choose_by, len(data.classes))
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:

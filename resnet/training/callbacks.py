@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from resnet.data import DataSet
-from resnet.record.directory import RunDirectory
+from resnet.record.directory import CALLBACKS, RunDirectory
 from resnet.record.trackers import reason
 from resnet.training.learner import Learner
 
@@ -42,7 +44,7 @@ class Context:
     @property
     def folder(self) -> Path:
         """The callback's own folder, callbacks/NAME in the run directory. It is made on first use."""
-        folder = self.directory.path / "callbacks" / self.name
+        folder = self.directory / CALLBACKS / self.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -115,7 +117,7 @@ class Callbacks:
 
     def state(self) -> dict[str, Any]:
         """Returns the states of the callbacks that have one."""
-        return {name: state for name, one in self._all() if (state := self._call(name, one, "state"))}
+        return {name: state for name, one in self._all() if (state := self._call(name, one, "state", checked=_plain_state))}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores the states. A callback that was added later starts without one."""
@@ -142,9 +144,30 @@ class Callbacks:
             raise CallbackError(f"callbacks.{name}: {type(one).__name__}.{method}: {reason(error)}{_line(error, one)}") from error
 
 
+def _plain_state(state: Any) -> Any:
+    """Raises TypeError for a state that a checkpoint cannot keep, because reading it again would run code."""
+    if not isinstance(state, dict):
+        raise TypeError(f"it gives a {type(state).__name__}; a dict is needed")
+    _check_plain(state, "the state")
+    return state
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(key, f"a key of {name}")
+            _check_plain(item, str(key))
+    elif type(value) in (list, tuple):
+        for item in value:
+            _check_plain(item, name)
+    elif not isinstance(value, Tensor) and type(value) not in (bool, int, float, str, bytes, type(None)):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"{name} is a {kind}; only tensors, numbers, text, lists and dicts are kept")
+
+
 def _line(error: Exception, one: Callback) -> str:
     """Returns the file and line of the error if it is in the callback's own file."""
-    file = sys.modules[type(one).__module__].__file__
+    file = getattr(sys.modules.get(type(one).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""
 

@@ -16,9 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from resnet.data import Batch
 from resnet.training.objective import Objective
-from resnet.training.optim.closure import Closure, random_state, set_random_state
+from resnet.training.optim.closure import Closure
 from resnet.training.optim.modes import Modes, must_be_given
 from resnet.training.processes import gather_from_all, in_original_order
+from resnet.training.randomness import random_state, set_random_state
 
 Metric = Callable[[Tensor, Tensor], float]  # of scores (N, K) and labels (N,)
 

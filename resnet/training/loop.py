@@ -98,6 +98,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.window = Window(self.learner, self.progress)
+        self.last_loss = math.nan  # held out
 
     def resume(self, state: State) -> None:
         self.learner.load_state(state)
@@ -123,7 +124,12 @@ class Training:
             if not self._is_over():
                 self._save_where_due()
         if self.val is not None and not math.isfinite(self.progress.best.get("loss", math.nan)):
-            raise NotFinite("the held-out loss was not finite; try a lower lr, or clip_grad_norm=1")
+            raise NotFinite(self._why_nothing_was_best())
+
+    def _why_nothing_was_best(self) -> str:
+        if self.plan.choose_by == "loss" or not math.isfinite(self.last_loss):
+            return "the held-out loss was not finite; try a lower lr, or clip_grad_norm=1"
+        return f"val/{self.plan.choose_by}, which chooses the checkpoint, was never finite, and the loss was; see what that metric gives"
 
     def _train_epoch(self) -> dict[str, float]:
         """Trains from the current position to the end of its epoch. Returns the last metrics.
@@ -153,6 +159,7 @@ class Training:
             scores = self.learner.scores(self.val.epoch())
             is_best = self.progress.judge(scores.by_name, self.plan.choose_by, self.plan.chooses_lowest)
             metrics |= {f"val/{name}": value for name, value in scores.by_name.items()}
+            self.last_loss = scores.loss
         if is_due and metrics:
             self.learner.follow(metrics["train/loss" if self.val is None else "val/loss"])
         if is_due:

@@ -41,6 +41,8 @@ class Objective:
         if value.shape not in ((), (len(targets),)):
             raise ValueError(f"it gives a tensor of shape {tuple(value.shape)}; the mean is needed, or one value an image")
         torch.autograd.grad(value.sum(), scores)
+        if targets.ndim == 1:
+            float(self.total(scores.detach(), targets, images))
 
     def _value(self, scores: Tensor, targets: Tensor, images: Tensor) -> Tensor:
         return self.loss(scores, targets, images) if self.sees_images else self.loss(scores, targets)  # type: ignore[no-any-return]

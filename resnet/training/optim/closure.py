@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Random = dict[str, Tensor | None]
+from resnet.training.randomness import random_state, set_random_state
 
 
 class Closure:
@@ -29,12 +29,12 @@ class Closure:
         return self.last[0] / self.last[2]
 
     def _compute_again(self) -> None:
-        random, buffers = random_state(self.device), [buffer.clone() for buffer in self.model.buffers()]
+        now, buffers = random_state(self.device), [buffer.clone() for buffer in self.model.buffers()]
         set_random_state(self.random, self.device)
         self.model.zero_grad()
         with torch.enable_grad():
             self.last = self.gradients()
-        set_random_state(random, self.device)
+        set_random_state(now, self.device)
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -45,14 +45,3 @@ class Closure:
         parameters = list(self.model.parameters())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         return [value.detach().clone() for value in (*parameters, *gradients)]
-
-
-def random_state(device: torch.device) -> Random:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
-
-
-def set_random_state(state: Random, device: torch.device) -> None:
-    assert state["cpu"] is not None
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)

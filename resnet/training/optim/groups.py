@@ -39,7 +39,7 @@ def parameter_groups(
         settings |= {"lr_scale": factor} if factor != 1 else {}
         made.setdefault((chosen.get(name), is_spared, factor), {"params": [], **settings})["params"].append(parameter)
     if not made:
-        raise UserError("optimizer.groups: all parameters are frozen; leave some to train")
+        raise UserError("optimizer.groups: all parameters are frozen, or the model has none; leave some to train")
     return list(made.values())
 
 

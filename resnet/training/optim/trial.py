@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from resnet.config.errors import UserError
 from resnet.record.trackers import reason
 from resnet.training.optim.modes import Modes, must_be_given
+from resnet.training.randomness import random_numbers_kept
 
 MOST_EVALUATIONS = 4  # most evaluations of the loss in one step
 Make = Callable[[Sequence[dict[str, Any]]], tuple[Optimizer, LRScheduler]]
@@ -29,7 +30,7 @@ def try_out(name: str, make: Make, groups: Sequence[dict[str, Any]]) -> Found:
     """Tries an optimizer and its schedule. `name` is the target in the UserError. `groups` are the real ones; only their settings and the
     number of dimensions of their parameters matter.
     """
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with warnings.catch_warnings(), random_numbers_kept(), torch.enable_grad():
         warnings.simplefilter("ignore")
         needs_closure, first = _first_step(name, make, groups)
         _check_factors(first.optimizer, first.scheduler)
