@@ -13,6 +13,7 @@ from test_run import summary
 
 from resnet.config import UserError, config_hash, load_config
 from resnet.config.arguments import as_typed, read_arguments
+from resnet.config.cli import compose_config
 from resnet.config.compose import read_request, with_settings, without_hydra
 from resnet.sweeps.grid import compose_jobs, read_sweep
 from resnet.sweeps.preflight import preflight
@@ -148,6 +149,14 @@ def test_a_key_that_only_the_chosen_options_have(tmp_path, monkeypatch) -> None:
     assert [job.config and job.config.optimizer["betas"] for job in jobs] == [[0.8, 0.99]] * 2
     wrong = jobs_of("-m", "optimizer=adam,sgd", "optimizer.betas=[0.8,0.99]")
     assert [bool(job.error) for job in wrong] == [False, True] and "belongs to optimizer=adam, optimizer=adamw" in wrong[1].error
+
+
+def test_a_list_in_a_file_without_its_package_is_told_with_its_key(tmp_path, monkeypatch) -> None:
+    (tmp_path / "conf" / "augment").mkdir(parents=True)
+    (tmp_path / "conf" / "augment" / "mine.yaml").write_text("operations: [flip]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^augment: a list is needed, not keys \(operations\); a file of this group begins with"):
+        compose_config(["augment=mine"], "conf")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,11 @@ def inverted(images, generator):
     return 255 - images
 
 
+class Starred(Block):
+    def __init__(self, *arguments, scale: Annotated[float, {"above": 0}] = 1.0):
+        super().__init__(*arguments)
+
+
 class Chance(Block):
     def forward(self, x):
         return super().forward(x) * (0.5 + random.random() + np.random.rand()) if self.training else super().forward(x)
@@ -137,6 +142,8 @@ FAULTS = [
     ("model.stem=faulty.asserts", r"^model.stem=faulty.asserts: AssertionError: not today, faulty.py, line \d+$"),
     ("model.norm=faulty.fails", r"^model.norm=faulty.fails: KeyError"),
     ("model.block=faulty.NoChannels", "model.block=faulty.NoChannels: a NoChannels needs an attribute out_channels"),
+    ("model.block={_target_:faulty.Starred,scale:0}", r"^model.block.scale=0.0: out of range; it must be above 0$"),
+    ("model.block={_target_:faulty.Starred,scal:2}", r"^model.block.scal: unknown key \(did you mean scale\?\)"),
     ("model.activation=faulty.tabled", "model.activation=faulty.tabled: AssertionError"),
     ("model._target_=faulty.fails", r"^model: faulty.fails fails \(KeyError: 'gain', faulty.py"),
     ("model._target_=faulty.Nett", r"has no Nett \(did you mean Net\?\)"),
@@ -197,6 +204,13 @@ def test_functions_stand_where_a_loss_a_metric_or_an_operation_is_called(lab) ->
     assert plain.summary["status"] == "finished"
     with pytest.raises(UserError, match=r"loss.factr: unknown key \(did you mean factor\?\)"):
         resnet.train([*SMALL[:-1], "name=c", "loss._target_=faulty.loss", "loss.factr=2"])
+
+
+def test_settings_behind_a_star_and_all_options_of_a_group(lab) -> None:
+    trained = resnet.train([*SMALL, "model.layers=[1]", "model.block={_target_: faulty.Starred, scale: 2}"])
+    assert trained.summary["status"] == "finished"
+    jobs = [text for job in read_sweep(["-m", "model=glob(*)", "loss=glob(*)", "sweep.name=s"]).overrides for text in job]
+    assert "model=resnet20" in jobs and not any("custom" in text for text in jobs)
 
 
 def test_pythons_and_numpys_random_numbers_go_on_exactly(lab) -> None:

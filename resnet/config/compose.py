@@ -201,7 +201,7 @@ def _spelled_out(item: Override, composer: Composer) -> str:
     text = str(item.input_line)
     if item.value_type != ValueType.GLOB_CHOICE_SWEEP:
         return text
-    if not (options := list(item.sweep_string_iterator())):
+    if not (options := [option for option in item.sweep_string_iterator() if option != CUSTOM]):
         names = ", ".join(composer.options(item.key_or_group)) or "none: it is no group"
         raise UserError(f"{text}: no option is called so; {item.key_or_group} has {names}")
     return f"{text.partition('=')[0]}={','.join(options)}"

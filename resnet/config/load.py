@@ -80,8 +80,11 @@ def separated(values: dict[str, Any]) -> dict[str, Any]:
 def _check_groups_of_keys(values: Mapping[str, Any]) -> None:
     """Raises UserError if a value stands where a group of keys is needed. OmegaConf's own error does not name the key."""
     for name, kind in typing.get_type_hints(Config).items():
-        if name not in values or isinstance(value := values[name], Mapping):
+        if name not in values or (isinstance(value := values[name], Mapping) and typing.get_origin(kind) is not list):
             continue
+        if isinstance(value, Mapping):
+            keys = ", ".join(map(str, value))
+            raise UserError(f"{name}: a list is needed, not keys ({keys}); a file of this group begins with `# @package _global_`")
         given = f"{name}={'null' if value is None else value}"
         if dataclasses.is_dataclass(kind):
             keys = ", ".join(key for key in all_keys() if key.startswith(f"{name}."))

@@ -39,6 +39,7 @@ class Parameter:
     kind: Any
     default: Any = dataclasses.MISSING
     limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    by_keyword: bool = False  # alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Signature:
 
     def settings(self, handed: int) -> dict[str, Parameter]:
         """Returns all parameters but the first `handed`, which the run passes by position."""
-        return dict(list(self.parameters.items())[handed:])
+        passed = [one.name for one in self.parameters.values() if not one.by_keyword][:handed]
+        return {name: one for name, one in self.parameters.items() if name not in passed}
 
 
 def is_own(target: str) -> bool:
@@ -72,7 +74,7 @@ def signature_of(target: Any) -> Signature:
         return Signature({}, True)
     hints = _hints(target.__init__ if inspect.isclass(target) else target)
     named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    made = [_parameter(one.name, hints.get(one.name, Any), _or_missing(one.default)) for one in named]
+    made = [_parameter(one.name, hints.get(one.name, Any), _or_missing(one.default), one.kind is one.KEYWORD_ONLY) for one in named]
     return Signature({one.name: one for one in made}, any(one.kind is one.VAR_KEYWORD for one in parameters), inspect.isroutine(target))
 
 
@@ -114,7 +116,8 @@ def _from_source(target: str) -> Signature | None:
         return None
     arguments = node.args
     defaults = [*[None] * (len(arguments.args) - len(arguments.defaults)), *arguments.defaults, *arguments.kw_defaults]
-    made = [_of_node(one, default) for one, default in zip([*arguments.args, *arguments.kwonlyargs], defaults, strict=True)][handed:]
+    named = [*arguments.args, *arguments.kwonlyargs]
+    made = [_of_node(one, default, one in arguments.kwonlyargs) for one, default in zip(named, defaults, strict=True)][handed:]
     return Signature({one.name: one for one in made}, arguments.kwarg is not None, is_function=handed == 0)
 
 
@@ -123,9 +126,9 @@ def _definitions(file: Path) -> tuple[Any, ...]:
     return tuple(item for item in ast.parse(file.read_text("utf-8")).body if isinstance(item, ast.ClassDef | ast.FunctionDef))
 
 
-def _of_node(argument: ast.arg, default: ast.expr | None) -> Parameter:
+def _of_node(argument: ast.arg, default: ast.expr | None, by_keyword: bool) -> Parameter:
     kind = _annotation(argument.annotation) if argument.annotation else Any
-    return _parameter(argument.arg, kind, dataclasses.MISSING if default is None else ast.literal_eval(default))
+    return _parameter(argument.arg, kind, dataclasses.MISSING if default is None else ast.literal_eval(default), by_keyword)
 
 
 def _annotation(node: ast.expr) -> Any:
@@ -135,11 +138,11 @@ def _annotation(node: ast.expr) -> Any:
         return Any
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+def _parameter(name: str, annotation: Any, default: Any, by_keyword: bool) -> Parameter:
     kind, limits = _plain(annotation)
     if default is None and kind is not Any:
         kind = kind | None
-    return Parameter(name, kind, list(default) if isinstance(default, tuple) else default, limits)
+    return Parameter(name, kind, list(default) if isinstance(default, tuple) else default, limits, by_keyword)
 
 
 def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:

@@ -86,8 +86,12 @@ def _why(name: str, error: Exception) -> str:
     module, _, last = name.rpartition(".")
     try:
         found = importlib.import_module(module)
+    except ModuleNotFoundError as inner:
+        if not f"{module}.".startswith(f"{inner.name}."):  # one that the user's module imports
+            return cause(inner)
+        return f"{cause(inner)}; give module.Class, and stand in the folder that has the module, or name that folder in PYTHONPATH"
     except Exception as inner:
-        return f"{cause(inner)}; give module.Class" if isinstance(inner, ModuleNotFoundError) else cause(inner)
+        return cause(inner)
     if hasattr(found, last):
         return cause(error)
     return f"{module} ({getattr(found, '__file__', 'built in')}) has no {last}{nearest(last, vars(found))}"
