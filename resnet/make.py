@@ -41,7 +41,7 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
             own = {name: value for name, value in chosen.items() if name != "_target_"}
             return partial(find_target(f"{key}._target_={target}", target), **own, **extra)
         return instantiate({**chosen, "_partial_": True}, _convert_="all", _recursive_=not is_own(target))(*arguments, **extra)
-    except (UserError, DataError):
+    except (UserError, DataError, MemoryError):  # too little memory is no mistake in the settings
         raise
     except Exception as error:  # foreign code may raise anything
         reason = cause(error.__cause__ or error if isinstance(error, InstantiationException) else error)

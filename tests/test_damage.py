@@ -753,13 +753,13 @@ def test_images_of_16_bits_keep_their_grays_and_of_32_are_named(tmp_path) -> Non
 
 
 def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
-    for name in ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "a/.thumbnails/0.png"):
+    for name in (*(f"a/{number}.png" for number in range(4)), "b/0.png", ".ipynb_checkpoints/0.png", "a/.thumbnails/0.png"):
         png(tmp_path / name)
     (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
     source = folder(tmp_path, None, 1, True, 0)
-    assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 2
-    assert len(images_to_evaluate(tmp_path, ["a", "b"], 8, 1)) == 2
+    assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 5
+    assert len(images_to_evaluate(tmp_path, ["a", "b"], 8, 1)) == 5
 
 
 def test_a_strangers_class_leads_nowhere(tmp_path) -> None:

@@ -23,7 +23,7 @@ class Part:
         """Returns a module, or None if there is no such part, as in a plain network. Raises UserError."""
         try:
             made = self.func(*arguments, **self.settings)
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:  # foreign code may raise anything
             raise UserError(f"{self.given}: {cause(error)}") from None
