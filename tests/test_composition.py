@@ -167,19 +167,21 @@ def test_a_list_in_a_file_without_its_package_is_told_with_its_key(tmp_path, mon
         (["scheduler=constant,step", "scheduler._target_=nope.Nope"], "scheduler._target_=nope.Nope: cannot be imported"),
         (["model.weights=null,nowhere.pt"], "model.weights=nowhere.pt: there is no file nowhere.pt"),
         (["fabric=cpu,gpu"], "no such device here"),
-        (["seed=0,1", "+callbacks.mine._target_=lab.NoCallback"], "lab.NoCallback gives a NoCallback"),
-        (["seed=0,1", "metrics=[lab.NoDirection]"], "direction=None; maximize or minimize is needed"),
+        (["seed=0,1", "+callbacks.mine._target_=wrong_parts.NoCallback"], "wrong_parts.NoCallback gives a NoCallback"),
+        (["seed=0,1", "metrics=[wrong_parts.NoDirection]"], "direction=None; maximize or minimize is needed"),
     ],
 )
 def test_every_part_is_tried_before_the_first_job(tmp_path, monkeypatch, swept, message) -> None:
-    (tmp_path / "lab.py").write_text("class NoCallback: ...\nclass NoDirection:\n    def __call__(self, scores, labels): return 0.0\n")
+    (tmp_path / "wrong_parts.py").write_text(
+        "class NoCallback: ...\nclass NoDirection:\n    def __call__(self, scores, labels): return 0.0\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     with pytest.raises(UserError, match=r"nothing was started: 2 jobs, mistakes in [12] of them") as refused:
         preflight(read_sweep(["-m", *QUICK, *swept, "sweep.name=s"]))
-    sys.modules.pop("lab", None)
-    assert message in str(refused.value) and [path.name for path in tmp_path.iterdir()] == ["lab.py"]
+    sys.modules.pop("wrong_parts", None)
+    assert message in str(refused.value) and [path.name for path in tmp_path.iterdir()] == ["wrong_parts.py"]
 
 
 @pytest.mark.slow
