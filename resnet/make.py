@@ -1,4 +1,4 @@
-"""Turns a `_target_` into an object. No other code does."""
+"""Turns a `_target_` into an object. Only the parts of our networks are made elsewhere, in models/parts.py."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING
@@ -34,8 +34,11 @@ def make(key: str, settings: Mapping[str, Any], *arguments: Any, **offered: Any)
     checked = check_component(key, settings, role, import_foreign=True)
     chosen = {name: value for name, value in checked.items() if name not in role.kept}
     signature = read_signature(target, f"{key}._target_={target}")
-    extra = {name: value for name, value in offered.items() if takes(key, chosen, name)}
-    extra = {name: value for name, value in extra.items() if value is not None or signature.parameters[name].default is MISSING}
+    extra = {
+        name: value
+        for name, value in offered.items()
+        if takes(key, chosen, name) and (value is not None or signature.parameters[name].default is MISSING)
+    }
     try:
         if role.is_itself(signature, chosen):
             own = {name: value for name, value in chosen.items() if name != "_target_"}
