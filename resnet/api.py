@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # these take seconds to import
     from torch import Tensor, nn
 
     from resnet.analysis.saved import SavedRun
+    from resnet.data import Form, Size
 
 
 def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> "SavedRun":
@@ -32,12 +33,11 @@ def train(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns images of the data set into the input of the trained model, (N, C, S, S) float."""
+    """Turns images of the data set into the input of the trained model, (N, C, H, W) float."""
 
-    data: str
-    channels: int
-    image_size: int  # pixels per side of the data set's images
-    model_size: int  # pixels per side of the model's input
+    pictures: str  # what the data set shows: photos, or a set of drawings
+    form: "Form"  # of the data set's images
+    model_size: "Size"  # of the model's input
     mean: Sequence[float]
     std: Sequence[float]
 
@@ -57,11 +57,12 @@ class Preprocessing:
         return (centre_crop(images, self.model_size).float() / 255 - mean) / std
 
     def _as_trained(self, image: Any) -> "Tensor":
-        from resnet.analysis.predict import as_trained
+        from resnet.data.as_trained import as_trained
         from resnet.data.files import as_gray_or_colour, read_image
 
-        opened = read_image(Path(image), self.channels) if isinstance(image, str | Path) else as_gray_or_colour(image, self.channels)
-        return as_trained(opened, self.data, self.image_size)
+        is_file, channels = isinstance(image, str | Path), self.form.channels
+        opened = read_image(Path(image), channels) if is_file else as_gray_or_colour(image, channels)
+        return as_trained(opened, self.form, self.pictures)
 
 
 class Loaded(NamedTuple):
@@ -87,9 +88,7 @@ def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = 
     saved = open_run(Path(run), allowed=allow)
     model, _, _ = load_model(saved, checkpoint)
     data = saved.summary["data"]
-    preprocessing = Preprocessing(
-        saved.config.data.name, saved.channels, saved.image_size, saved.model_size, mean=data["mean"], std=data["std"]
-    )
+    preprocessing = Preprocessing(saved.pictures, saved.form, saved.model_size, mean=data["mean"], std=data["std"])
     return Loaded(model, preprocessing, saved.classes)
 
 

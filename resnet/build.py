@@ -32,7 +32,7 @@ from resnet.config.measured import READ, measured
 from resnet.config.schema import Config
 from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
-from resnet.data import Augment, DataError, DataSet, Loader, Source, Split, checked, count_batches, split_dataset
+from resnet.data import Augment, DataError, DataSet, Loader, Size, Source, Split, checked, count_batches, plain_size, split_dataset
 from resnet.make import make, takes
 from resnet.models.published import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
@@ -61,27 +61,27 @@ class Parts:
     test: Loader
     plan: Plan
     callbacks: dict[str, Callback]
-    image_size: int  # pixels per side of the model's input
+    size: Size  # of the model's input
 
 
 def build(config: Config, fabric: Fabric) -> Parts:
     """Raises UserError if the data, the device or a _target_ does not fit the config. Writes nothing."""
     data = build_data(config)
-    image_size = check_image_size(config, data)
+    size = check_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
     plan = build_plan(config, steps_per_epoch(config, data))
     callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
-    model = build_model(config, data.channels, len(data.classes), image_size)
+    model = build_model(config, data.channels, len(data.classes), size)
     if config.model["weights"] is not None:
         load_weights(model, Path(config.model["weights"]))
     objective = build_objective(config, fabric.device, **offered_by(data))
-    try_objective(config, objective, data, image_size, fabric.device)
+    try_objective(config, objective, data, size, fabric.device)
     try_metrics(config, len(data.classes))
     learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
-    return Parts(fabric, data, learner, train, val, test, plan, callbacks, image_size)
+    return Parts(fabric, data, learner, train, val, test, plan, callbacks, size)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -172,17 +172,17 @@ def _checked_source(target: str, source: Any) -> Source:
         raise UserError(f"data._target_={target}: {error}") from None
 
 
-def check_image_size(config: Config, data: DataSet) -> int:
-    """Returns the pixels per side of the model's input. Raises UserError if the images do not fit the augmentation, or its output does not
+def check_size(config: Config, data: DataSet) -> Size:
+    """Returns the size of the model's input. Raises UserError if the images do not fit the augmentation, or its output does not
     fit the model.
     """
     augment = build_augment(config)
     try:
-        augment.check(data.channels, data.image_size)
+        augment.check(data.channels, data.size)
     except DataError as error:
         raise UserError(str(error)) from None
-    *smaller, size = augment.training_sizes(data.image_size)
-    smallest = min([size, *smaller])
+    *smaller, size = augment.training_sizes(data.size)
+    smallest = min([size, *smaller], key=min)
     check_stages(config, data, smallest, "size of augment's crop" if smallest == size else "sizes of progressive")
     if is_foreign(config):
         trial(config, data, smallest)
@@ -206,13 +206,13 @@ def build_augment(config: Config) -> Augment:
 def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> tuple[Loader, Loader | None, Loader]:
     augment, common = build_augment(config), _loader_settings(config, data, fabric)
     train = Loader(data.train, config.batch_size, augment, shuffle=True, seed=config.seed, total_batches=plan.total_steps, **common)
-    size = augment.output_size(data.image_size)
+    size = augment.output_size(data.size)
     val = build_eval_loader(config, data, data.val, fabric, size) if data.val is not None else None
     return train, val, build_eval_loader(config, data, data.test, fabric, size)
 
 
-def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric, size: int) -> Loader:
-    """`size`: pixels per side of the model's input; images are cut or padded to it."""
+def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric, size: Size) -> Loader:
+    """`size`: of the model's input; images are cut or padded to it."""
     return Loader(split, EVAL_BATCH, shuffle=False, size=size, **_loader_settings(config, data, fabric))
 
 
@@ -337,11 +337,11 @@ def build_objective(config: Config, device: torch.device, **offered: Any) -> Obj
     return Objective(loss.to(device) if isinstance(loss, nn.Module) else loss)
 
 
-def try_objective(config: Config, objective: Objective, data: DataSet, image_size: int, device: torch.device) -> None:
+def try_objective(config: Config, objective: Objective, data: DataSet, size: Size, device: torch.device) -> None:
     """Raises UserError if the loss does not accept what training passes to it."""
     scores = torch.linspace(-1, 1, 2 * len(data.classes), device=device).reshape(2, -1)
     labels = torch.tensor([0, len(data.classes) - 1], device=device)
-    images = torch.zeros(2, data.channels, image_size, image_size, device=device)
+    images = torch.zeros(2, data.channels, *size, device=device)
     try:
         with random_numbers_kept():
             objective.check(scores.clone(), labels, images)
@@ -358,7 +358,7 @@ def offered_by(data: DataSet) -> dict[str, Any]:
         "num_classes": len(data.classes),
         "class_names": data.classes,
         "class_counts": torch.bincount(torch.as_tensor(data.train.labels), minlength=len(data.classes)).tolist(),
-        "image_size": data.image_size,
+        "image_size": plain_size(data.size),
         "mean": data.mean,
         "std": data.std,
     }

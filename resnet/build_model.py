@@ -11,22 +11,22 @@ from resnet.config.errors import UserError, cause
 from resnet.config.names import OUR_MODEL
 from resnet.config.schema import Config
 from resnet.config.signature import Signature, is_own, read_signature
-from resnet.data import DataSet
+from resnet.data import DataSet, Size, pixels, plain_size
 from resnet.make import make
 from resnet.training.randomness import random_numbers_kept
 
 CHANNELS = ("in_channels", "in_chans")
 
 
-def build_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
+def build_model(config: Config, in_channels: int, num_classes: int, size: Size | None = None) -> nn.Module:
     """Raises UserError if the model cannot be made."""
     target = config.model["_target_"]
     signature = read_signature(target, f"model._target_={target}")
-    by_name = {**dict.fromkeys(CHANNELS, in_channels), "num_classes": num_classes, "image_size": image_size}
+    by_name = {**dict.fromkeys(CHANNELS, in_channels), "num_classes": num_classes, "image_size": size and plain_size(size)}
     if COMPONENTS["model"].is_by_name(signature):
         made = _made({**_unnamed(signature, in_channels, num_classes), **config.model}, by_name)
     else:
-        made = make("model", config.model, in_channels, num_classes, image_size=image_size)
+        made = make("model", config.model, in_channels, num_classes, image_size=by_name["image_size"])
     if not isinstance(made, nn.Module):
         raise UserError(f"model._target_={target}: it gives a {type(made).__name__}; a torch.nn.Module is needed")
     if any(isinstance(parameter, UninitializedParameter) for parameter in made.parameters()):
@@ -62,21 +62,21 @@ def is_foreign(config: Config) -> bool:
     return any(not is_own(target) for _, target in targets_in(config.model, "model"))
 
 
-def meta_model(config: Config, in_channels: int, num_classes: int, image_size: int | None = None) -> nn.Module:
+def meta_model(config: Config, in_channels: int, num_classes: int, size: Size | None = None) -> nn.Module:
     """Returns a model without memory for its weights."""
     with torch.device("meta"):
-        return build_model(config, in_channels, num_classes, image_size).eval()
+        return build_model(config, in_channels, num_classes, size).eval()
 
 
-def trial(config: Config, data: DataSet, image_size: int) -> tuple[nn.Module, Tensor]:
+def trial(config: Config, data: DataSet, size: Size) -> tuple[nn.Module, Tensor]:
     """Returns the model and two images that it accepts. They are on the meta device, which needs no memory, or else on the CPU.
 
     Raises:
         UserError: the model is foreign and does not accept the images.
     """
-    shape = (2, data.channels, image_size, image_size)
+    shape = (2, data.channels, *size)
     if not is_foreign(config):
-        return meta_model(config, data.channels, len(data.classes), image_size), torch.empty(shape, device="meta")
+        return meta_model(config, data.channels, len(data.classes), size), torch.empty(shape, device="meta")
     with random_numbers_kept():
         try:
             return _tried(config, data, torch.empty(shape, device="meta"))
@@ -86,7 +86,7 @@ def trial(config: Config, data: DataSet, image_size: int) -> tuple[nn.Module, Te
 
 def _tried(config: Config, data: DataSet, images: Tensor) -> tuple[nn.Module, Tensor]:
     with torch.device(images.device):
-        model = build_model(config, data.channels, len(data.classes), images.shape[-1])
+        model = build_model(config, data.channels, len(data.classes), (images.shape[-2], images.shape[-1]))
     _try_images(config, data, model.eval(), images)
     _try_images(config, data, model.train(), images)
     return model.eval(), images
@@ -117,20 +117,20 @@ def _other_channels(model: nn.Module, data: DataSet) -> str:
     return f"; its first convolution takes {taken} channels, and the data have {data.channels}: take other data, or another model"
 
 
-def check_stages(config: Config, data: DataSet, size: int, key: str) -> None:
+def check_stages(config: Config, data: DataSet, size: Size, key: str) -> None:
     """Raises UserError if the images are too small for all stages of our networks to halve. `key`: the setting that the images' size comes
     from.
     """
     if config.model["_target_"] != OUR_MODEL:
         return
     stages, layers = len(config.model["layers"]), str(config.model["layers"]).replace(" ", "")
-    left, where = size, ""
+    left, where = min(size), ""
     if config.model["stem"] != "conv3x3":
         model, images = trial(config, data, size)
-        left = model.stem(images).shape[-1]  # type: ignore[operator]
-        where = f", {left} behind the stem," if left < size else ""
+        left = min(model.stem(images).shape[-2:])  # type: ignore[operator]
+        where = f", {left} behind the stem," if left < min(size) else ""
     if left < 2 ** (stages - 1):
         raise UserError(
-            f"model.layers={layers}: images of {size} pixels{where} are too small for {stages} stages, each of which halves them; "
-            f"take at most {left.bit_length()} stages, or larger images ({key})"
+            f"model.layers={layers}: images of {pixels(size)}{where} are too small for {stages} stages, each of which "
+            f"halves them; take at most {left.bit_length()} stages, or larger images ({key})"
         )

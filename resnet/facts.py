@@ -19,7 +19,7 @@ from resnet.config import Config, UserError
 from resnet.config.components import has_target
 from resnet.config.hashing import plain_values, set_files
 from resnet.config.names import OUR_MODEL
-from resnet.data import DataError, DataSet
+from resnet.data import DataError, DataSet, Size, plain_size, size_text
 from resnet.data.digest import file_digests, whole
 from resnet.record.code import Code, module_digests
 from resnet.record.content import other_code
@@ -41,8 +41,8 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         directory=directory,
         model=model_line(config.model),
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
-        flops=count_flops(config, data, parts.image_size),
-        data=f"{config.data.name}: {sizes}, {data.channels}x{parts.image_size}x{parts.image_size}, {len(data.classes)} classes",
+        flops=count_flops(config, data, parts.size),
+        data=f"{config.data.name}: {sizes}, {data.channels}x{size_text(parts.size)}, {len(data.classes)} classes",
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,
@@ -84,7 +84,7 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
         "parameters": known.parameters,
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each one of the forward pass
         "data": data_facts(parts.data),
-        "input_size": parts.image_size,
+        "input_size": plain_size(parts.size),
         "choose_by": config.choose_by,
         "metrics": how_read(config),
         "device": known.device,
@@ -107,7 +107,9 @@ def data_facts(data: DataSet) -> dict[str, Any]:
         "test": len(data.test),
         "classes": data.classes,
         "channels": data.channels,
-        "image_size": data.image_size,
+        "image_size": plain_size(data.size),
+        "pictures": data.pictures,
+        "notes": list(data.notes),
         "mean": data.mean,
         "std": data.std,
         "class_counts": offered_by(data)["class_counts"],
@@ -191,9 +193,9 @@ def speed(progress: Progress) -> dict[str, float]:
     }
 
 
-def count_flops(config: Config, data: DataSet, image_size: int) -> int:
+def count_flops(config: Config, data: DataSet, size: Size) -> int:
     """Returns the operations of the forward pass of one image; a multiply-add counts as two."""
-    model, images = trial(config, data, image_size)
+    model, images = trial(config, data, size)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(images[:1])

@@ -21,7 +21,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
 def test_pad_and_crop(images: torch.Tensor, mode: str) -> None:
     top, left = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([4, 3, 2, 1, 0, 0])
-    ours = augment.crop(augment.pad(images, 2, mode), top, left, 10)
+    ours = augment.crop(augment.pad(images, 2, mode), top, left, (10, 10))
     theirs = [F.crop(F.pad(image, [2], padding_mode=mode), int(t), int(x), 10, 10) for image, t, x in zip(images, top, left, strict=True)]
     assert torch.equal(ours, torch.stack(theirs))
 
@@ -54,7 +54,7 @@ def test_cutout(images: torch.Tensor) -> None:
 
 def test_centre_crop_pads_and_cuts(images: torch.Tensor) -> None:
     for size in (6, 10, 14):
-        assert torch.equal(augment.centre_crop(images, size), F.center_crop(images, [size, size]))
+        assert torch.equal(augment.centre_crop(images, (size, size)), F.center_crop(images, [size, size]))
 
 
 @pytest.mark.parametrize("size", [4, 7, 10, 15])

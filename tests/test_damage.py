@@ -34,6 +34,7 @@ from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
 from resnet.data.files import files_in, list_classes, read_image
+from resnet.data.form import Form
 from resnet.data.sources import arrays, digits, folder, images_to_evaluate, mnist_family
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
@@ -659,7 +660,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path, monkeypatch, label, kind) -
     with pytest.raises(DataError, match=f"y_train has label {label}; labels count the classes from 0"):
         arrays(npz(y_train=labels))
     with pytest.raises(DataError, match=f"--images own.npz: y_test has label {label}"):
-        images_to_evaluate(npz(y_test=labels), ["a", "b"], 8, 1)
+        images_to_evaluate(npz(y_test=labels), ["a", "b"], Form((8, 8), 1), "photos")
 
 
 def claiming(shape: str, body: bytes = b"abc", file: str = "own.npz", kind=zipfile.ZIP_STORED) -> Path:
@@ -723,7 +724,7 @@ def test_images_that_are_none(tmp_path) -> None:
     for content, reason in ((b"", "cannot identify"), (good[:50], "truncated"), (huge_png(), "exceeds limit")):
         odd.write_bytes(content)
         with pytest.raises(DataError, match=reason) as error:
-            folder(tmp_path, 8, 1, True, 0)
+            folder(tmp_path, 8, 1, True, 0, "crop")
         assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
     odd.unlink()
     os.mkfifo(odd)
@@ -757,18 +758,18 @@ def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
         png(tmp_path / name)
     (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
-    source = folder(tmp_path, None, 1, True, 0)
+    source = folder(tmp_path, None, 1, True, 0, "crop")
     assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 5
-    assert len(images_to_evaluate(tmp_path, ["a", "b"], 8, 1)) == 5
+    assert len(images_to_evaluate(tmp_path, ["a", "b"], Form((8, 8), 1), "photos")) == 5
 
 
 def test_a_strangers_class_leads_nowhere(tmp_path) -> None:
     png(tmp_path / "own" / "a" / "0.png")
     png(tmp_path / "else" / "1.png")
-    split = images_to_evaluate(tmp_path / "own", ["a", "../else", str(tmp_path / "else")], 8, 1)
+    split = images_to_evaluate(tmp_path / "own", ["a", "../else", str(tmp_path / "else")], Form((8, 8), 1), "photos")
     assert split.labels.tolist() == [0]
     with pytest.raises(DataError, match="it has none of the model's classes as folders"):
-        images_to_evaluate(tmp_path / "own", ["../else"], 8, 1)
+        images_to_evaluate(tmp_path / "own", ["../else"], Form((8, 8), 1), "photos")
 
 
 def test_a_folder_of_images_that_cannot_be_read_is_no_smaller_one(tmp_path, monkeypatch) -> None:

@@ -62,7 +62,7 @@ CONFIG_ALONE = [
     ("model.shortcut=none model.stochastic_depth=0.5", "a plain network"),
     ("data.std=0", "above 0"),
     ("data.mean=x", "a finite number is needed"),
-    ("data.val_size=-1", "at least 0"),
+    ("data.val_size=-1", "a number of images is needed, from 0, or a share between 0 and 1"),
     ("data=arrays", "data=arrays needs the path"),
     ("data.channels=2", "choose one of 1, 3"),
     ("augment.mixup=1", "augment is a list of operations"),

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import resnet
 from resnet.analysis.evaluate import evaluate
+from resnet.analysis.predict import predict
 from resnet.analysis.saved import open_run
 from resnet.build import build_augment, build_data
 from resnet.config import UserError, load_config
@@ -101,7 +102,6 @@ def test_a_source_from_one_file(lab) -> None:
     ("given", "told"),
     [
         ("data.wrong=float", r"data._target_=lab.few: train.images is torch.float64 of shape \(600, 1, 8, 8\); it must be uint8"),
-        ("data.wrong=wide", "train has images of 8x4 pixels; they must be square"),
         ("data.wrong=empty", "train has no images"),
         ("data.wrong=labels", "train.labels is torch.float64 of shape .*; it must hold one whole number for each of the 600 images"),
         ("data.wrong=classes", "train has label 9; labels count the 9 classes from 0"),
@@ -118,6 +118,17 @@ def test_what_is_wrong_with_a_source_is_one_line(lab, given, told) -> None:
         config = compose_config(["data._target_=lab.few", given])
         build_data(config)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given", [["augment=none"], ["augment=cutmix", "data.shift=1"], ["augment=affine"], ["augment=[{_target_: progressive, sizes: [3]}]"]]
+)
+def test_images_may_be_wider_or_higher(lab, given) -> None:
+    run = resnet.train(["data._target_=lab.few", "data.wrong=wide", *given, "data.val_size=0.1", *RUN, "model.layers=[1,1]"])
+    assert run.summary["input_size"] == run.summary["data"]["image_size"] == [8, 4] and run.summary["data"]["val"] == 48
+    image = Image.fromarray(np.full((80, 80), 200, np.uint8))
+    image.save(lab / "own.png")
+    assert predict(run, [lab / "own.png"])[0]["class"] in run.classes
 
 
 def test_a_config_is_written_flat_and_read_again(lab) -> None:
@@ -152,7 +163,7 @@ def test_the_format_of_svhn(tmp_path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # the checksums are those of the real files
         patch.setattr("torchvision.datasets.svhn.check_integrity", lambda path, md5: (tmp_path / path).is_file())
         data = data_of("data=torchvision", "data.dataset=SVHN", f"data.root={tmp_path}", "data.download=false")
-    assert (len(data.train), len(data.test), data.channels, data.image_size) == (30, 10, 3, 32)
+    assert (len(data.train), len(data.test), data.channels, data.size) == (30, 10, 3, (32, 32))
     assert data.test.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] and data.classes == list("0123456789")  # in the file 10 is a zero
     assert torch.equal(data.test.images[3], torch.from_numpy(pixels[..., 3]).permute(2, 0, 1))
 
@@ -181,7 +192,7 @@ def test_images_of_several_sizes_need_one(tmp_path) -> None:
             (folder / part / name).mkdir(parents=True)
             image.save(folder / part / name / "0.JPEG")
     given = ("data=torchvision", "data.dataset=Imagenette", "data.test_split=val", f"data.root={tmp_path}", "data.download=false")
-    with pytest.raises(UserError, match="an image of 12x12 pixels, where all must be square and of one size"):
+    with pytest.raises(UserError, match="an image of 12x12 pixels, where all must be of one size"):
         data_of(*given)
     data = data_of(*given, "data.image_size=8", "data.channels=1")
     assert data.train.images.shape == (2, 1, 8, 8) and data.classes == ["tench", "English springer"]
@@ -228,7 +239,7 @@ def test_arrays_know_their_classes(tmp_path) -> None:
 def test_operations_of_one_s_own_and_of_torchvision_draw_from_the_position_alone(lab) -> None:
     config = compose_config(["data=digits", OPERATIONS])
     data, augment = build_data(config), build_augment(config)
-    augment.check(data.channels, data.image_size)
+    augment.check(data.channels, data.size)
 
     def batches(rank: int = 0, world_size: int = 1) -> Any:
         settings = {"mean": data.mean, "std": data.std, "num_classes": 10, "shuffle": True, "rank": rank, "world_size": world_size}

@@ -229,9 +229,9 @@ def test_the_header_names_a_foreign_model_for_what_it_is(lab) -> None:
 
 def test_sections_are_what_the_model_says_else_its_children(lab) -> None:
     config = compose_config([*QUICK, "model._target_=own_models.Net"])
-    model, images = trial(config, build_data(config), 8)
+    model, images = trial(config, build_data(config), (8, 8))
     assert list(sections(model)) == ["features", "head"] and receptive_fields(model) == [None, None]
-    assert images.is_meta and count_flops(config, build_data(config), 8) == 2 * 64 * 9 * (1 * 8 + 8 * 8) + 2 * 8 * 10
+    assert images.is_meta and count_flops(config, build_data(config), (8, 8)) == 2 * 64 * 9 * (1 * 8 + 8 * 8) + 2 * 8 * 10
     model.sections = lambda: {"first": model.features, "second": model.head}  # type: ignore[assignment]
     assert list(sections(model)) == ["first", "second"] and receptive_fields(model) == [5, WHOLE]
 

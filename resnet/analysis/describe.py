@@ -37,7 +37,7 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
         "stages": stages,
         "model": model_line(config.model),
         "parameters": sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
-        "flops": count_flops(config, data, parts.image_size),
+        "flops": count_flops(config, data, parts.size),
         "data": {
             "name": config.data.name,
             "mean": data.mean,
@@ -57,7 +57,7 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
 
 def _stages(config: Config, parts: Parts) -> list[dict[str, Any]]:
     """Returns one row per section. `output` is None for a section that returns no tensor or is not called by the model."""
-    model, images = trial(config, parts.data, parts.image_size)
+    model, images = trial(config, parts.data, parts.size)
     counter = FlopCounterMode(display=False)
     modules = sections(model)
     seen = {name: _watch(module, counter) for name, module in modules.items()}

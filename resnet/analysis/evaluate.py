@@ -55,7 +55,7 @@ def _images(run: SavedRun, split: str, own: Path | None) -> tuple[Split, list[st
     """Returns the images, and what has changed in the run's own data since it was trained."""
     if own is not None:
         try:
-            return images_to_evaluate(own, run.classes, run.image_size, run.channels), []
+            return images_to_evaluate(own, run.classes, run.form, run.pictures), []
         except DataError as error:
             raise UserError(str(error)) from None
     data = load_data(run)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.config import UserError
 from resnet.config.errors import cause
-from resnet.data import Split
+from resnet.data import Size, Split, plain_size
 from resnet.data.transforms import centre_crop
 from resnet.record.directory import RunDirectory
 
@@ -26,12 +26,12 @@ TOLERANCE = 1e-3  # for class scores, which are of the order of ten
 
 
 class Deployed(nn.Module):
-    """Images (N, C, S, S) uint8, as in the data set -> class scores and probabilities (N, K)."""
+    """Images (N, C, H, W) uint8, as in the data set -> class scores and probabilities (N, K)."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: int) -> None:
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: Size) -> None:
         super().__init__()
         self.model, self.size = model, size
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
@@ -51,7 +51,8 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     deployed = Deployed(model, known["mean"], known["std"], run.model_size).eval()
     with torch.no_grad():
         expected = deployed(images)[0]
-    facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"], "image_size": run.image_size, "model_size": run.model_size}
+    facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"]}
+    facts |= {"image_size": plain_size(run.size), "model_size": plain_size(run.model_size), "pictures": run.pictures, "fit": run.form.fit}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": run.config.model}
     check_writable(folder)
     makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}

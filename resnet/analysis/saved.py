@@ -16,7 +16,7 @@ from resnet.build import build_augment, build_data, build_eval_loader, build_fab
 from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
-from resnet.data import DataSet, Split
+from resnet.data import DataSet, Form, Size, Split, as_size
 from resnet.facts import data_facts
 from resnet.models.published import is_dense
 from resnet.record.content import as_digest, data_digest, other_data, short
@@ -43,21 +43,30 @@ class SavedRun:
         return list(self.summary["data"]["classes"])
 
     @property
-    def image_size(self) -> int:
-        """Pixels per side of the data set's images, before any crop."""
-        return int(self.summary["data"]["image_size"])
+    def size(self) -> Size:
+        """Of the data set's images, before any crop."""
+        return as_size(self.summary["data"]["image_size"])
 
     @property
-    def model_size(self) -> int:
-        """Pixels per side of the model's input."""
+    def model_size(self) -> Size:
+        """Of the model's input."""
         if (size := self.summary.get("input_size")) is not None:
-            return int(size)
+            return as_size(size)
         with trusting_only(self.allowed):
-            return build_augment(self.config).output_size(self.image_size)
+            return build_augment(self.config).output_size(self.size)
 
     @property
     def channels(self) -> int:
         return int(self.summary["data"]["channels"])
+
+    @property
+    def form(self) -> Form:
+        return Form(self.size, self.channels, self.config.data.fit)
+
+    @property
+    def pictures(self) -> str:
+        """What the data set shows, as Source.pictures says. Older runs name only the data set."""
+        return str(self.summary["data"].get("pictures") or self.config.data.name)
 
 
 def open_run(path: Path, overrides: Sequence[str] = (), allowed: Sequence[str] = ()) -> SavedRun:

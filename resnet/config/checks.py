@@ -15,6 +15,7 @@ from resnet.config.suggest import nearest
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)  # matches names of environment variables that hold secrets
 LARGEST = 2**63  # the absolute value of every integer must be below this
+MOST_PIXELS = 16_384  # per side of an image
 LONGEST = 255  # most bytes in a file name, on all common systems
 COMPARISONS = {
     "at_least": (lambda value, limit: value >= limit, "at least {}"),
@@ -78,6 +79,12 @@ def _bad_unions(config: Config) -> Iterator[str]:
             yield f"data.{key}={value}: a finite number is needed, or a list of one per channel, or null"
         elif key == "std" and value is not None and min(numbers, default=0) <= 0:
             yield f"data.std={value}: out of range; it must be above 0"
+    sides = data.image_size if isinstance(data.image_size, list) else [data.image_size] * 2
+    if data.image_size is not None and not (len(sides) == 2 and all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides)):
+        yield f"data.image_size={data.image_size}: pixels per side are needed, from 1 to {MOST_PIXELS}, or [height,width], or null"
+    size = data.val_size
+    if not (type(size) is int and size >= 0) and not (type(size) is float and 0 < size < 1):
+        yield f"data.val_size={size}: a number of images is needed, from 0, or a share between 0 and 1"
     if devices != "auto" and (type(devices) is not int or devices < 1):
         yield f"fabric.devices={devices}: a whole number of at least 1 is needed, or auto"
     for group in ("model", "loss", "optimizer", "scheduler"):

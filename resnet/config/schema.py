@@ -8,6 +8,7 @@ from typing import Any
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 WANDB_MODES = ("offline", "online", "disabled")
+FITS = ("crop", "pad", "squash")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
@@ -29,11 +30,12 @@ class DataConfig:
     path: str | None
     mean: Any  # a number, or one per channel
     std: Any
-    val_size: int = limited(at_least=0)
+    val_size: Any  # a number of images, or a share
     train_size: int | None = limited(at_least=1)
     split_seed: int = limited(at_least=0)
-    image_size: int | None = limited(at_least=1)
+    image_size: Any  # a number, or height and width
     channels: int = one_of(1, 3)
+    fit: str = limited(default="squash", choices=FITS)
     in_memory: bool
     workers: int = limited(at_least=0)
     shift: int = limited(at_least=0)

@@ -3,6 +3,7 @@
 from resnet.data.checked import checked
 from resnet.data.datasets import DataSet, split_dataset
 from resnet.data.errors import DataError
+from resnet.data.form import Form, Size, as_size, pixels, plain_size, size_text
 from resnet.data.loaders import Batch, Loader, count_batches
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Source, Split, images_to_evaluate
@@ -12,11 +13,17 @@ __all__ = [
     "Batch",
     "DataError",
     "DataSet",
+    "Form",
     "Loader",
+    "Size",
     "Source",
     "Split",
+    "as_size",
     "checked",
     "count_batches",
     "images_to_evaluate",
+    "pixels",
+    "plain_size",
+    "size_text",
     "split_dataset",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from resnet.data.downloads import download_into, one_line
 from resnet.data.errors import DataError
 from resnet.data.files import as_gray_or_colour, as_pixels
+from resnet.data.form import Form, as_size
 from resnet.data.sources import Source, Split
 
 Examples = Iterable[tuple[Any, Any]]  # images and labels
@@ -22,8 +23,9 @@ def torchvision_set(
     dataset: str,
     root: str,
     download: bool,
-    image_size: int | None,
+    image_size: int | list[int] | None,
     channels: int,
+    fit: str,
     train_split: str = "train",
     test_split: str | None = "test",
     options: Mapping[str, Any] | None = None,
@@ -39,7 +41,7 @@ def torchvision_set(
     parts = [
         _open(given, kind, Path(root), download, {**part, **(options or {})}) for part in _parts(kind, train_split, test_split, options)
     ]
-    splits = [_split(given, part, image_size, channels) for part in parts]
+    splits = [_split(given, part, image_size, channels, fit) for part in parts]
     largest = max(int(split.labels.max()) for split in splits)
     known = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or []
     names = [name[0] if isinstance(name, tuple) else name for name in known]  # Imagenette's have synonyms
@@ -98,8 +100,9 @@ def hugging_face(
     download: bool,
     root: str,
     path: str | None,
-    image_size: int | None,
+    image_size: int | list[int] | None,
     channels: int,
+    fit: str,
     dataset: str | None = None,
     subset: str | None = None,
     image_column: str = "image",
@@ -123,7 +126,7 @@ def hugging_face(
     names, number_of = _names(train, label_column)
 
     def split(part: Any) -> Split:
-        return _split(given, ((row[image_column], number_of(row[label_column])) for row in part), image_size, channels)
+        return _split(given, ((row[image_column], number_of(row[label_column])) for row in part), image_size, channels, fit)
 
     return Source(split(train), test and split(test), names)
 
@@ -166,19 +169,19 @@ def _names(part: Any, column: str) -> tuple[list[str], Callable[[Any], int]]:
     return [str(number) for number in range(int(labels[-1]) + 1)] if labels else [], int
 
 
-def _split(given: str, examples: Examples, image_size: int | None, channels: int) -> Split:
+def _split(given: str, examples: Examples, image_size: int | list[int] | None, channels: int, fit: str) -> Split:
     """Stacks the examples into a split. Raises DataError if they are not images, or differ in size while data.image_size is not set."""
-    images, labels, size = list[Tensor](), list[int](), image_size
+    images, labels, size = list[Tensor](), list[int](), image_size and as_size(image_size)
     for image, label in examples:
         if not isinstance(image, Image.Image):
             raise DataError(
                 f"{given}: it has {type(image).__name__} for an image, and no picture; it is no set for classification of images"
             )
-        size = size or image.size[0]
-        if image_size is None and image.size != (size, size):
+        size = size or (image.height, image.width)
+        if image_size is None and image.size != (size[1], size[0]):
             seen = "{}x{} pixels".format(*image.size)
-            raise DataError(f"{given}: an image of {seen}, where all must be square and of one size; set data.image_size=PIXELS")
-        images.append(as_pixels(as_gray_or_colour(image, channels), size))
+            raise DataError(f"{given}: an image of {seen}, where all must be of one size; set data.image_size=PIXELS")
+        images.append(as_pixels(as_gray_or_colour(image, channels), Form(size, channels, fit)))
         labels.append(_number(given, label))
     if not images:
         raise DataError(f"{given}: it has no images")

@@ -1,7 +1,7 @@
 """The operations that `augment` may list: classes whose arguments are the settings in the config.
 
 An operation is called with uint8 images (N, C, H, W), which are the whole batch of all processes, and a generator. It returns images of
-this kind. If it changes the size, its method `output_size(size)` returns the new size for images of `size` pixels per side; images for
+this kind. If it changes the size, its method `output_size(size)` returns the new (height, width) for images of `size`; images for
 evaluation are then cut or padded to that size. Operations with `mix` come last: they work on normalised images and their targets.
 
 Parameters are drawn on the CPU, so that augmentation is the same on every device. At zero strength nothing is drawn.
@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from resnet.data import transforms
 from resnet.data.errors import DataError
+from resnet.data.form import Size, pixels
 from resnet.data.transforms import to_device
 
 
@@ -47,24 +48,25 @@ class Crop:
     ) -> None:
         self.pad, self.size, self.mode = pad, size, mode
 
-    def output_size(self, size: int) -> int:
+    def output_size(self, size: Size) -> Size:
         """Raises DataError if the images are too small."""
-        if self.size is not None and self.size > size + 2 * self.pad:
+        side, given = min(size), pixels(size)
+        if self.size is not None and self.size > side + 2 * self.pad:
             raise DataError(
-                f"size={self.size}: larger than the images of {size} pixels padded by pad={self.pad}; it must be at most "
-                f"{size + 2 * self.pad}"
+                f"size={self.size}: larger than the images of {given} padded by pad={self.pad}; it must be at most {side + 2 * self.pad}"
             )
-        if self.mode == "reflect" and self.pad >= size:
-            raise DataError(f"pad={self.pad}: too much to reflect in images of {size} pixels; it must be below {size}")
-        return self.size or size
+        if self.mode == "reflect" and self.pad >= side:
+            raise DataError(f"pad={self.pad}: too much to reflect in images of {given}; it must be below {side}")
+        return (self.size, self.size) if self.size else size
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        size = self.size or images.shape[-1]
-        if not self.pad and size == images.shape[-1]:
+        before = (images.shape[-2], images.shape[-1])
+        height, width = self.output_size(before)
+        if not self.pad and (height, width) == before:
             return images
         padded = transforms.pad(images, self.pad, self.mode)
-        top, left = _offsets(images, padded.shape[-1] - size, generator)
-        return transforms.crop(padded, top, left, size)
+        top, left = _offsets(images, (padded.shape[-2] - height, padded.shape[-1] - width), generator)
+        return transforms.crop(padded, top, left, (height, width))
 
 
 class Flip:
@@ -80,7 +82,7 @@ class Flip:
 
 
 class Cutout:
-    """Blacks out a square whose side is the share `side` of the image's (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    """Blacks out a square whose side is the share `side` of the image's shorter one (DeVries and Taylor 2017, arXiv:1708.04552)."""
 
     def __init__(self, side: Annotated[float, {"at_least": 0, "below": 1}] = 0.5) -> None:
         self.side = side
@@ -88,20 +90,22 @@ class Cutout:
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         if not self.side:
             return images
-        size = images.shape[-1]
-        row, column = _offsets(images, size - 1, generator)
-        return transforms.cutout(images, row, column, round(self.side * size))
+        height, width = images.shape[-2:]
+        row, column = _offsets(images, (height - 1, width - 1), generator)
+        return transforms.cutout(images, row, column, round(self.side * min(height, width)))
 
 
 class Progressive:
-    """Scales images to `sizes` pixels per side, each for an equal part of training, followed by an equal part at full size."""
+    """Scales images to `sizes` pixels per shorter side, each for an equal part of training, followed by an equal part at full size."""
 
     def __init__(self, sizes: Annotated[list[int], {"at_least": 1, "may_be_empty": True}]) -> None:
         self.sizes = sizes
 
-    def training_sizes(self, size: int) -> list[int]:
-        """Returns the pixels per side in the order of training, for images of `size` pixels per side at the end."""
-        return [*self.sizes, size]
+    def training_sizes(self, size: Size) -> list[Size]:
+        """Returns the sizes in the order of training, for images of `size` at the end."""
+        height, width = size
+        shorter = min(size)
+        return [*((round(height * side / shorter), round(width * side / shorter)) for side in self.sizes), size]
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         return images  # normalised images are scaled instead, which rounds less
@@ -143,9 +147,13 @@ class CutMix:
         return transforms.cutmix(images, box), transforms.mixup(targets, 1 - (bottom - top) * (right - left) / (height * width))
 
 
-def _offsets(images: Tensor, largest: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Returns two random integers from 0 to `largest` for each image."""
-    return tuple(to_device(torch.randint(largest + 1, (2, len(images)), generator=generator), images.device))  # type: ignore[return-value]
+def _offsets(images: Tensor, largest: Size, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Returns for each image a random row and a random column, from 0 to `largest`."""
+    rows, columns = largest
+    if rows == columns:  # one draw of both, as squares have always had it: results stay the same
+        return tuple(to_device(torch.randint(rows + 1, (2, len(images)), generator=generator), images.device))  # type: ignore[return-value]
+    row, column = (torch.randint(side + 1, (len(images),), generator=generator) for side in largest)
+    return to_device(row, images.device), to_device(column, images.device)
 
 
 def _beta(alpha: float, generator: Generator) -> float:

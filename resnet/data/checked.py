@@ -1,6 +1,7 @@
 """Checks what a source returns, built-in or the user's own. No other code does."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ def checked(source: Any) -> Source:
     """Returns the source with int64 labels. NumPy arrays and lists may stand for tensors. Raises DataError, one line per mistake."""
     if not isinstance(source, Source):
         raise DataError(f"it gives {type(source).__name__}; resnet.data.Source(train, test, classes) is needed")
-    splits: dict[str, Any] = {"train": source.train} | ({} if source.test is None else {"test": source.test})
+    given = {"train": source.train, "val": source.val, "test": source.test}
+    splits: dict[str, Any] = {name: split for name, split in given.items() if split is not None or name == "train"}
     if wrong := [name for name, split in splits.items() if not isinstance(split, Split)]:
         raise DataError(f"{wrong[0]} is {type(splits[wrong[0]]).__name__}; resnet.data.Split(images, labels) is needed")
     classes = source.classes if isinstance(source.classes, list | tuple) else None
@@ -25,11 +27,10 @@ def checked(source: Any) -> Source:
     found = {name: Split(_as_images(split.images), _as_labels(split.labels)) for name, split in splits.items()}
     if mistakes := [line for name, split in found.items() for line in _mistakes(name, split, len(classes))]:
         raise DataError("; ".join(mistakes))
-    train, test = found["train"], found.get("test")
-    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
-        shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
-        raise DataError(f"train has images of shape {shapes[0]}, test of {shapes[1]}; they must agree")
-    return Source(train, test, list(classes))
+    shapes = {name: tuple(split.images.shape[1:]) for name, split in found.items()}
+    if other := [name for name, shape in shapes.items() if shape != shapes["train"]]:
+        raise DataError(f"train has images of shape {shapes['train']}, {other[0]} of {shapes[other[0]]}; they must agree")
+    return replace(source, train=found["train"], val=found.get("val"), test=found.get("test"), classes=list(classes))
 
 
 def _as_images(images: Any) -> Any:
@@ -56,8 +57,8 @@ def _mistakes(name: str, split: Split, num_classes: int) -> Iterator[str]:
         yield f"{name}.images is {_told(images)}; it must be uint8 of shape (N, C, H, W)"
     elif not len(images):
         yield f"{name} has no images; at least one is needed"
-    elif images.shape[2] != images.shape[3] or not images.shape[2]:
-        yield f"{name} has images of {images.shape[2]}x{images.shape[3]} pixels; they must be square"
+    elif not all(images.shape[2:]):
+        yield f"{name} has images of {images.shape[2]}x{images.shape[3]} pixels; at least one is needed"
     elif not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(images),):
         yield f"{name}.labels is {_told(labels)}; it must hold one whole number for each of the {len(images)} images"
     elif wrong := [label for label in (int(labels.min()), int(labels.max())) if not 0 <= label < min(num_classes, MOST_CLASSES)]:

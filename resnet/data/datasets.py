@@ -10,6 +10,7 @@ from torch import Tensor
 from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
 from resnet.data.files import ImageFiles
+from resnet.data.form import Size
 from resnet.data.sources import Source, Split, with_test_set
 from resnet.data.splits import balanced_subset, stratified_split
 
@@ -24,6 +25,8 @@ class DataSet:
     val: Split | None
     test: Split
     classes: list[str]
+    pictures: str = "photos"
+    notes: Sequence[str] = ()
     mean: list[float]
     std: list[float]
 
@@ -32,8 +35,8 @@ class DataSet:
         return self.train.images.shape[1]
 
     @property
-    def image_size(self) -> int:
-        return self.train.images.shape[-1]
+    def size(self) -> Size:
+        return self.train.size
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -41,13 +44,15 @@ class DataSet:
         return data_digests({"train": self.train, "val": self.val, "test": self.test}, self.classes)
 
 
-def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size: int, train_size: int | None, split_seed: int) -> DataSet:
+def split_dataset(
+    source: Source, *, mean: PerChannel, std: PerChannel, val_size: int | float, train_size: int | None, split_seed: int
+) -> DataSet:
     """Raises DataError if the source does not fit the settings."""
     source = with_test_set(source, split_seed)
     assert source.test is not None
-    train, val = source.train, None
-    if val_size:
-        rest, held_out = stratified_split(train.labels.numpy(), val_size, split_seed)
+    train, val = source.train, source.val
+    if val_size and val is None:
+        rest, held_out = stratified_split(train.labels.numpy(), _number(val_size, len(train)), split_seed)
         train, val = train.subset(rest), train.subset(held_out)
     if train_size:
         train = train.subset(balanced_subset(train.labels.numpy(), train_size, split_seed))
@@ -58,9 +63,15 @@ def split_dataset(source: Source, *, mean: PerChannel, std: PerChannel, val_size
         val=val,
         test=source.test,
         classes=source.classes,
+        pictures=source.pictures,
+        notes=source.notes,
         mean=computed[0] if mean is None else _per_channel("mean", mean, channels),
         std=computed[1] if std is None else _per_channel("std", std, channels),
     )
+
+
+def _number(size: int | float, of: int) -> int:
+    return round(size * of) if isinstance(size, float) else size
 
 
 def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[float]]:

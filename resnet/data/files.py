@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from resnet.data.errors import DataError
+from resnet.data.form import Form, Size
 from resnet.plain import CONTROL
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
@@ -21,34 +22,54 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 class ImageFiles:
     """A sequence of image files with the shape of a uint8 tensor (N, C, H, W). Indexing selects files without decoding them."""
 
-    def __init__(self, paths: Sequence[Path], image_size: int | None, channels: int) -> None:
-        self.paths, self.channels = paths, channels
-        self.image_size = image_size or _common_size(paths)
+    def __init__(self, paths: Sequence[Path], form: Form) -> None:
+        self.paths, self.form = paths, form
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, indices: Tensor) -> "ImageFiles":
-        return ImageFiles([self.paths[index] for index in indices], self.image_size, self.channels)
+        return ImageFiles([self.paths[index] for index in indices], self.form)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self), self.channels, self.image_size, self.image_size
+        return len(self), self.form.channels, *self.form.size
 
     def decode(self, index: int) -> Tensor:
         """Returns (C, H, W) uint8."""
-        return as_pixels(read_image(self.paths[index], self.channels), self.image_size)
+        return as_pixels(read_image(self.paths[index], self.form.channels), self.form)
 
     def decoded(self) -> Tensor:
         """Decodes all images, (N, C, H, W)."""
         return torch.stack([self.decode(index) for index in range(len(self))])
 
 
-def as_pixels(image: Image.Image, size: int) -> Tensor:
-    """Scales to (C, size, size), uint8."""
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).reshape(size, size, -1).permute(2, 0, 1)
+def as_pixels(image: Image.Image, form: Form) -> Tensor:
+    """Returns (C, H, W) uint8. Each new pixel is a weighted mean of those that it covers."""
+    height, width = form.size
+    if image.size != (width, height):
+        image = _FITTED[form.fit](image, (width, height))
+    return torch.from_numpy(np.array(image)).reshape(height, width, -1).permute(2, 0, 1)
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    """(C, H, W) uint8, of one or three channels, to a picture."""
+    return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
+
+
+def _squashed(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+
+
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+
+
+_FITTED = {"squash": _squashed, "crop": _cropped, "pad": _padded}
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
@@ -143,14 +164,14 @@ def list_images(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[
     return paths, labels
 
 
-def _common_size(paths: Sequence[Path]) -> int:
-    """Returns the pixels per side of the first image. Raises DataError if any other differs. Reads only the headers."""
+def common_size(paths: Sequence[Path]) -> Size:
+    """Returns the size of the first image. Raises DataError if any other differs. Reads only the headers."""
     first = None
     for path in paths:
         with _opened(path) as file:
             size = file.size
         first = first or size
-        if size != first or size[0] != size[1]:
-            raise DataError(f"{path}: {size[0]}x{size[1]} pixels, where all must be square and of one size; set data.image_size=PIXELS")
+        if size != first:
+            raise DataError(f"{path}: {size[0]}x{size[1]} pixels, where all must be of one size; set data.image_size=PIXELS")
     assert first is not None
-    return first[0]
+    return first[1], first[0]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resnet.data.files import ImageFiles
+from resnet.data.form import Size
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Split
 from resnet.data.transforms import centre_crop, resize, to_device
@@ -24,7 +25,7 @@ ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
 class Batch(NamedTuple):
     """The share of one process in a batch."""
 
-    images: Tensor  # (N, C, S, S) float, normalised
+    images: Tensor  # (N, C, H, W) float, normalised
     targets: Tensor  # (N,) labels, or (N, K) probabilities if mixed
     batch_size: int  # images of all processes together
     is_copy: bool = False  # True if the first process has and counts the same images
@@ -49,7 +50,7 @@ class Loader:
         num_classes: int,
         shuffle: bool,
         seed: int = 0,
-        size: int | None = None,
+        size: Size | None = None,
         limit: int | None = None,
         total_batches: int = 1,
         workers: int = 0,
@@ -63,7 +64,7 @@ class Loader:
         self.images = split.images.to(self.device) if in_memory else split.images  # type: ignore[union-attr]
         self.labels = split.labels.to(self.device)
         self.batch_size, self.augment, self.num_classes = batch_size, augment or Augment(), num_classes
-        self.size = size or self.augment.output_size(split.images.shape[-1])
+        self.size = size or self.augment.output_size(split.size)
         self.shuffle, self.seed, self.workers, self.total_batches = shuffle, seed, workers, total_batches
         self.rank, self.world_size = rank, world_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -119,7 +120,7 @@ class Loader:
 
     def _for_training(self, images: Tensor, targets: Tensor, epoch: int, index: int) -> Batch:
         generator = _generator(self.seed, GEOMETRY, epoch, index)
-        size = self.augment.training_size(images.shape[-1], (epoch * len(self) + index) / self.total_batches)
+        size = self.augment.training_size((images.shape[-2], images.shape[-1]), (epoch * len(self) + index) / self.total_batches)
         images = resize(self._normalise(self.augment.geometry(images, generator)), size)
         images, targets = self.augment.mix(images, targets, self.num_classes, generator)
         if len(images) < 2 * self.world_size:  # too few to divide: each process takes them all

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from resnet.config.errors import cause
 from resnet.data.errors import DataError
+from resnet.data.form import Size
 from resnet.data.transforms import to_device
 
 
@@ -24,7 +25,7 @@ class Augment:
         self.operations = list(operations)
         self._calls = [operation if _takes_generator(operation) else _EachImage(operation) for operation in operations]
 
-    def output_size(self, size: int) -> int:
+    def output_size(self, size: Size) -> Size:
         """Returns the size of the output images, and of images for evaluation. Raises DataError if an operation cannot take them."""
         for index, operation in enumerate(self.operations):
             try:
@@ -33,8 +34,8 @@ class Augment:
                 raise DataError(f"augment.{index}.{error}") from None
         return size
 
-    def training_sizes(self, size: int) -> list[int]:
-        """Returns the sizes in the order of training, for images of `size` pixels per side before augmentation."""
+    def training_sizes(self, size: Size) -> list[Size]:
+        """Returns the sizes in the order of training, for images of `size` before augmentation."""
         sizes = [self.output_size(size)]
         for operation in self.operations:
             if hasattr(operation, "training_sizes"):
@@ -49,22 +50,22 @@ class Augment:
     @property
     def needs_length(self) -> bool:
         """True if it changes over training."""
-        return any(hasattr(operation, "training_sizes") and operation.training_sizes(0) != [0] for operation in self.operations)
+        return any(hasattr(operation, "training_sizes") and len(operation.training_sizes((1, 1))) > 1 for operation in self.operations)
 
-    def training_size(self, size: int, share: float) -> int:
+    def training_size(self, size: Size, share: float) -> Size:
         """Returns the size of training images after this share (0..1) of training."""
         sizes = self.training_sizes(size)
         return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
     def geometry(self, images: Tensor, generator: Generator) -> Tensor:
-        """Applies all operations that do not mix: (N, C, H, H) uint8 -> (N, C, S, S) uint8. Raises DataError if one returns something
+        """Applies all operations that do not mix: (N, C, H, W) uint8 -> the same of another size. Raises DataError if one returns something
         else."""
         for index, (operation, call) in enumerate(zip(self.operations, self._calls, strict=True)):
             if hasattr(operation, "mix"):
                 continue
-            size = _output_size(operation, images.shape[-1])
+            size = _output_size(operation, (images.shape[-2], images.shape[-1]))
             try:
-                images = _checked(call(images, generator), (*images.shape[:2], size, size))
+                images = _checked(call(images, generator), (*images.shape[:2], *size))
             except DataError as error:
                 raise DataError(f"augment.{index}: {_name(operation)} {error}") from None
         return images
@@ -75,9 +76,9 @@ class Augment:
             images, targets = operation.mix(images, targets, num_classes, generator)
         return images, targets
 
-    def check(self, channels: int, size: int) -> None:
+    def check(self, channels: int, size: Size) -> None:
         """Tries all operations on black images. Raises DataError in place of whatever an operation raises."""
-        images, generator = torch.zeros(3, channels, size, size, dtype=torch.uint8), Generator().manual_seed(0)
+        images, generator = torch.zeros(3, channels, *size, dtype=torch.uint8), Generator().manual_seed(0)
         try:
             self.output_size(size)
             images = self.geometry(images, generator)
@@ -122,8 +123,13 @@ def _takes_generator(operation: Any) -> bool:
     return hasattr(operation, "mix") or "generator" in inspect.signature(call).parameters
 
 
-def _output_size(operation: Any, size: int) -> int:
-    return int(operation.output_size(size)) if hasattr(operation, "output_size") else size
+def _output_size(operation: Any, size: Size) -> Size:
+    if not hasattr(operation, "output_size"):
+        return size
+    found = operation.output_size(size)
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(side, int) for side in found)):
+        raise DataError(f"output_size gives {found!r}; the height and the width are needed, as (32, 32)")
+    return found
 
 
 def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,8 @@ import math
 import os
 import struct
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnet.data.as_trained import as_trained
 from resnet.data.downloads import download_missing, one_line
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, folders_in, list_classes, list_images
+from resnet.data.files import ImageFiles, as_image, common_size, folders_in, list_classes, list_images, read_image
+from resnet.data.form import Form, Size, as_size
 from resnet.data.splits import stratified_split
 
 MOST_CLASSES = 65_536  # a label beyond this is a mistake, or does not mean a class
@@ -34,6 +37,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> Size:
+        height, width = self.images.shape[-2:]
+        return height, width
+
     def subset(self, indices: "np.ndarray") -> "Split":
         chosen = torch.from_numpy(indices)
         return Split(self.images[chosen], self.labels[chosen])
@@ -41,11 +49,20 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """What `data` must return. `test=None`: the test set is a fifth of `train`, stratified and fixed by data.split_seed."""
+    """What `data` must return.
+
+    `test=None`: the test set is a fifth of `train`, stratified and fixed by data.split_seed.
+    `val`: the images that the source itself holds out; None: data.val_size decides.
+    `pictures`: photos, or the name of a set of drawings, whose pictures are prepared in its own way (resnet.data.as_trained).
+    `notes`: lines that the run's header tells and its summary keeps.
+    """
 
     train: Split
     test: Split | None
     classes: list[str]
+    val: Split | None = None
+    pictures: str = "photos"
+    notes: Sequence[str] = ()
 
 
 def digits(split_seed: int) -> Source:
@@ -56,7 +73,7 @@ def digits(split_seed: int) -> Source:
     table = np.loadtxt(Path(package.submodule_search_locations[0], "datasets/data/digits.csv.gz"), delimiter=",")
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     whole = Split(torch.from_numpy(images), torch.from_numpy(table[:, -1].astype(np.int64)))
-    return with_test_set(Source(whole, None, _numbers(10)), split_seed)
+    return with_test_set(Source(whole, None, _numbers(10), pictures="digits"), split_seed)
 
 
 def mnist(root: str, download: bool) -> Source:
@@ -84,7 +101,7 @@ def mnist_family(name: str, root: Path, download: bool) -> Source:
     download_missing(name, kind, root, download, files, where)
     train_images, train_labels, test_images, test_labels = (_read_idx(file) for file in files)
     splits = [_idx_split(*pair, raw) for pair in ((train_images, train_labels), (test_images, test_labels))]
-    return Source(splits[0], splits[1], _numbers(10) if name == "mnist" else FASHION)
+    return Source(splits[0], splits[1], _numbers(10) if name == "mnist" else FASHION, pictures=name)
 
 
 def _idx_split(images: Tensor, labels: Tensor, raw: Path) -> Split:
@@ -179,7 +196,7 @@ def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype
     return shape, dtype
 
 
-def folder(path: str, image_size: int | None, channels: int, in_memory: bool, split_seed: int) -> Source:
+def folder(path: str, image_size: int | list[int] | None, channels: int, in_memory: bool, split_seed: int, fit: str) -> Source:
     """The user's own images. With in_memory=False they stay files and are decoded during training."""
     if not os.path.isdir(path):
         raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
@@ -189,12 +206,12 @@ def folder(path: str, image_size: int | None, channels: int, in_memory: bool, sp
     splits = []
     for part in parts:
         paths, labels = list_images(part, classes)
-        files = ImageFiles(paths, image_size, channels)
+        files = ImageFiles(paths, Form(as_size(image_size) if image_size else common_size(paths), channels, fit))
         splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
     return Source(splits[0], splits[1], classes) if len(splits) == 2 else with_test_set(Source(splits[0], None, classes), split_seed)
 
 
-def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels: int) -> Split:
+def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
     """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder per class, named as in training."""
     if os.path.isdir(path):
         folder = path / "test" if (path / "test").is_dir() else path
@@ -203,15 +220,15 @@ def images_to_evaluate(path: Path, classes: list[str], image_size: int, channels
         if not here:
             raise DataError(f"{folder}: it has none of the model's classes as folders; they are {', '.join(classes)}")
         paths, labels = list_images(folder, here)
-        return Split(ImageFiles(paths, image_size, channels).decoded(), torch.tensor([classes.index(here[label]) for label in labels]))
+        images = torch.stack([as_trained(read_image(file, form.channels), form, pictures) for file in paths])
+        return Split(images, torch.tensor([classes.index(here[label]) for label in labels]))
     split = _open_arrays(path, f"--images {path}", ("test",))[0]
-    if split.images.shape[1:] != (channels, image_size, image_size):
-        raise DataError(
-            f"{path}: x_test has images of shape {tuple(split.images.shape[1:])}; the model takes {(channels, image_size, image_size)}"
-        )
+    if split.images.shape[1] != form.channels:
+        raise DataError(f"{path}: x_test has images of {split.images.shape[1]} channels; the model takes {form.channels}")
     if int(split.labels.max()) >= len(classes):
         raise DataError(f"{path}: y_test has label {int(split.labels.max())}; the model knows {len(classes)} classes")
-    return split
+    assert isinstance(split.images, Tensor)
+    return Split(torch.stack([as_trained(as_image(image), form, pictures) for image in split.images]), split.labels)
 
 
 def with_test_set(source: Source, split_seed: int) -> Source:
@@ -222,7 +239,7 @@ def with_test_set(source: Source, split_seed: int) -> Source:
     if len(whole) < TEST_SHARE:
         raise DataError(f"{len(whole)} images and no test set; at least {TEST_SHARE} are needed, as a fifth of them become the test set")
     rest, test = stratified_split(whole.labels.numpy(), len(whole) // TEST_SHARE, split_seed)
-    return Source(whole.subset(rest), whole.subset(test), source.classes)
+    return replace(source, train=whole.subset(rest), test=whole.subset(test))
 
 
 def _numbers(num_classes: int) -> list[str]:

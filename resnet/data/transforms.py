@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resnet.data.form import Size
+
 
 def rotate_and_scale(images: Tensor, degrees: Tensor, factor: Tensor) -> Tensor:
-    """Rotates square uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres. Black outside."""
+    """Rotates uint8 images clockwise by degrees (N,) and enlarges them by a factor (N,), around their centres. Black outside."""
     cosine, sine = degrees.deg2rad().cos() / factor, degrees.deg2rad().sin() / factor
-    zero = torch.zeros_like(cosine)
-    inverse = torch.stack([cosine, sine, zero, -sine, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to its source
+    zero, ratio = torch.zeros_like(cosine), images.shape[-2] / images.shape[-1]  # the grid counts both sides from -1 to 1
+    inverse = torch.stack([cosine, sine * ratio, zero, -sine / ratio, cosine, zero], 1).view(-1, 2, 3)  # from a new pixel to its source
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False).round_().to(images.dtype)
 
@@ -27,17 +29,20 @@ def pad(images: Tensor, pixels: int, mode: str = "constant") -> Tensor:
     return F.pad(images.float(), sides, mode).to(images.dtype)  # reflection is not implemented for uint8
 
 
-def crop(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cuts size x size pixels out of each image, at its own corner `top` (N,), `left` (N,)."""
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, H - size + 1, W - size + 1, size, size), no copy
+def crop(images: Tensor, top: Tensor, left: Tensor, size: Size) -> Tensor:
+    """Cuts `size` out of each image, at its own corner `top` (N,), `left` (N,)."""
+    height, width = size
+    windows = images.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, H - height + 1, W - width + 1, height, width), no copy
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def centre_crop(images: Tensor, size: int) -> Tensor:
-    """Cuts or pads (black) evenly to size x size. An odd pixel goes to the right and the bottom."""
-    missing = size - images.shape[-1]
-    before = math.floor(missing / 2)
-    return F.pad(images, (before, missing - before) * 2) if missing else images
+def centre_crop(images: Tensor, size: Size) -> Tensor:
+    """Cuts or pads (black) evenly. An odd pixel goes to the right and the bottom."""
+    sides = []
+    for wanted, there in zip(reversed(size), reversed(images.shape[-2:]), strict=True):  # F.pad begins with the last dimension
+        before = math.floor((wanted - there) / 2)
+        sides += [before, wanted - there - before]
+    return F.pad(images, sides) if any(sides) else images
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
@@ -45,11 +50,11 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Scales float images to size x size pixels; each new pixel is a weighted mean of those that it covers."""
-    if size == images.shape[-1]:
+def resize(images: Tensor, size: Size) -> Tensor:
+    """Scales float images; each new pixel is a weighted mean of those that it covers."""
+    if size == images.shape[-2:]:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def cutout(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:

@@ -22,10 +22,15 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(SOME.fits, value))
+
+
 TEXT = Kind("text", lambda value: isinstance(value, str))
 TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 COUNT = Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
 SOME = Kind("a whole number from 1", lambda value: type(value) is int and value >= 1)
+SIZE = Kind("a whole number from 1, or two of them", lambda value: SOME.fits(value) or _is_size(value))
 METRIC = Kind("a number", _is_number)  # may be infinite or NaN
 FINITE = Kind("a finite number", lambda value: _is_number(value) and math.isfinite(value))
 ABOVE_0 = Kind("a finite number above 0", lambda value: _is_number(value) and 0 < value < math.inf)
@@ -63,13 +68,15 @@ SHAPE = {
         "test": COUNT,
         "classes": [TEXT],
         "channels": SOME,
-        "image_size": SOME,
+        "image_size": SIZE,
+        "pictures": TEXT,
+        "notes": [TEXT],
         "mean": [FINITE],
         "std": [ABOVE_0],
         "class_counts": [COUNT],
         "digest": TEXT,
     },
-    "input_size": SOME,
+    "input_size": SIZE,
     "sessions": [{"step": COUNT, "started": TEXT, "threads": SOME, "processes": SOME, "device": TEXT, "torch": TEXT, "extended": [TEXT]}],
 }
 # Values of the keys that every summary must have, if they are unknown.

@@ -23,7 +23,7 @@ from resnet.sweeps.grid import Job, Sweep, compose_jobs, differing
 if TYPE_CHECKING:
     from torch import nn
 
-    from resnet.data import DataSet
+    from resnet.data import DataSet, Size
 
 MOST_ROWS = 40  # rows of the table
 BETWEEN = 1.0  # seconds that a job takes before its first step and after its last
@@ -124,7 +124,7 @@ class Parts:
         from resnet.build_model import build_model
 
         data = build.build_data(config)
-        size = build.check_image_size(config, data)
+        size = build.check_size(config, data)
         model, flops = self._model(config, data, size)
         steps = build.steps_per_epoch(config, data)
         plan = build.build_plan(config, steps)
@@ -141,7 +141,7 @@ class Parts:
         evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
         return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
 
-    def _model(self, config: Config, data: "DataSet", size: int) -> tuple["nn.Module", int]:
+    def _model(self, config: Config, data: "DataSet", size: "Size") -> tuple["nn.Module", int]:
         from resnet.build_model import trial
         from resnet.facts import count_flops
 
@@ -157,13 +157,13 @@ class Parts:
             self.tried.add(key)
 
 
-def _try_objective(config: Config, data: "DataSet", image_size: int) -> None:
+def _try_objective(config: Config, data: "DataSet", size: "Size") -> None:
     import torch
 
     from resnet import build
 
     device = torch.device("cpu")
-    build.try_objective(config, build.build_objective(config, device, **build.offered_by(data)), data, image_size, device)
+    build.try_objective(config, build.build_objective(config, device, **build.offered_by(data)), data, size, device)
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:

@@ -1,0 +1,61 @@
+"""Turns any picture into an image as a network was trained on. Prediction, evaluation and exported models all use it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from resnet.data.files import as_pixels
+from resnet.data.form import Form
+
+LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
+# The share of the image's side that the longer side of what is drawn takes, by the construction of the data set.
+DRAWN = {"digits": 1.0, "mnist": 20 / 28, "fashion_mnist": 1.0}
+
+
+def as_trained(image: Image.Image, form: Form, pictures: str = "photos") -> Tensor:
+    """Returns (C, H, W) uint8 from a gray or RGB picture.
+
+    Args:
+        pictures: what the data set shows, as Source.pictures says: photos, or light drawings on black, which are cut out, scaled and
+            centred as the makers of the set did. A picture of the right size stays as it is; dark drawings on white are inverted.
+    """
+    height, width = form.size
+    if pictures in LIGHT_ON_DARK:
+        if np.median(_border(image)) > 127:
+            image = ImageOps.invert(image)
+        if image.size != (width, height):
+            image = _drawn(np.asarray(image, dtype=np.float64), round(DRAWN[pictures] * height), height, by_mass=pictures == "mnist")
+    return as_pixels(image, form)
+
+
+def _border(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image)
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
+def _drawn(pixels: NDArray[np.float64], longer: int, size: int, by_mass: bool) -> Image.Image:
+    """Cuts out what is drawn, scales its longer side to `longer` pixels and centres it. `by_mass` centres it by its mass, as LeCun et al.
+    1998 did.
+    """
+    background = float(np.median(_border(Image.fromarray(pixels.astype(np.uint8)))))
+    ink = np.clip(pixels - background, 0, None)
+    ink *= 255 / max(ink.max(), 1)
+    rows, columns = np.nonzero(ink > 64)
+    if not len(rows):
+        return Image.new("L", (size, size))
+    cut = Image.fromarray(ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(np.uint8))
+    scale = longer / max(cut.size)
+    cut = cut.resize(
+        (max(round(cut.width * scale), 1), max(round(cut.height * scale), 1)),
+        Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC,
+    )
+    left, top = (size - cut.width) / 2, (size - cut.height) / 2
+    if by_mass:
+        mass = np.asarray(cut, dtype=np.float64)
+        centre = size / 2 + 0.5  # as in MNIST's own images: the middle of pixel 14
+        left = centre - (mass.sum(0) @ (np.arange(cut.width) + 0.5)) / mass.sum()
+        top = centre - (mass.sum(1) @ (np.arange(cut.height) + 0.5)) / mass.sum()
+    canvas = Image.new("L", (size, size))
+    canvas.paste(cut, (round(left), round(top)))
+    return canvas
