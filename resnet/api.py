@@ -58,11 +58,8 @@ class Preprocessing:
 
     def _as_trained(self, image: Any) -> "Tensor":
         from resnet.data.as_trained import as_trained
-        from resnet.data.files import as_gray_or_colour, read_image
 
-        is_file, channels = isinstance(image, str | Path), self.form.channels
-        opened = read_image(Path(image), channels) if is_file else as_gray_or_colour(image, channels)
-        return as_trained(opened, self.form, self.pictures)
+        return as_trained(Path(image) if isinstance(image, str) else image, self.form, self.pictures)
 
 
 class Loaded(NamedTuple):

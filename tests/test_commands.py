@@ -19,7 +19,6 @@ from resnet.analysis.saved import load_model, open_run
 from resnet.build import build_data
 from resnet.config import UserError
 from resnet.data.as_trained import as_trained
-from resnet.data.files import read_image
 from resnet.data.form import Form
 from resnet.models import ResNet
 from resnet.models.facts import receptive_field
@@ -144,10 +143,10 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
 
 def test_images_of_the_data_sets_own_size_are_left_alone(digits, tmp_path) -> None:
     Image.fromarray(digits.test.images[3, 0].numpy()).save(tmp_path / "a.png")
-    assert torch.equal(as_trained(read_image(tmp_path / "a.png", 1), Form((8, 8), 1), "digits"), digits.test.images[3])
+    assert torch.equal(as_trained(tmp_path / "a.png", Form((8, 8), 1), "digits"), digits.test.images[3])
     see_through = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # nothing on it: white paper, for a model of dark on light
     see_through.save(tmp_path / "b.png")
-    assert as_trained(read_image(tmp_path / "b.png", 3), Form((8, 8), 3)).min() == 255
+    assert as_trained(tmp_path / "b.png", Form((8, 8), 3)).min() == 255
 
 
 def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
@@ -159,9 +158,7 @@ def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
         paper = Image.new("L", (500, 400), 255)
         paper.paste(large.point(lambda value: 255 - value), (30, 70))
         paper.save(tmp_path / "a.png")
-        distances.append(
-            (as_trained(read_image(tmp_path / "a.png", 1), Form((28, 28), 1), "mnist").float() - image.float()).abs().mean().item()
-        )
+        distances.append((as_trained(tmp_path / "a.png", Form((28, 28), 1), "mnist").float() - image.float()).abs().mean().item())
     assert np.mean(distances) < 12  # of 255; a shift by one pixel costs 16
 
 

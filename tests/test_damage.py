@@ -33,8 +33,9 @@ from resnet.analysis.saved import open_run
 from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
-from resnet.data.files import files_in, list_classes, read_image
+from resnet.data.files import files_in, list_classes
 from resnet.data.form import Form
+from resnet.data.pictures import read_image
 from resnet.data.sources import arrays, digits, folder, images_to_evaluate, mnist_family
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain

@@ -10,14 +10,14 @@ from resnet.analysis.saved import SavedRun, answer
 from resnet.config import UserError
 from resnet.data import DataError, Split
 from resnet.data.as_trained import as_trained
-from resnet.data.files import SUFFIXES, files_in, read_image
+from resnet.data.files import SUFFIXES, files_in
 
 
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
     """Returns one entry per image, in the given order. A folder stands for its images, sorted by name."""
     try:
         files = _files(paths)
-        images = torch.stack([as_trained(read_image(file, run.channels), run.form, run.pictures) for file in files])
+        images = torch.stack([as_trained(file, run.form, run.pictures) for file in files])
     except DataError as error:
         raise UserError(str(error)) from None
     logits = answer(run, Split(images, torch.zeros(len(images), dtype=torch.int64)), which)[0].logits

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from resnet.data.downloads import download_into, one_line
 from resnet.data.errors import DataError
-from resnet.data.files import as_gray_or_colour, as_pixels
 from resnet.data.form import Form, as_size
+from resnet.data.pictures import as_pixels
 from resnet.data.sources import Source, Split
 
 Examples = Iterable[tuple[Any, Any]]  # images and labels
@@ -181,7 +181,7 @@ def _split(given: str, examples: Examples, image_size: int | list[int] | None, c
         if image_size is None and image.size != (size[1], size[0]):
             seen = "{}x{} pixels".format(*image.size)
             raise DataError(f"{given}: an image of {seen}, where all must be of one size; set data.image_size=PIXELS")
-        images.append(as_pixels(as_gray_or_colour(image, channels), Form(size, channels, fit)))
+        images.append(as_pixels(image, Form(size, channels, fit)))
         labels.append(_number(given, label))
     if not images:
         raise DataError(f"{given}: it has no images")

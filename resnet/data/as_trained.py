@@ -1,31 +1,35 @@
 """Turns any picture into an image as a network was trained on. Prediction, evaluation and exported models all use it."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from resnet.data.files import as_pixels
 from resnet.data.form import Form
+from resnet.data.pictures import as_gray_or_colour, as_pixels, read_image, read_picture
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
 # The share of the image's side that the longer side of what is drawn takes, by the construction of the data set.
 DRAWN = {"digits": 1.0, "mnist": 20 / 28, "fashion_mnist": 1.0}
 
 
-def as_trained(image: Image.Image, form: Form, pictures: str = "photos") -> Tensor:
-    """Returns (C, H, W) uint8 from a gray or RGB picture.
+def as_trained(picture: Path | Image.Image, form: Form, pictures: str = "photos") -> Tensor:
+    """Returns (C, H, W) uint8 from a file or any Pillow image. Raises DataError if the file cannot be read.
 
     Args:
         pictures: what the data set shows, as Source.pictures says: photos, or light drawings on black, which are cut out, scaled and
             centred as the makers of the set did. A picture of the right size stays as it is; dark drawings on white are inverted.
     """
+    if pictures not in LIGHT_ON_DARK:
+        return read_picture(picture, form) if isinstance(picture, Path) else as_pixels(picture, form)
+    image = read_image(picture, form.channels) if isinstance(picture, Path) else as_gray_or_colour(picture, form.channels)
+    if np.median(_border(image)) > 127:
+        image = ImageOps.invert(image)
     height, width = form.size
-    if pictures in LIGHT_ON_DARK:
-        if np.median(_border(image)) > 127:
-            image = ImageOps.invert(image)
-        if image.size != (width, height):
-            image = _drawn(np.asarray(image, dtype=np.float64), round(DRAWN[pictures] * height), height, by_mass=pictures == "mnist")
+    if image.size != (width, height):
+        image = _drawn(np.asarray(image, dtype=np.float64), round(DRAWN[pictures] * height), height, by_mass=pictures == "mnist")
     return as_pixels(image, form)
 
 

@@ -1,19 +1,16 @@
 """Images in folders, one folder per class: listed by name, decoded one by one."""
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from resnet.data.errors import DataError
 from resnet.data.form import Form, Size
+from resnet.data.pictures import picture_size, read_picture
 from resnet.plain import CONTROL
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
@@ -37,80 +34,11 @@ class ImageFiles:
 
     def decode(self, index: int) -> Tensor:
         """Returns (C, H, W) uint8."""
-        return as_pixels(read_image(self.paths[index], self.form.channels), self.form)
+        return read_picture(self.paths[index], self.form)
 
     def decoded(self) -> Tensor:
         """Decodes all images, (N, C, H, W)."""
         return torch.stack([self.decode(index) for index in range(len(self))])
-
-
-def as_pixels(image: Image.Image, form: Form) -> Tensor:
-    """Returns (C, H, W) uint8. Each new pixel is a weighted mean of those that it covers."""
-    height, width = form.size
-    if image.size != (width, height):
-        image = _FITTED[form.fit](image, (width, height))
-    return torch.from_numpy(np.array(image)).reshape(height, width, -1).permute(2, 0, 1)
-
-
-def as_image(pixels: Tensor) -> Image.Image:
-    """(C, H, W) uint8, of one or three channels, to a picture."""
-    return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
-
-
-def _squashed(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Image.Resampling.BILINEAR)
-
-
-def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-
-
-def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
-
-
-_FITTED = {"squash": _squashed, "crop": _cropped, "pad": _padded}
-
-
-def read_image(path: Path, channels: int) -> Image.Image:
-    """Reads an image as gray or RGB. Raises DataError if it cannot be read."""
-    with _opened(path) as file:
-        return as_gray_or_colour(file, channels)
-
-
-def as_gray_or_colour(image: Image.Image, channels: int) -> Image.Image:
-    """Converts to gray or RGB. Applies the camera's orientation, and puts transparent images on white."""
-    return _opaque(_in_8_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would block forever
-            raise OSError("no regular file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, and about large images that are still acceptable
-            with Image.open(path) as file:
-                yield file
-    except Exception as error:  # decoders raise any error on damaged bytes
-        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
-
-
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Keeps the upper byte of 16-bit gray images, as Pillow does for colour images. Pillow itself would clip gray values at 255."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):  # the file does not give their range
-        raise ValueError("32 bits a pixel; write it with 8 or 16")
-    return image
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -168,10 +96,9 @@ def common_size(paths: Sequence[Path]) -> Size:
     """Returns the size of the first image. Raises DataError if any other differs. Reads only the headers."""
     first = None
     for path in paths:
-        with _opened(path) as file:
-            size = file.size
+        size = picture_size(path)
         first = first or size
         if size != first:
-            raise DataError(f"{path}: {size[0]}x{size[1]} pixels, where all must be of one size; set data.image_size=PIXELS")
+            raise DataError(f"{path}: {size[1]}x{size[0]} pixels, where all must be of one size; set data.image_size=PIXELS")
     assert first is not None
-    return first[1], first[0]
+    return first

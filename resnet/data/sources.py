@@ -17,8 +17,9 @@ from torch import Tensor
 from resnet.data.as_trained import as_trained
 from resnet.data.downloads import download_missing, one_line
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, as_image, common_size, folders_in, list_classes, list_images, read_image
+from resnet.data.files import ImageFiles, common_size, folders_in, list_classes, list_images
 from resnet.data.form import Form, Size, as_size
+from resnet.data.pictures import as_image
 from resnet.data.splits import stratified_split
 
 MOST_CLASSES = 65_536  # a label beyond this is a mistake, or does not mean a class
@@ -220,7 +221,7 @@ def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str
         if not here:
             raise DataError(f"{folder}: it has none of the model's classes as folders; they are {', '.join(classes)}")
         paths, labels = list_images(folder, here)
-        images = torch.stack([as_trained(read_image(file, form.channels), form, pictures) for file in paths])
+        images = torch.stack([as_trained(file, form, pictures) for file in paths])
         return Split(images, torch.tensor([classes.index(here[label]) for label in labels]))
     split = _open_arrays(path, f"--images {path}", ("test",))[0]
     if split.images.shape[1] != form.channels:
