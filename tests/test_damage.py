@@ -33,10 +33,12 @@ from resnet.analysis.saved import open_run
 from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
+from resnet.data.arrays import arrays
 from resnet.data.files import files_in, list_classes
 from resnet.data.form import Form
 from resnet.data.pictures import read_image
-from resnet.data.sources import arrays, digits, folder, images_to_evaluate, mnist_family
+from resnet.data.sources import digits, folder, mnist_family
+from resnet.data.to_evaluate import images_to_evaluate
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
 from resnet.record.directory import DirectoryError, RunDirectory
@@ -685,7 +687,7 @@ def test_archives_that_claim_more_than_they_hold(tmp_path, monkeypatch) -> None:
     ):
         with pytest.raises(DataError, match=reason):
             arrays(claiming(shape))
-    monkeypatch.setattr("resnet.data.sources.BOMB", 2**20)
+    monkeypatch.setattr("resnet.data.arrays.BOMB", 2**20)
     with pytest.raises(DataError, match="zipped into"):
         arrays(claiming("31250,8,8", bytes(2_000_000), kind=zipfile.ZIP_DEFLATED))
     path = npz()

@@ -6,7 +6,8 @@ from resnet.data.errors import DataError
 from resnet.data.form import Form, Size, as_size, pixels, plain_size, size_text
 from resnet.data.loaders import Batch, Loader, count_batches
 from resnet.data.pipeline import Augment
-from resnet.data.sources import Source, Split, images_to_evaluate
+from resnet.data.sources import Source, Split
+from resnet.data.to_evaluate import images_to_evaluate
 
 __all__ = [
     "Augment",
