@@ -25,7 +25,7 @@ from resnet.record.code import Code, module_digests
 from resnet.record.content import other_code
 from resnet.record.directory import PATCH, RunDirectory
 from resnet.record.trackers import Mistake, RunFacts, TestReport
-from resnet.training.loop import Progress
+from resnet.training.loop import Progress, Training
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf", "wandb", "numpy")
 NUM_WORST = 16
@@ -183,6 +183,12 @@ def best(progress: Progress) -> dict[str, float] | None:
     if progress.best_step is None:
         return None
     return {"step": progress.best_step, **{f"val/{name}": value for name, value in progress.best.items()}}
+
+
+def ended_early(training: Training) -> dict[str, int] | None:
+    """Returns where early_stop ended training; None if it ran to its end."""
+    step, plan = training.progress.step, training.plan
+    return {"step": step, "of": plan.total_steps, "evaluations": plan.early_stop} if step < plan.total_steps and plan.early_stop else None
 
 
 def speed(progress: Progress) -> dict[str, float]:

@@ -1,5 +1,8 @@
 """Metrics: called with the scores (N, K) and labels (N,) of a whole split. `direction` and `unit` say how to read the value."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -60,6 +63,13 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
     bins = (confidence * BINS).long().clamp_max(BINS - 1)
     distance = torch.bincount(bins, confidence, BINS) - torch.bincount(bins, right.to(confidence.dtype), BINS)
     return float(distance.abs().sum() / len(right))
+
+
+def never_predicted(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns each class that has images but is never the answer, with its number of images. `answers` and `labels` are (N,)."""
+    answered, images = (torch.bincount(torch.as_tensor(one), minlength=len(classes)) for one in (answers, labels))
+    missed = ((images > 0) & (answered == 0)).nonzero().flatten().tolist()
+    return [{"class": classes[label], "images": int(images[label])} for label in missed]
 
 
 def _counts(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_h
 from resnet.config.targets import remember_built
 from resnet.ending import Ending
 from resnet.interrupt import Interrupted, StopSignals, undone_if_ended
+from resnet.metrics import never_predicted
 from resnet.plain import plain
 from resnet.record import wandb_record
 from resnet.record.code import Code, read_code
@@ -302,9 +303,11 @@ class Session:
             "best": record.best(training.progress),
             "last": last,
             "test": {**scores.by_name, "images": parts.test.num_images},
+            "ended_early": record.ended_early(training),
             **record.speed(training.progress),
         }
-        return results, record.test_report(parts, scores.logits)
+        report = record.test_report(parts, scores.logits)
+        return {**results, "never_predicted": never_predicted(report.answers, report.labels, report.classes)}, report
 
     def _finish(self, summary: dict[str, Any], tracker: Trackers, report: TestReport) -> None:
         """Writes the summary, which makes the run finished. Errors after it only warn, and a signal only cuts the work short."""

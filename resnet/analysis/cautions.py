@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from resnet.analysis.grouping import Group
 from resnet.analysis.runs import Run
+from resnet.record.lines import unpredicted
 
 
 def cautions(runs: Sequence[Run]) -> list[str]:
     """Returns what makes these runs hard to compare."""
     commits = {json.dumps(run.summary.get("commit")) for run in runs}
-    notes = [f"{len(commits)} different commits"] if len(commits) > 1 else []
+    notes = never_predicted(runs)
+    notes += [f"{len(commits)} different commits"] if len(commits) > 1 else []
     if any((run.summary.get("commit") or {}).get("dirty") for run in runs):
         notes.append("files differed from their commit")
     for key, name in (("data.split_seed", "data splits"), ("data.val_size", "held-out sizes"), ("epochs", "numbers of epochs")):
@@ -20,6 +22,16 @@ def cautions(runs: Sequence[Run]) -> list[str]:
         if len({session[key] for run in runs for session in run.summary.get("sessions", [])[-1:] if key in session}) > 1:
             notes.append(f"different {'torch versions' if key == 'torch' else 'devices'}")
     return notes
+
+
+def never_predicted(runs: Sequence[Run]) -> list[str]:
+    """Returns one line about the runs that never predict a class of the test images."""
+    found = [(run.path, classes) for run in runs if (classes := run.summary.get("never_predicted"))]
+    if not found:
+        return []
+    path, classes = found[0]
+    some = f"{len(found)} of {len(runs)} runs never predict some class, like " if len(runs) > 1 else ""
+    return [f"{some}{path}: never predicted: {unpredicted(classes)}"]
 
 
 def without_curve(runs: Sequence[Run]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet.config.names import OUR_MODEL
@@ -9,6 +10,8 @@ from resnet.record.directory import shortest
 from resnet.record.hints import own_search_path, without
 from resnet.record.metrics import DEFAULT, is_share, others, show
 from resnet.record.trackers import RunFacts
+
+MOST_NAMED = 10  # classes
 
 
 def header(facts: RunFacts) -> list[tuple[str, str]]:
@@ -49,9 +52,23 @@ def closing(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("test accuracy", percent(summary["test"]["accuracy"])),
         ("test loss", f"{summary['test']['loss']:.4f}"),
         *((f"test {name}", show(summary["test"][name], is_share(summary, name))) for name in others(summary)),
+        *([("ended early", _early(early, name))] if (early := summary.get("ended_early")) else []),
+        *([("warning", f"never predicted: {unpredicted(missed)}")] if (missed := summary.get("never_predicted")) else []),
         ("checkpoint", chosen),
         ("time", f"{duration(summary['seconds'])}, {summary['images_per_second']:,.0f} images/s in training"),
     ]
+
+
+def _early(ended: Mapping[str, int], name: str) -> str:
+    evaluations = f"{ended['evaluations']} evaluation{'s' * (ended['evaluations'] > 1)}"
+    return f"at step {ended['step']:,} of {ended['of']:,}: {evaluations} without a better held-out {name} (early_stop)"
+
+
+def unpredicted(classes: Sequence[Mapping[str, Any]]) -> str:
+    """Names the classes that a model never predicts: `cat (12 images), dog (1 image)`."""
+    shown = [f"{one['class']} ({one['images']:,} image{'s' * (one['images'] != 1)})" for one in classes[:MOST_NAMED]]
+    more = len(classes) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]]:

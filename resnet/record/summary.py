@@ -45,6 +45,8 @@ SHAPE = {
     "best": {"step": COUNT, "val/accuracy": METRIC, "val/loss": METRIC},
     "last": {"step": COUNT, "epoch": METRIC, "train/loss": METRIC, "train/accuracy": METRIC, "val/loss": METRIC, "val/accuracy": METRIC},
     "test": {"accuracy": METRIC, "loss": METRIC, "images": COUNT},
+    "never_predicted": [{"class": TEXT, "images": COUNT}],  # on the test images
+    "ended_early": {"step": COUNT, "of": COUNT, "evaluations": SOME},  # by early_stop
     "choose_by": TEXT,
     "metrics": {},  # direction and unit, by name
     "seconds": FINITE,
