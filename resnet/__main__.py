@@ -62,6 +62,8 @@ def main() -> None:
     else:
         arguments.show(result)
     sys.stdout.flush()
+    if unread := [one["error"] for one in result if "error" in one] if isinstance(result, list) else []:
+        _end(FAILED, "\n".join(unread))
 
 
 class Parser(argparse.ArgumentParser):

@@ -43,6 +43,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         flops=count_flops(config, data, parts.size),
         data=f"{config.data.name}: {sizes}, {data.channels}x{size_text(parts.size)}, {len(data.classes)} classes",
+        notes=data.notes,
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,

@@ -65,7 +65,7 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
     return float(distance.abs().sum() / len(right))
 
 
-def never_predicted(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
+def never_predicted(answers: Any, labels: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Returns each class that has images but is never the answer, with its number of images. `answers` and `labels` are (N,)."""
     answered, images = (torch.bincount(torch.as_tensor(one), minlength=len(classes)) for one in (answers, labels))
     missed = ((images > 0) & (answered == 0)).nonzero().flatten().tolist()

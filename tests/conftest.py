@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -33,8 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.update(OLDER_PROCESSOR)  # before anything imports torch
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & has ignored, by whatever the tests start too
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cache-")  # what tests decode is not kept
     os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel: one thread each
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # and the same everywhere
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def call(folder: Path, *arguments: object, status: int = 0, **environment: str) -> Done:

@@ -34,10 +34,11 @@ from resnet.build import build_model, load_weights
 from resnet.config import UserError
 from resnet.data import DataError
 from resnet.data.arrays import arrays
-from resnet.data.files import files_in, list_classes
+from resnet.data.folder import folder
 from resnet.data.form import Form
+from resnet.data.listing import LeftOut, list_folder, pictures_in
 from resnet.data.pictures import read_image
-from resnet.data.sources import digits, folder, mnist_family
+from resnet.data.sources import digits, mnist_family
 from resnet.data.to_evaluate import images_to_evaluate
 from resnet.models.published import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
@@ -727,7 +728,7 @@ def test_images_that_are_none(tmp_path) -> None:
     for content, reason in ((b"", "cannot identify"), (good[:50], "truncated"), (huge_png(), "exceeds limit")):
         odd.write_bytes(content)
         with pytest.raises(DataError, match=reason) as error:
-            folder(tmp_path, 8, 1, True, 0, "crop")
+            folder(str(tmp_path), 8, 1, "crop", "stop", 1)
         assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
     odd.unlink()
     os.mkfifo(odd)
@@ -735,10 +736,11 @@ def test_images_that_are_none(tmp_path) -> None:
         read_image(odd, 1)
     odd.unlink()
     (tmp_path / "a" / "up").symlink_to("..")  # is not followed
-    assert len(files_in(tmp_path)) == 2
+    (tmp_path / "a" / "down").symlink_to(tmp_path / "a")
+    assert len(list_folder(tmp_path).parts["train"]) == 2
     (tmp_path / "c\x1b[31m").mkdir()
     with pytest.raises(DataError, match="control characters in the name of a class"):
-        list_classes(tmp_path)
+        list_folder(tmp_path)
 
 
 def test_images_of_16_bits_keep_their_grays_and_of_32_are_named(tmp_path) -> None:
@@ -761,8 +763,8 @@ def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
         png(tmp_path / name)
     (tmp_path / "a" / "._0.png").write_bytes(b"\0\5\x16\7")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
-    source = folder(tmp_path, None, 1, True, 0, "crop")
-    assert source.classes == ["a", "b"] and len(source.train) + len(source.test) == 5
+    source = folder(str(tmp_path), None, 1, "crop", "stop", 1)
+    assert source.classes == ["a", "b"] and len(source.train) == 5
     assert len(images_to_evaluate(tmp_path, ["a", "b"], Form((8, 8), 1), "photos")) == 5
 
 
@@ -780,7 +782,7 @@ def test_a_folder_of_images_that_cannot_be_read_is_no_smaller_one(tmp_path, monk
     for name in ("a/0.png", "a/closed/1.png", "b/0.png"):
         png(tmp_path / name)
     (tmp_path / "a" / "closed").chmod(0o000)
-    assert "closed: cannot be read (Permission denied)" in as_nobody(lambda: files_in(Path("a")))
+    assert "closed: cannot be read (Permission denied)" in as_nobody(lambda: pictures_in(Path("a"), LeftOut(Path("a"))))
     (tmp_path / "a" / "closed").chmod(0o700)
 
 

@@ -130,7 +130,8 @@ def write_digits(folder, count=60) -> None:
 def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
     write_digits(tmp_path)
     common = ("data=folder", f"data.path={tmp_path}", "data.channels=1")
-    memory, files = (build_data(compose(*common, f"data.in_memory={value}")) for value in ("true", "false"))
+    memory, files = (build_data(compose(*common, f"data.cache_gb={size}")) for size in (1, 0))
+    assert isinstance(memory.train.images, torch.Tensor) and not isinstance(files.train.images, torch.Tensor)
     assert memory.mean == files.mean
     random = torch.get_rng_state()
     batches = [list(loader(sets, Augment(), workers=2, seed=1).epoch(2)) for sets in (memory, files)]
@@ -142,7 +143,7 @@ def test_files_give_the_same_batches_as_memory(tmp_path) -> None:
 def test_a_signal_to_the_processes_that_decode_too_lets_the_run_save(tmp_path) -> None:
     """As a cluster sends it, or a terminal's Ctrl-C: to all processes of the run."""
     write_digits(tmp_path / "images", 1000)
-    own = ("data=folder", "data.path=images", "data.channels=1", "data.in_memory=false", "batch_size=2", "checkpoint.every_steps=5")
+    own = ("data=folder", "data.path=images", "data.channels=1", "data.cache_gb=0", "batch_size=2", "checkpoint.every_steps=5")
     process = start(tmp_path, *own, "model.layers=[1]", "log_every=1", "name=a", start_new_session=True)
     wait_for((tmp_path / "outputs" / "a" / "checkpoints" / "last.pt").exists, process)
     os.killpg(process.pid, signal.SIGTERM)

@@ -79,27 +79,28 @@ def test_a_digest_is_of_images_labels_and_order(tmp_path) -> None:
             assert {name for name in before if now[name] != before[name]} == {part}
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_one_replaced_file_of_a_folder_is_other_data_and_names_are_not(tmp_path, in_memory, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for label in "ab":
-        (tmp_path / "images" / label).mkdir(parents=True)
-        for number in range(10):
-            Image.new("L", (8, 8), number).save(tmp_path / "images" / label / f"{number}.png")
+@pytest.mark.parametrize("cache_gb", [1, 0])
+def test_one_replaced_file_of_a_folder_is_other_data(tmp_path, cache_gb) -> None:
+    for number in range(40):
+        path = tmp_path / "images" / ("train", "test")[number % 4 == 3] / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+    shutil.copytree(tmp_path / "images" / "test" / "b", tmp_path / "images" / "test" / "a")
 
     def digests(path="images"):
         build_data.__globals__["_data"].cache_clear()
-        own = ("data=folder", f"data.path={tmp_path / path}", "data.channels=1", "data.val_size=4", f"data.in_memory={in_memory}")
+        own = ("data=folder", f"data.path={tmp_path / path}", "data.channels=1", "data.val_size=4", f"data.cache_gb={cache_gb}")
         return build_data(compose(*own)).digests
 
     before = digests()
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
     assert digests("copy") == before
-    Image.new("L", (8, 8), 99).save(tmp_path / "images" / "b" / "3.png")
-    changed = [name for name in before if digests()[name] != before[name]]
-    assert len(changed) == 1 and changed[0] in ("train", "val", "test")
-    (tmp_path / "copy" / "b").rename(tmp_path / "copy" / "c")
-    assert [name for name in before if digests("copy")[name] != before[name]] == ["classes"]
+    Image.new("L", (8, 8), 99).save(tmp_path / "images" / "test" / "b" / "3.png")
+    assert [name for name in before if digests()[name] != before[name]] == ["test"]
+    for part in ("train", "test"):
+        (tmp_path / "copy" / part / "b").rename(tmp_path / "copy" / part / "c")
+    changed = [name for name in before if digests("copy")[name] != before[name]]
+    assert "classes" in changed and "test" not in changed
 
 
 def test_a_file_is_not_read_twice_while_it_stays_as_it_is(tmp_path, monkeypatch) -> None:

@@ -109,7 +109,7 @@ def test_a_source_from_one_file(lab) -> None:
         ("data.wrong=file", "No such file or directory: nowhere.bin"),
         ("data.numbr=1", r"data.numbr: unknown key \(did you mean number\?\); few takes number, split_seed, wrong"),
         ("data.number=x", "data.number=x: a whole number is needed"),
-        ("data.number=4", "4 images and no test set; at least 5 are needed"),
+        ("data.number=4", "no test set, and no class of two images or more to take one from"),
         ("data.name=mnist", "the name of other data than"),
     ],
 )

@@ -18,6 +18,7 @@ from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.config import UserError
 from resnet.config.errors import cause
 from resnet.data import Size, Split, plain_size
+from resnet.data.files import fetched
 from resnet.data.transforms import centre_crop
 from resnet.record.directory import RunDirectory
 
@@ -93,7 +94,7 @@ def check_writable(folder: Path) -> None:
 
 def _first_images(split: Split) -> Tensor:
     images = split.images
-    return images[:NUM_CHECKED] if isinstance(images, Tensor) else images[torch.arange(min(NUM_CHECKED, len(images)))].decoded()
+    return fetched(images[torch.arange(min(NUM_CHECKED, len(images)))])
 
 
 def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:

@@ -9,28 +9,44 @@ import torch
 from resnet.analysis.saved import SavedRun, answer
 from resnet.config import UserError
 from resnet.data import DataError, Split
-from resnet.data.as_trained import as_trained
-from resnet.data.files import SUFFIXES, files_in
+from resnet.data.folder import bad_files
+from resnet.data.listing import LeftOut, pictures_in
+from resnet.data.to_evaluate import prepared
 
 
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
-    """Returns one entry per image, in the given order. A folder stands for its images, sorted by name."""
+    """Returns one entry per image, in the given order: its file, class and probabilities; or its file and the error, if it cannot be read.
+
+    A folder stands for its images, sorted by name.
+
+    Raises:
+        UserError: no image can be read.
+    """
     try:
         files = _files(paths)
-        images = torch.stack([as_trained(file, run.form, run.pictures) for file in files])
+        images, bad = prepared(files, run.form, run.pictures)
     except DataError as error:
         raise UserError(str(error)) from None
-    logits = answer(run, Split(images, torch.zeros(len(images), dtype=torch.int64)), which)[0].logits
+    if len(bad) == len(files):
+        raise UserError(bad[0] if len(bad) == 1 else bad_files("IMAGE", bad, len(files), "mend them, or take them away"))
+    good = [row for row in range(len(files)) if row not in bad]
+    logits = answer(run, Split(images[torch.tensor(good)], torch.zeros(len(good), dtype=torch.int64)), which)[0].logits
     assert logits is not None
+    probabilities = dict(zip(good, logits.double().softmax(1).tolist(), strict=True))
     return [
-        {
-            "file": str(file),
-            "class": run.classes[row.index(max(row))],
-            "probability": max(row),
-            "probabilities": dict(zip(run.classes, row, strict=True)),
-        }
-        for file, row in zip(files, logits.double().softmax(1).tolist(), strict=True)
+        {"file": str(file), "error": bad[row]} if row in bad else _entry(file, run.classes, probabilities[row])
+        for row, file in enumerate(files)
     ]
+
+
+def _entry(file: Path, classes: list[str], probabilities: list[float]) -> dict[str, Any]:
+    highest = max(probabilities)
+    return {
+        "file": str(file),
+        "class": classes[probabilities.index(highest)],
+        "probability": highest,
+        "probabilities": dict(zip(classes, probabilities, strict=True)),
+    }
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -38,8 +54,8 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        found = files_in(path) if path.is_dir() else [path]
+        found = pictures_in(path, LeftOut(path)) if path.is_dir() else [path]
         if not found:
-            raise UserError(f"{path}: no images in it ({', '.join(sorted(SUFFIXES))})")
+            raise UserError(f"{path}: no images in it")
         files += found
     return files

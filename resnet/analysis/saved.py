@@ -170,7 +170,7 @@ def _objective(run: SavedRun, device: torch.device) -> Objective | None:
 def load_data(run: SavedRun) -> DataSet:
     """Loads the data with the mean and standard deviation of the run's training. Downloads nothing; only train.py does."""
     known = run.summary["data"]
-    settings = replace(run.config.data, mean=known["mean"], std=known["std"], download=False)
+    settings = replace(run.config.data, mean=known["mean"], std=known["std"], image_size=known["image_size"], download=False)
     with trusting_only(run.allowed):
         return build_data(replace(run.config, data=settings))
 

@@ -22,7 +22,7 @@ OFFERED = frozenset(
     (
         *("in_channels", "in_chans", "num_classes", "class_names", "class_counts", "image_size", "mean", "std"),
         *("total_steps", "steps_per_epoch"),
-        *("root", "download", "path", "channels", "fit", "in_memory", "split_seed"),
+        *("root", "download", "path", "channels", "fit", "on_bad_file", "cache_gb", "split_seed"),
     )
 )
 Values = Mapping[str, Any]

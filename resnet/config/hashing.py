@@ -22,6 +22,7 @@ NOT_IN_IDENTITY = {
     "data.root",
     "data.download",
     "data.workers",
+    "data.cache_gb",
     "fabric.accelerator",
     "fabric.devices",
     "fabric.num_nodes",

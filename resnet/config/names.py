@@ -67,10 +67,11 @@ DATA_SETS: Mapping[str, str] = {  # older configs use these names in data.name
     "cifar10": "resnet.data.sources.cifar10",
     "cifar100": "resnet.data.sources.cifar100",
     "arrays": "resnet.data.arrays.arrays",
-    "folder": "resnet.data.sources.folder",
+    "folder": "resnet.data.folder.folder",
 }
 MOVED: Mapping[str, str] = {  # targets in older configs, and their current names
     "resnet.data.sources.arrays": "resnet.data.arrays.arrays",
+    "resnet.data.sources.folder": "resnet.data.folder.folder",
     "resnet.training.muon.Muon": "resnet.training.optim.muon.Muon",
     "resnet.training.schedules.one_cycle": "resnet.training.optim.schedules.one_cycle",
     "resnet.training.schedules.cosine": "resnet.training.optim.schedules.cosine",

@@ -36,7 +36,8 @@ class DataConfig:
     image_size: Any  # a number, or height and width
     channels: int = one_of(1, 3)
     fit: str = limited(default="squash", choices=FITS)
-    in_memory: bool
+    on_bad_file: str = limited(default="stop", choices=("stop", "skip"))
+    cache_gb: float = limited(default=20.0, at_least=0)
     workers: int = limited(at_least=0)
     shift: int = limited(at_least=0)
     flip: float = limited(at_least=0, at_most=1)

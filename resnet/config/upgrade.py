@@ -19,7 +19,7 @@ OPERATIONS: Mapping[str, Mapping[str, str]] = {
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config with current keys. A current config stays as it is."""
-    values = _with_a_source(_with_operations(_with_moved_targets(dict(values))))
+    values = _without_in_memory(_with_a_source(_with_operations(_with_moved_targets(dict(values)))))
     return _with_a_choice(_with_a_loss(_with_callbacks(_with_a_model(values))))
 
 
@@ -45,6 +45,14 @@ def _with_a_source(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(data, Mapping) or {"_target_", "source"} & set(data) or data.get("name") not in DATA_SETS:
         return values
     return {**values, "data": {"_target_": DATA_SETS[data["name"]], **data}}
+
+
+def _without_in_memory(values: dict[str, Any]) -> dict[str, Any]:
+    """Older configs chose where decoded images are; it changed no result."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or "in_memory" not in data:
+        return values
+    return {**values, "data": {name: value for name, value in data.items() if name != "in_memory"}}
 
 
 def _with_a_model(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles
+from resnet.data.files import OnDemand
 from resnet.data.sources import MOST_CLASSES, Source, Split
 
 
@@ -24,7 +24,7 @@ def checked(source: Any) -> Source:
     classes = source.classes if isinstance(source.classes, list | tuple) else None
     if classes is None or not all(isinstance(name, str) for name in classes):
         raise DataError("classes must be a list of names, one for each label from 0")
-    found = {name: Split(_as_images(split.images), _as_labels(split.labels)) for name, split in splits.items()}
+    found = {name: replace(split, images=_as_images(split.images), labels=_as_labels(split.labels)) for name, split in splits.items()}
     if mistakes := [line for name, split in found.items() for line in _mistakes(name, split, len(classes))]:
         raise DataError("; ".join(mistakes))
     shapes = {name: tuple(split.images.shape[1:]) for name, split in found.items()}
@@ -34,7 +34,7 @@ def checked(source: Any) -> Source:
 
 
 def _as_images(images: Any) -> Any:
-    return images if isinstance(images, ImageFiles) else _as_tensor(images)
+    return images if isinstance(images, OnDemand) else _as_tensor(images)
 
 
 def _as_labels(labels: Any) -> Any:
@@ -53,7 +53,7 @@ def _as_tensor(values: Any) -> Any:
 
 def _mistakes(name: str, split: Split, num_classes: int) -> Iterator[str]:
     images, labels = split.images, split.labels
-    if not isinstance(images, ImageFiles) and not (isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4):
+    if not isinstance(images, OnDemand) and not (isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4):
         yield f"{name}.images is {_told(images)}; it must be uint8 of shape (N, C, H, W)"
     elif not len(images):
         yield f"{name} has no images; at least one is needed"

@@ -1,18 +1,15 @@
 """A source and its splits, as the rest of the project uses them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
 from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles
 from resnet.data.form import Size
 from resnet.data.sources import Source, Split, with_test_set
-from resnet.data.splits import balanced_subset, stratified_split
+from resnet.data.splits import balanced_subset, hold_out
+from resnet.data.statistics import channel_statistics, class_notes
 
 PerChannel = float | Sequence[float] | None
 
@@ -52,48 +49,22 @@ def split_dataset(
     assert source.test is not None
     train, val = source.train, source.val
     if val_size and val is None:
-        rest, held_out = stratified_split(train.labels.numpy(), _number(val_size, len(train)), split_seed)
+        rest, held_out = hold_out(train.labels.numpy(), val_size, split_seed, train.origins)
         train, val = train.subset(rest), train.subset(held_out)
     if train_size:
-        train = train.subset(balanced_subset(train.labels.numpy(), train_size, split_seed))
+        train = train.subset(balanced_subset(train.labels.numpy(), train_size, split_seed, train.origins))
     channels = train.images.shape[1]
-    computed = channel_statistics(train.images) if mean is None or std is None else ([], [])
+    computed = channel_statistics(train.images) if mean is None or std is None else ([], [], [])
     return DataSet(
         train=train,
         val=val,
         test=source.test,
         classes=source.classes,
         pictures=source.pictures,
-        notes=source.notes,
+        notes=[*source.notes, *class_notes({"train": train, "val": val, "test": source.test}, source.classes), *computed[2]],
         mean=computed[0] if mean is None else _per_channel("mean", mean, channels),
         std=computed[1] if std is None else _per_channel("std", std, channels),
     )
-
-
-def _number(size: int | float, of: int) -> int:
-    return round(size * of) if isinstance(size, float) else size
-
-
-def channel_statistics(images: Tensor | ImageFiles) -> tuple[list[float], list[float]]:
-    """Returns mean and standard deviation of each channel, for pixels in 0..1. They are exact, from the counts of the 256 values."""
-    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
-    for batch in _in_batches(images):
-        for channel, values in enumerate(batch.unbind(1)):
-            counts[channel] += torch.bincount(values.flatten(), minlength=256)
-    share = counts / counts.sum(1, keepdim=True)
-    values = torch.arange(256, dtype=torch.float64) / 255
-    mean = share @ values
-    std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
-    std = torch.where(std > 0, std, 1.0)  # a constant channel is only shifted to zero
-    return mean.tolist(), std.tolist()
-
-
-def _in_batches(images: Tensor | ImageFiles) -> Iterator[Tensor]:
-    if isinstance(images, Tensor):
-        yield from images.split(10_000)
-    else:
-        for index in range(len(images)):
-            yield images.decode(index)[None]
 
 
 def _per_channel(key: str, given: PerChannel, channels: int) -> list[float]:

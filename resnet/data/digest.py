@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +13,12 @@ from pathlib import Path
 from torch import Tensor
 
 from resnet.data.errors import DataError
+from resnet.data.places import cache_folder
 from resnet.data.sources import Split
 
 SETTLED = 2.0  # seconds; a file that changed more recently could change again with the same time stamp
 MOST_FILES = 2_000_000  # files in the cache; the latest ones are kept
+AT_ONCE = 1000  # images made contiguous together
 THREADS = 8  # files read at once; hashing releases Python's lock
 
 
@@ -33,23 +35,48 @@ def whole(digests: Mapping[str, str]) -> str:
 def _split_digest(split: Split) -> str:
     hasher = hashlib.sha256(json.dumps(list(split.images.shape)).encode())
     hasher.update(split.labels.numpy().astype("<i8").tobytes())
-    if isinstance(split.images, Tensor):
-        hasher.update(split.images.contiguous().numpy().reshape(-1).data)
+    if split.origins is not None:  # the files themselves: decoders may round differently
+        hasher.update(b"".join(split.origins.digests))
     else:
-        for digest in file_digests(split.images.paths):
-            hasher.update(digest)
+        for images in split.images.split(AT_ONCE) if isinstance(split.images, Tensor) else map(split.images.decode, range(len(split))):
+            hasher.update(images.contiguous().numpy().reshape(-1).data)
     return hasher.hexdigest()
 
 
 def file_digests(paths: Sequence[Path]) -> list[bytes]:
-    """Returns the sha256 of each file. A file whose size and times are unchanged since an earlier call is not read again."""
-    states = {path: _state(path) for path in paths}
+    """Returns the sha256 of each file. Raises DataError if one cannot be read."""
+    digests, bad = readable_digests(paths)
+    if bad:
+        raise DataError(next(iter(bad.values())))
+    return digests
+
+
+def readable_digests(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]]:
+    """Returns the sha256 of each file, and why files cannot be read, by their numbers; they get an empty digest. A file whose size and
+    times are unchanged since an earlier call is not read again.
+    """
+    states, bad = dict[Path, tuple[str, float]](), dict[Path, str]()
+    for path in paths:
+        try:
+            states[path] = _state(path)
+        except DataError as error:
+            bad[path] = str(error)
     known = _recall(states)
     unknown = [path for path in states if path not in known]
     with ThreadPoolExecutor(THREADS) as readers:
-        read = dict(zip(unknown, readers.map(_read_digest, unknown), strict=True))
+        results = dict(zip(unknown, readers.map(_try_digest, unknown), strict=True))
+    bad |= {path: result for path, result in results.items() if isinstance(result, str)}
+    read = {path: result for path, result in results.items() if isinstance(result, bytes)}
     _remember({path: (states[path][0], digest) for path, digest in read.items() if states[path][1] < time.time() - SETTLED})
-    return [known[path] if path in known else read[path] for path in paths]
+    found = known | read
+    return [found.get(path, b"") for path in paths], {number: bad[path] for number, path in enumerate(paths) if path in bad}
+
+
+def _try_digest(path: Path) -> bytes | str:
+    try:
+        return _read_digest(path)
+    except DataError as error:
+        return str(error)
 
 
 def _state(path: Path) -> tuple[str, float]:
@@ -58,6 +85,8 @@ def _state(path: Path) -> tuple[str, float]:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
+        raise DataError(f"{path}: cannot be read (no regular file)")
     state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
     return state, max(status.st_mtime, status.st_ctime)
 
@@ -106,11 +135,10 @@ def _cache() -> Iterator[sqlite3.Connection]:
 
 
 def _file() -> str | Path:
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a user without a home
+    folder = cache_folder()
+    if folder is None:
         return ":memory:"
-    file = folder / "resnet-lab" / "digests.sqlite"
+    file = folder / "digests.sqlite"
     return file if file.is_file() or not file.exists() else ":memory:"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from resnet.data.files import ImageFiles
+from resnet.data.files import OnDemand
 from resnet.data.form import Size
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Split
@@ -147,7 +147,7 @@ def count_batches(num_images: int, batch_size: int, limit: int | None, is_traini
 class _Decoded(Dataset[Tensor]):
     """Image files as a map-style data set for torch's DataLoader."""
 
-    def __init__(self, files: ImageFiles) -> None:
+    def __init__(self, files: OnDemand) -> None:
         self.files = files
 
     def __getitem__(self, index: int) -> Tensor:

@@ -1,8 +1,7 @@
-"""The sources of images: scikit-learn's digits, the MNIST and CIFAR families, and the user's own folders."""
+"""What a source of images is, and the built-in ones: scikit-learn's digits, the MNIST and CIFAR families."""
 
 import importlib.util
 import math
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from resnet.data.downloads import download_missing
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, common_size, list_classes, list_images
-from resnet.data.form import Form, Size, as_size
-from resnet.data.splits import stratified_split
+from resnet.data.files import OnDemand
+from resnet.data.form import Size
+from resnet.data.origins import Origins
+from resnet.data.splits import hold_out
 
 MOST_CLASSES = 65_536  # a label beyond this is a mistake, or does not mean a class
 TEST_SHARE = 5  # a set without a test set gives up a fifth of its images
@@ -25,10 +25,11 @@ FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) uint8, in memory or as files, and their labels (N,) int64."""
+    """Images (N, C, H, W) uint8, in memory or fetched on demand, their labels (N,) int64, and the files that they come from."""
 
-    images: Tensor | ImageFiles
+    images: Tensor | OnDemand
     labels: Tensor
+    origins: Origins | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,14 +41,14 @@ class Split:
 
     def subset(self, indices: "np.ndarray") -> "Split":
         chosen = torch.from_numpy(indices)
-        return Split(self.images[chosen], self.labels[chosen])
+        return Split(self.images[chosen], self.labels[chosen], self.origins and self.origins.subset(indices))
 
 
 @dataclass(frozen=True)
 class Source:
     """What `data` must return.
 
-    `test=None`: the test set is a fifth of `train`, stratified and fixed by data.split_seed.
+    `test=None`: the test set is a fifth of `train`, held out by class and fixed by data.split_seed.
     `val`: the images that the source itself holds out; None: data.val_size decides.
     `pictures`: photos, or the name of a set of drawings, whose pictures are prepared in its own way (resnet.data.as_trained).
     `notes`: lines that the run's header tells and its summary keeps.
@@ -126,29 +127,16 @@ def cifar_family(name: str, root: Path, download: bool) -> Source:
     return Source(train, test, list(parts[0].classes))
 
 
-def folder(path: str, image_size: int | list[int] | None, channels: int, in_memory: bool, split_seed: int, fit: str) -> Source:
-    """The user's own images. With in_memory=False they stay files and are decoded during training."""
-    if not os.path.isdir(path):
-        raise DataError(f"data.path={path}: no such folder; give the one that holds train/ and test/, or one folder a class")
-    whole = Path(path)
-    parts = [whole / "train", whole / "test"] if (whole / "train").is_dir() and (whole / "test").is_dir() else [whole]
-    classes = list_classes(parts[0])
-    splits = []
-    for part in parts:
-        paths, labels = list_images(part, classes)
-        files = ImageFiles(paths, Form(as_size(image_size) if image_size else common_size(paths), channels, fit))
-        splits.append(Split(files.decoded() if in_memory else files, torch.tensor(labels)))
-    return Source(splits[0], splits[1], classes) if len(splits) == 2 else with_test_set(Source(splits[0], None, classes), split_seed)
-
-
 def with_test_set(source: Source, split_seed: int) -> Source:
     """Splits off a test set if the source has none."""
     if source.test is not None:
         return source
     whole = source.train
-    if len(whole) < TEST_SHARE:
-        raise DataError(f"{len(whole)} images and no test set; at least {TEST_SHARE} are needed, as a fifth of them become the test set")
-    rest, test = stratified_split(whole.labels.numpy(), len(whole) // TEST_SHARE, split_seed)
+    labels = whole.labels.numpy()
+    if len(whole) < 2 or np.bincount(labels).max() < 2:
+        raise DataError("no test set, and no class of two images or more to take one from; give a test set, or more images")
+    size = len(whole) // TEST_SHARE if whole.origins is None else 1 / TEST_SHARE
+    rest, test = hold_out(labels, size, split_seed, whole.origins, "test")
     return replace(source, train=whole.subset(rest), test=whole.subset(test))
 
 

@@ -1,6 +1,7 @@
-"""The user's own images for a trained model."""
+"""The user's own images for a trained model, prepared like the images that it was trained on."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,24 +9,24 @@ from torch import Tensor
 
 from resnet.data.arrays import open_arrays
 from resnet.data.as_trained import as_trained
+from resnet.data.decoded import Bad, decode_all, read_all
+from resnet.data.digest import readable_digests
 from resnet.data.errors import DataError
-from resnet.data.files import folders_in, list_images
+from resnet.data.files import OnDemand
+from resnet.data.folder import bad_files
 from resnet.data.form import Form
+from resnet.data.listing import list_labelled
 from resnet.data.pictures import as_image
 from resnet.data.sources import Split
+from resnet.data.table import TABLES, list_table
+
+IN_MEMORY = 2000  # pictures; more are decoded into the cache
 
 
 def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
-    """The user's own images for a trained model: x_test and y_test of an .npz file, or one folder per class, named as in training."""
-    if os.path.isdir(path):
-        folder = path / "test" if (path / "test").is_dir() else path
-        there = folders_in(folder)
-        here = [name for name in classes if name in there]  # a stranger's class may be called ../elsewhere
-        if not here:
-            raise DataError(f"{folder}: it has none of the model's classes as folders; they are {', '.join(classes)}")
-        paths, labels = list_images(folder, here)
-        images = torch.stack([as_trained(file, form, pictures) for file in paths])
-        return Split(images, torch.tensor([classes.index(here[label]) for label in labels]))
+    """Test arrays of an .npz file; or pictures: one folder per class, named as in training, or a table of paths and labels."""
+    if os.path.isdir(path) or path.suffix.lower() in TABLES:
+        return _labelled(path, classes, form, pictures)
     split = open_arrays(path, f"--images {path}", ("test",))[0]
     if split.images.shape[1] != form.channels:
         raise DataError(f"{path}: x_test has images of {split.images.shape[1]} channels; the model takes {form.channels}")
@@ -33,3 +34,30 @@ def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str
         raise DataError(f"{path}: y_test has label {int(split.labels.max())}; the model knows {len(classes)} classes")
     assert isinstance(split.images, Tensor)
     return Split(torch.stack([as_trained(as_image(image), form, pictures) for image in split.images]), split.labels)
+
+
+def _labelled(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
+    if os.path.isdir(path):
+        found = list_labelled(path, classes)
+    else:
+        parts = list_table(path, skip_missing=False).parts
+        found = parts.get("test") or [picture for those in parts.values() for picture in those]
+        if unknown := sorted({picture.label for picture in found} - set(classes)):
+            raise DataError(f"{path}: {unknown[0]}: a class that the model does not know; it knows {', '.join(classes)}")
+    images, bad = prepared([picture.path for picture in found], form, pictures)
+    if bad:
+        raise DataError(bad_files(f"--images {path}", bad, len(found), "mend them, or take them away"))
+    return Split(images, torch.tensor([classes.index(picture.label) for picture in found]))
+
+
+def prepared(paths: Sequence[Path], form: Form, pictures: str) -> tuple[Tensor | OnDemand, Bad]:
+    """Returns the images of picture files, as in training, and why files cannot be read, by their numbers; their images are black."""
+    if len(paths) > IN_MEMORY and pictures == "photos":
+        digests, unreadable = readable_digests(paths)
+        decoded, bad = decode_all(paths, digests, form, cache_gb=20)
+        return decoded, {**bad, **unreadable}
+    images, failures = [], Bad()
+    for row, result in read_all(lambda row: as_trained(paths[row], form, pictures), range(len(paths)), "reading pictures"):
+        images.append(torch.zeros(form.channels, *form.size, dtype=torch.uint8) if isinstance(result, str) else result)
+        failures.update({row: result} if isinstance(result, str) else {})
+    return torch.stack(images), failures

@@ -21,6 +21,7 @@ def header(facts: RunFacts) -> list[tuple[str, str]]:
         ("model", facts.model),
         ("size", f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward)"),
         ("data", facts.data),
+        *(("note", note) for note in facts.notes),
         ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
         ("device", facts.device),
         *([("continued", facts.continued)] if facts.continued else []),
