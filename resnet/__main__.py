@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from resnet.analysis import show
+from resnet.analysis import show, show_data
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.components import targets_in
@@ -29,6 +29,7 @@ from resnet.version import version
 ABOUT = "What can be done with a run after training, and before it."
 EXAMPLES = """examples:
   python -m resnet describe 'model.layers=[9,9,9]' data=digits
+  python -m resnet check-data data=folder data.path=mine
   python -m resnet resume outputs/NAME
   python -m resnet evaluate outputs/NAME --split test
   python -m resnet predict outputs/NAME photo.jpg scans/
@@ -106,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     describe = add("describe", _describe, show.description, "Stages, sizes, operations, data and seconds an epoch, without training.")
     describe.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
     describe.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of configs of your own, as for train.py")
+
+    checked = add(
+        "check-data", _check_data, show_data.checked_data, "Classes, unreadable files and duplicates of a data set, and a sheet of it."
+    )
+    checked.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, like data=folder data.path=mine")
+    checked.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of configs of your own, as for train.py")
+    checked.add_argument("--out", type=Path, metavar="FOLDER", default=Path("check-data"), help="for the sheet (default: check-data)")
 
     resume = add_for_run(
         "resume", _resume, show.nothing, "Continue an interrupted or failed run; key=value changes what does not decide its result."
@@ -185,6 +193,12 @@ def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
     from resnet.analysis.describe import describe
 
     return describe(compose_config(arguments.overrides, arguments.config_dir))
+
+
+def _check_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.analysis.check_data import check_data
+
+    return check_data(compose_config(arguments.overrides, arguments.config_dir), arguments.out)
 
 
 def _resume(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class DataSet:
     classes: list[str]
     pictures: str = "photos"
     notes: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
     mean: list[float]
     std: list[float]
 
@@ -61,6 +62,7 @@ def split_dataset(
         test=source.test,
         classes=source.classes,
         pictures=source.pictures,
+        unreadable=source.unreadable,
         notes=[*source.notes, *class_notes({"train": train, "val": val, "test": source.test}, source.classes), *computed[2]],
         mean=computed[0] if mean is None else _per_channel("mean", mean, channels),
         std=computed[1] if std is None else _per_channel("std", std, channels),

@@ -51,7 +51,8 @@ def folder(path: str, image_size: int | list[int] | None, channels: int, fit: st
     splits = _splits(listing, pictures, good, images, digests)
     if isinstance(images, ImageFiles):
         notes.append(f"the decoded images have no room in the cache (data.cache_gb={cache_gb:g}): each epoch decodes them again")
-    return Source(splits["train"], splits.get("test"), listing.classes, val=splits.get("val"), notes=[*notes, *told])
+    val, test = splits.get("val"), splits.get("test")
+    return Source(splits["train"], test, listing.classes, val=val, notes=[*notes, *told], unreadable=list(bad.values()))
 
 
 def _listed(path: Path, skip_missing: bool) -> Listing:

@@ -52,6 +52,7 @@ class Source:
     `val`: the images that the source itself holds out; None: data.val_size decides.
     `pictures`: photos, or the name of a set of drawings, whose pictures are prepared in its own way (resnet.data.as_trained).
     `notes`: lines that the run's header tells and its summary keeps.
+    `unreadable`: why files were left out.
     """
 
     train: Split
@@ -60,6 +61,7 @@ class Source:
     val: Split | None = None
     pictures: str = "photos"
     notes: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
 
 
 def digits(split_seed: int) -> Source:
