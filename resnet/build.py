@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet.build_model import build_model, check_stages, is_foreign, trial
+from resnet.build_model import build_model, check_stages, is_foreign, told_of_small_images, trial
 from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -34,7 +34,7 @@ from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Size, Source, Split, checked, count_batches, plain_size, split_dataset
 from resnet.make import make, takes
-from resnet.models.published import WeightsError, fit_weights, read_weights
+from resnet.models.weights import WeightsError, fit_weights, read_weights
 from resnet.record.directory import BEST, LAST
 from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner, Metric
@@ -62,6 +62,7 @@ class Parts:
     plan: Plan
     callbacks: dict[str, Callback]
     size: Size  # of the model's input
+    notes: Sequence[str] = ()  # what the user should know of before training
 
 
 def build(config: Config, fabric: Fabric) -> Parts:
@@ -73,15 +74,16 @@ def build(config: Config, fabric: Fabric) -> Parts:
     callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes), size)
+    notes = [*data.notes, *told_of_small_images(config, data, size)]
     if config.model["weights"] is not None:
-        load_weights(model, Path(config.model["weights"]))
+        notes += load_weights(model, config.model)
     objective = build_objective(config, fabric.device, **offered_by(data))
     try_objective(config, objective, data, size, fabric.device)
     try_metrics(config, len(data.classes))
     learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
-    return Parts(fabric, data, learner, train, val, test, plan, callbacks, size)
+    return Parts(fabric, data, learner, train, val, test, plan, callbacks, size, notes)
 
 
 def build_fabric(config: Config) -> Fabric:
@@ -284,13 +286,18 @@ def _reading(metric: Any) -> dict[str, Any]:
     return {"direction": getattr(said, "direction", None), "unit": getattr(said, "unit", "")}
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads weights from a file or a run directory. Of a run it takes the best weights, or the last ones if there is no held-out split."""
-    path = weights_file(path)
+def load_weights(model: nn.Module, settings: Mapping[str, Any]) -> list[str]:
+    """Loads model.weights: of a run directory the best weights, or the last ones if nothing was held out.
+
+    Returns a note for each thing that was not taken from there as it is.
+    """
+    path = weights_file(Path(settings["weights"]))
     try:
-        model.load_state_dict(fit_weights(model, read_weights(path)))
+        fitted = fit_weights(model, read_weights(path), settings["weights_skip"])
     except WeightsError as error:
         raise UserError(f"model.weights={path}: {error}") from None
+    model.load_state_dict(fitted.tensors)
+    return [f"model.weights: {note}" for note in fitted.notes]
 
 
 def weights_file(path: Path) -> Path:

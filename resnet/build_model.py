@@ -8,7 +8,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from resnet.config.components import COMPONENTS, targets_in
 from resnet.config.errors import UserError, cause
-from resnet.config.names import OUR_MODEL
+from resnet.config.names import OUR_MODEL, STEMS
 from resnet.config.schema import Config
 from resnet.config.signature import Signature, is_own, read_signature
 from resnet.data import DataSet, Size, pixels, plain_size
@@ -16,6 +16,8 @@ from resnet.make import make
 from resnet.training.randomness import random_numbers_kept
 
 CHANNELS = ("in_channels", "in_chans")
+WHOLE_STEM = "model.stem=conv3x3, which leaves small images whole, or model=resnet20, which is made for them"
+MOST_LOST = 2  # pixels per side of the last feature maps
 
 
 def build_model(config: Config, in_channels: int, num_classes: int, size: Size | None = None) -> nn.Module:
@@ -124,13 +126,26 @@ def check_stages(config: Config, data: DataSet, size: Size, key: str) -> None:
     if config.model["_target_"] != OUR_MODEL:
         return
     stages, layers = len(config.model["layers"]), str(config.model["layers"]).replace(" ", "")
-    left, where = min(size), ""
+    left, where, instead = min(size), "", ""
     if config.model["stem"] != "conv3x3":
         model, images = trial(config, data, size)
         left = min(model.stem(images).shape[-2:])  # type: ignore[operator]
-        where = f", {left} behind the stem," if left < min(size) else ""
+        where, instead = (f", {left} behind the stem,", f"{WHOLE_STEM}, ") if left < min(size) else ("", "")
     if left < 2 ** (stages - 1):
         raise UserError(
             f"model.layers={layers}: images of {pixels(size)}{where} are too small for {stages} stages, each of which "
-            f"halves them; take at most {left.bit_length()} stages, or larger images ({key})"
+            f"halves them; take {instead}at most {left.bit_length()} stages, or larger images ({key})"
         )
+
+
+def told_of_small_images(config: Config, data: DataSet, size: Size) -> list[str]:
+    """Returns a note if one of our networks that is made for photos gets images of which it leaves next to nothing."""
+    stem = config.model.get("stem")
+    if config.model["_target_"] != OUR_MODEL or stem not in STEMS or stem == "conv3x3":
+        return []
+    model, images = trial(config, data, size)
+    first, *_, last = (min(maps.shape[-2:]) for maps in model.features(images))  # type: ignore[operator]
+    if last > MOST_LOST:
+        return []
+    left = f"images of {pixels(size)} are {first} behind the stem and {last} at the end"
+    return [f"{left}: model.stem={stem} is made for about 224; take {WHOLE_STEM}"]

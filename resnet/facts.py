@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet.build import Parts, build_data, how_read, import_targets, offered_by, weights_file
 from resnet.build_model import trial
 from resnet.config import Config, UserError
-from resnet.config.components import has_target
+from resnet.config.components import COMPONENTS, has_target
 from resnet.config.hashing import plain_values, set_files
 from resnet.config.names import OUR_MODEL
+from resnet.config.signature import read_signature
 from resnet.data import DataError, DataSet, Size, plain_size, size_text
 from resnet.data.digest import file_digests, whole
 from resnet.record.code import Code, module_digests
@@ -29,6 +30,10 @@ from resnet.training.loop import Progress, Training
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "hydra-core", "omegaconf", "wandb", "numpy")
 NUM_WORST = 16
+TOLD = (  # settings of our networks that stand in the model's line if they are not the usual ones
+    *("stage_widths", "groups", "width_per_group", "bottleneck_stride", "stem", "attention", "anti_alias"),
+    *("norm", "weight_standardization", "activation", "init", "residual_scale"),
+)
 
 
 def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str], start_step: int, continued: str) -> RunFacts:
@@ -43,11 +48,11 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         flops=count_flops(config, data, parts.size),
         data=f"{config.data.name}: {sizes}, {data.channels}x{size_text(parts.size)}, {len(data.classes)} classes",
-        notes=data.notes,
         device=device_name(parts),
         steps=parts.plan.total_steps,
         steps_per_epoch=parts.plan.steps_per_epoch,
         measured={name: read["unit"] == "%" for name, read in how_read(config).items() if name in parts.learner.metrics},
+        notes=() if start_step else parts.notes,  # they are of the start
         start_step=start_step,
         continued=continued,
     )
@@ -56,10 +61,11 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
 def model_line(settings: Mapping[str, Any]) -> str:
     """Describes a model in one line: the main settings of our networks, or name and settings of any other."""
     if settings["_target_"] != OUR_MODEL:
-        own = {name: value for name, value in settings.items() if name not in ("_target_", "weights")}
+        own = {name: value for name, value in settings.items() if name not in ("_target_", *COMPONENTS["model"].kept)}
         return ", ".join([settings["_target_"], *(f"{name} {as_text(value)}" for name, value in own.items())])
     texts = {name: as_text(value) for name, value in settings.items()}
-    rest = [f", {name} {texts[name]}" for name, usual in (("stem", "conv3x3"), ("attention", "none")) if texts[name] != usual]
+    usual = {one.name: as_text(one.default) for one in read_signature(OUR_MODEL, OUR_MODEL).parameters.values()}
+    rest = [f", {name.replace('_', ' ')} {texts[name]}" for name in TOLD if texts[name] != usual[name]]
     return f"layers {texts['layers']}, width {texts['width']}, {texts['block']} blocks, shortcut {texts['shortcut']}{''.join(rest)}"
 
 
@@ -86,6 +92,7 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each one of the forward pass
         "data": data_facts(parts.data),
         "input_size": plain_size(parts.size),
+        "notes": list(parts.notes),
         "choose_by": config.choose_by,
         "metrics": how_read(config),
         "device": known.device,

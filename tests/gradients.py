@@ -6,6 +6,7 @@ Prints each network before it is computed, so that the last line names the one t
 import copy
 import itertools
 import sys
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,17 @@ from resnet.models import ResNet
 # Channels, normalisation (without it the convolutions have biases) and pixels a side: even ones and odd ones take other ways below.
 STEMS = ((1, "batch", 8), (3, "none", 8), (3, "group", 7))
 WIDTHS = (1, 2, 3, 4, 6, 8, 16)
+# The rest of the family, with the blocks that it is for.
+BOTTLENECKS = [block for block in BLOCKS if "bottleneck" in block]
+VARIANTS = (
+    ({"groups": 4, "width_per_group": 64}, BOTTLENECKS),
+    ({"groups": 8, "width_per_group": 32, "bottleneck_stride": "3x3"}, BOTTLENECKS),
+    ({"bottleneck_stride": "3x3", "weight_standardization": True}, BOTTLENECKS),
+    ({"weight_standardization": True}, BLOCKS),
+    ({"anti_alias": "blur", "attention": "efficient_channel"}, BLOCKS),
+    ({"anti_alias": "blur", "bottleneck_stride": "3x3", "groups": 2}, BOTTLENECKS),
+    ({"residual_scale": 0.5, "attention": "squeeze_excitation"}, BLOCKS),
+)
 IMAGES = 16
 
 
@@ -27,11 +39,15 @@ def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
     return [parameter.grad.double() for parameter in model.parameters()]
 
 
-def check(threads: list[int], block: str, shortcut: str, stem: tuple[int, str, int], width: int) -> None:
+def check(threads: list[int], block: str, shortcut: str, stem: tuple[int, str, int], width: int, **settings: Any) -> None:
     """Without ReLU, which a rounding could turn on or off. A gradient that is wrong is off by about its own norm."""
     in_channels, norm, pixels = stem
     torch.manual_seed(0)
-    model = ResNet(in_channels, 10, layers=[1, 1], width=width, block=block, shortcut=shortcut, norm=norm, activation="silu")
+    style = {"block": block, "shortcut": shortcut, "norm": norm, "activation": "silu", **settings}
+    model = ResNet(in_channels, 10, layers=[1, 1], width=width, **style)
+    for name, bias in model.named_parameters():
+        if "attention" in name and bias.ndim == 1:
+            nn.init.constant_(bias, 0.5)  # its ReLU would stand at its kink: the mean of a normalised channel is zero
     images, labels = torch.randn(IMAGES, in_channels, pixels, pixels), torch.arange(IMAGES) % 10
     exact = gradients(copy.deepcopy(model).double(), images.double(), labels)
     allowed = tolerance(model, summed=IMAGES * pixels**2) * torch.cat([gradient.flatten() for gradient in exact]).norm()
@@ -47,4 +63,9 @@ if __name__ == "__main__":
     for kind in itertools.product(BLOCKS, SHORTCUTS, STEMS, WIDTHS):
         print(*kind, flush=True)
         check([*map(int, sys.argv[1:])], *kind)
+    for settings, blocks in VARIANTS:
+        stems = [stem for stem in STEMS if "weight_standardization" not in settings or stem[1] != "none"]
+        for kind in itertools.product(blocks, ("pool_projection", "zero_pad"), stems, WIDTHS[1:]):
+            print(settings, *kind, flush=True)
+            check([*map(int, sys.argv[1:])], *kind, **settings)
     print("all computed")

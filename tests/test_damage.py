@@ -40,7 +40,7 @@ from resnet.data.listing import LeftOut, list_folder, pictures_in
 from resnet.data.pictures import read_image
 from resnet.data.sources import digits, mnist_family
 from resnet.data.to_evaluate import images_to_evaluate
-from resnet.models.published import WeightsError, read_weights
+from resnet.models.weights import WeightsError, read_weights
 from resnet.plain import for_latex, for_markdown, for_spreadsheet, plain
 from resnet.record.directory import DirectoryError, RunDirectory
 from resnet.record.hints import kept_overrides

@@ -144,6 +144,7 @@ def test_the_config_s_defaults_are_the_signature_s() -> None:
         "_target_": OUR_MODEL,
         **{name: one.default for name, one in COMPONENTS["model"].settings(signature).items()},
         "weights": None,
+        "weights_skip": [],
     }
 
 

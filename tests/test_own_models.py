@@ -26,7 +26,7 @@ from resnet.config.hashing import completed
 from resnet.config.names import BLOCKS
 from resnet.facts import count_flops, model_line
 from resnet.models.facts import WHOLE, receptive_fields, sections
-from resnet.models.published import WeightsError, fit_weights
+from resnet.models.weights import WeightsError, fit_weights
 from resnet.sweeps.grid import compose_jobs, differing, read_sweep
 from resnet.sweeps.preflight import preflight
 
@@ -176,7 +176,7 @@ def test_a_mistake_in_a_setting_is_one_line(lab) -> None:
     for override, message in {
         "model.depth=0": "model.depth=0: out of range; it must be at least 1",
         "model.act=geluu": "model.act=geluu: no such choice (did you mean gelu?); choose one of relu, gelu",
-        "model.dpth=1": "model.dpth: unknown key (did you mean depth?); Net takes depth, act, weights; '~model.dpth' leaves it out",
+        "model.dpth=1": "model.dpth: unknown key (did you mean depth?); Net takes depth, act, weights, weights_skip; ",
         "model.depth=many": "model.depth=many: a whole number is needed",
         "model.in_channels=3": "model.in_channels: unknown key",
         "model.weights=[1]": "model.weights=[1]: text, or null, is needed",
@@ -213,6 +213,7 @@ def test_a_target_alone_takes_no_settings_of_the_default_option(lab) -> None:
         "_target_": "own_models.Net",
         "depth": 3,
         "weights": None,
+        "weights_skip": [],
     }
     ours = compose_config(["model._target_=resnet.models.resnet.ResNet", "model.width=8"]).model
     assert ours == {**compose_config([]).model, "width": 8}
@@ -240,7 +241,7 @@ def test_sections_are_what_the_model_says_else_its_children(lab) -> None:
 def test_weights_of_other_names_do_not_fit_a_foreign_model(lab, name) -> None:
     config = compose_config([*QUICK, "model._target_=own_models.Net"])
     model = build_model(config, 1, 10)
-    assert fit_weights(model, model.state_dict()).keys() == model.state_dict().keys()
+    assert fit_weights(model, model.state_dict()).tensors.keys() == model.state_dict().keys()
     with pytest.raises(WeightsError, match="a model of your own takes weights of its own names alone"):
         fit_weights(model, {f"{name}.{key}": value for key, value in model.state_dict().items()})
 
@@ -317,4 +318,4 @@ def test_a_config_of_before_there_were_targets_means_ours() -> None:
 
 def test_the_command_shows_what_a_target_takes(lab) -> None:
     shown = ("--cfg", "job", "--package", "model", "model._target_=own_models.Net", "model.depth=3")
-    assert call(lab, ROOT / "train.py", *shown).stdout.splitlines()[-3:] == ["_target_: own_models.Net", "weights: null", "depth: 3"]
+    assert call(lab, ROOT / "train.py", *shown).stdout.splitlines()[-3:] == ["weights: null", "weights_skip: []", "depth: 3"]

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from resnet.analysis.saved import load_model, open_run
 from resnet.models import ResNet
-from resnet.models.published import WeightsError, fit_weights, read_weights
+from resnet.models.weights import WeightsError, fit_weights, read_weights
 
 pytestmark = pytest.mark.numeric
 
@@ -90,7 +90,7 @@ def saved(content: Any, path: Path) -> Path:
 
 
 def check_same_scores(theirs: nn.Module, model: ResNet, path: Path) -> None:
-    model.load_state_dict(fit_weights(model, read_weights(path)), strict=True)
+    model.load_state_dict(fit_weights(model, read_weights(path)).tensors, strict=True)
     images = torch.randn(4, 3, 12, 12)
     assert_same_scores(model(images), theirs(images), model)
 
@@ -220,13 +220,13 @@ def test_tensors_without_plain_values_count_as_missing(tmp_path: Path) -> None:
 
 def test_the_error_lists_a_few_of_each_kind_and_counts_the_rest() -> None:
     weights = TheirNetwork(layers=(2, 1, 1)).state_dict() | {f"extra{number}": torch.ones(1) for number in range(9)}
-    weights["linear.weight"] = torch.ones(100, 16)
+    weights["bn1.bias"] = torch.ones(9)
     text = misfit(ours(), weights)
     block = "stages.2.1.residual"
     missing = f"{block}.0.weight, {block}.1.weight, {block}.1.bias, {block}.1.running_mean, {block}.1.running_var and 5 more"
     assert f"missing in the file: {missing}\n" in text
     assert "unknown to the model: extra0, extra1, extra2, extra3, extra4 and 4 more\n" in text
-    assert "of another shape: head.3.weight: file (100, 16), model (10, 16)\n" in text
+    assert "of another shape: stem.1.bias: file (9,), model (4,)\n" in text
     assert all(key in text for key in ("model.block", "model.layers", "model.width", "model.shortcut"))
     assert "projection" not in text
 

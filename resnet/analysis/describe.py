@@ -36,6 +36,7 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
     return {
         "stages": stages,
         "model": model_line(config.model),
+        "notes": list(parts.notes),
         "parameters": sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         "flops": count_flops(config, data, parts.size),
         "data": {

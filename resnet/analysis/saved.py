@@ -18,7 +18,7 @@ from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
 from resnet.data import DataSet, Form, Size, Split, as_size
 from resnet.facts import data_facts
-from resnet.models.published import is_dense
+from resnet.models.weights import is_dense
 from resnet.record.content import as_digest, data_digest, other_data, short
 from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint

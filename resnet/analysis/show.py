@@ -38,6 +38,8 @@ def description(result: dict[str, Any]) -> None:
     counts.add_section()
     counts.add_row("total", *(f"{sum(split.values()):,}" for split in splits.values()))
     print(plain(f"model: {result['model']}"))
+    for note in result["notes"]:
+        print(plain(f"note: {note}"))
     _print(stages, counts)
     print(
         f"operations: of one image forward, two per multiply-add; data: {result['data']['name']}, mean {_few(result['data']['mean'])}, "

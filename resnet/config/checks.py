@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from resnet.config.hashing import flatten, plain_values
-from resnet.config.names import CALLBACKS, DATA_SETS, OUR_MODEL
+from resnet.config.names import CALLBACKS, DATA_SETS, is_target
+from resnet.config.network import contradictions_of, is_ours
 from resnet.config.schema import Config
 from resnet.config.suggest import nearest
 
@@ -65,11 +66,6 @@ def _broken_limits(given: str, value: Any, limits: Any) -> Iterator[str]:
         yield f"{given}: out of range; it must be {wanted}"
 
 
-def is_target(value: Any, name: str, known: Mapping[str, str]) -> bool:
-    """True if a component, however it is written, is this built-in one."""
-    return (value.get("_target_") if isinstance(value, dict) else value) in (name, known[name])
-
-
 def _bad_unions(config: Config) -> Iterator[str]:
     """Checks the keys whose type OmegaConf cannot express."""
     data, devices = config.data, config.fabric.devices
@@ -110,11 +106,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
     if config.early_stop is not None and config.data.val_size == 0:
         yield f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null"
-    if _is_plain(config.model) and config.model.get("stochastic_depth", 0) != 0:
-        yield (
-            f"model.stochastic_depth={config.model['stochastic_depth']}: a plain network (model.shortcut=none) has no shortcut to fall "
-            "back on; set one of the two"
-        )
+    if is_ours(config.model):
+        yield from contradictions_of(config.model)
     if config.compile and any(is_target(one, "activation_stats", CALLBACKS) for one in config.callbacks.values()):
         yield "compile=true callbacks=[activation_stats]: a compiled model hides its activations; set one of the two"
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
@@ -135,11 +128,6 @@ def _contradictions(config: Config) -> Iterator[str]:
     if not 1 <= len(project.strip()) <= 128 or set(project) & set("/\\#?%:"):
         yield f"wandb.project={project}: W&B takes names of 1 to 128 characters, without / \\ # ? % and :"
     yield from _secrets(config)
-
-
-def _is_plain(model: Any) -> bool:
-    """True for our model without shortcuts. Works before the model's settings have their types."""
-    return isinstance(model, dict) and model.get("_target_") == OUR_MODEL and model.get("shortcut") == "none"
 
 
 def bad_name(key: str, name: str | None) -> str | None:

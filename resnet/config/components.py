@@ -70,7 +70,7 @@ COMPONENTS: Mapping[str, Role] = {  # keys of the config that hold one component
     "model": Role(
         handed=2,
         by_name=("in_channels", "in_chans", "num_classes"),
-        kept={"weights": Parameter("weights", str | None, None)},
+        kept={"weights": Parameter("weights", str | None, None), "weights_skip": Parameter("weights_skip", list[str], [])},
         default=OUR_MODEL,
     ),
     "data": Role(names=DATA_SETS),

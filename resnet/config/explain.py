@@ -14,9 +14,8 @@ from resnet.config.compose import Composer, is_choice, unreadable, with_targets
 from resnet.config.defaults import entries, given_twice, wrong_entry
 from resnet.config.errors import UserError
 from resnet.config.load import all_keys, explain_value
-from resnet.config.suggest import a_word, as_one_word, nearest, typographic, unknown_key
+from resnet.config.suggest import a_word, nearest, typographic, unknown_key
 from resnet.config.values import known_keys, wrong_value
-from resnet.config.words import IMAGENET
 
 EXTRAS = {"hydra/sweeper/optuna": "search", "hydra/launcher/submitit_slurm": "slurm"}  # extras of setup.cfg, by the config that needs them
 FAILURES = (HydraException, OmegaConfBaseException, UserError, ValueError)  # errors that a composition can raise
@@ -109,8 +108,6 @@ def _missing(missing: str, composer: Composer, items: Sequence[Override]) -> str
 
 
 def _no_option(group: str, option: str, where: str, composer: Composer) -> str:
-    if note := IMAGENET.get(as_one_word(option)):
-        return f"{group}={option}{where}: no such option; {note}"
     choices = composer.options(group)
     return f"{group}={option}{where}: no such option{nearest(option, choices)}; choose one of {', '.join(choices)}"
 

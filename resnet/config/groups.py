@@ -1,7 +1,8 @@
-"""Checks `optimizer.groups` and `optimizer.layer_decay`; imports no torch."""
+"""Groups of parameters by name: which names a `match` covers, and the checks of `optimizer.groups`; imports no torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
+from fnmatch import fnmatchcase
 from typing import Any
 
 from resnet.config.components import typed
@@ -15,6 +16,11 @@ OWN = {  # keys of a group that are not settings of the optimizer's class
     "lr_scale": Parameter("lr_scale", float, 1.0, limits={"above": 0}),
 }
 LAYER_DECAY = Parameter("layer_decay", float | None, None, limits={"above": 0, "at_most": 1})
+
+
+def is_in(name: str, match: str) -> bool:
+    """True if `match` names this parameter, a module around it, or is a shell pattern of one of them."""
+    return name == match or name.startswith(f"{match}.") or fnmatchcase(name, match) or fnmatchcase(name, f"{match}.*")
 
 
 def check_groups(optimizer: Mapping[str, Any], import_foreign: bool = False) -> None:

@@ -30,6 +30,7 @@ NOT_IN_IDENTITY = {
 }
 TARGETS = ("model", "loss", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 LISTS = ("augment",)  # keys whose value is a list of such groups
+OF_WEIGHTS = {"model.weights": None, "model.weights_skip": []}  # keys that every model has
 
 FILES = (
     "data.path",
@@ -54,7 +55,7 @@ def differing_keys(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """Returns a saved config, flattened. Keys that it lacks, as an older config may, get their defaults."""
     flat = flatten({key: _with_defaults(value) for key, value in upgraded(values).items()})
-    flat = {**_schema_defaults(Config), "model.weights": None, **flat}
+    flat = {**_schema_defaults(Config), **OF_WEIGHTS, **flat}
     return {key: as_text(value) if key in LISTS and _are_components(value) else _same_number(value) for key, value in flat.items()}
 
 
@@ -62,7 +63,7 @@ def identity(config: Config) -> dict[str, Any]:
     """Returns flat keys and values. Leaves out values that equal the schema default, so that a new key does not change the identity of old
     runs.
     """
-    defaults = {**_schema_defaults(Config), "model.weights": None}
+    defaults = {**_schema_defaults(Config), **OF_WEIGHTS}
     values = plain_values(config)
     values["callbacks"] = {name: one for name, one in values["callbacks"].items() if not is_own(_target(one))}  # ours only observe
     flat = flatten(_without_defaults({**values, "augment": _effective(values["augment"])}))
@@ -116,7 +117,7 @@ def _with_defaults(value: Any) -> Any:
     if not (isinstance(target, str) and is_own(target)):
         return value
     known = read_signature(target, target).parameters.values()
-    return {**{one.name: one.default for one in known if one.default not in (dataclasses.MISSING, None)}, **value}
+    return {**{one.name: one.default for one in known if one.default is not dataclasses.MISSING}, **value}
 
 
 def plain_values(config: Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The short names of built-in components and the targets that they stand for. This is the only such list; imports no torch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 OUR_LOSS = "resnet.losses.CrossEntropy"  # assumed for older configs, which name no loss
 OUR_MODEL = "resnet.models.resnet.ResNet"
@@ -14,6 +15,7 @@ SHORTCUTS: Mapping[str, str] = {
     "projection_1x1": "resnet.models.shortcuts.projection_1x1",
     "projection_3x3": "resnet.models.shortcuts.projection_3x3",
     "zero_pad": "resnet.models.shortcuts.ZeroPad",
+    "pool_projection": "resnet.models.shortcuts.pool_projection",
     "projection_all": "resnet.models.shortcuts.projection_all",
     "none": "resnet.models.shortcuts.none",
 }
@@ -21,10 +23,16 @@ STEMS: Mapping[str, str] = {
     "conv3x3": "resnet.models.stems.conv3x3",
     "conv7x7_pool": "resnet.models.stems.conv7x7_pool",
     "deep": "resnet.models.stems.deep",
+    "bit": "resnet.models.stems.bit",
 }
 ATTENTIONS: Mapping[str, str] = {
     "none": "resnet.models.attention.none",
     "squeeze_excitation": "resnet.models.attention.SqueezeExcitation",
+    "efficient_channel": "resnet.models.attention.EfficientChannelAttention",
+}
+ANTI_ALIASES: Mapping[str, str] = {
+    "none": "resnet.models.pooling.no_anti_alias",
+    "blur": "resnet.models.pooling.BlurPool",
 }
 NORMS: Mapping[str, str] = {
     "batch": "torch.nn.BatchNorm2d",
@@ -77,3 +85,8 @@ MOVED: Mapping[str, str] = {  # targets in older configs, and their current name
     "resnet.training.schedules.cosine": "resnet.training.optim.schedules.cosine",
     "resnet.training.schedules.multistep": "resnet.training.optim.schedules.multistep",
 }
+
+
+def is_target(value: Any, name: str, known: Mapping[str, str]) -> bool:
+    """True if a component, however it is written, is this built-in one."""
+    return (value.get("_target_") if isinstance(value, dict) else value) in (name, known[name])

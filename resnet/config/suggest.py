@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from resnet.config.words import ADVICE, IMAGENET, OPTIONS, OURS
+from resnet.config.words import ADVICE, OPTIONS, OURS
 
 # Quotes, dashes and spaces as web pages print them, and the keyboard's equivalents.
 TYPOGRAPHIC = {**dict.fromkeys("\u201c\u201d\u201e", '"'), **dict.fromkeys("\u2018\u2019", "'")}
@@ -24,7 +24,8 @@ def near_choice(word: str, choices: Iterable[str]) -> str | None:
     choices = list(choices)
     plain = {as_one_word(name): choice for choice in choices for name in (choice.rpartition("/")[2], choice)}  # he2015/resnet20
     wanted = as_one_word(word.removesuffix(".yaml").rpartition("/")[2] or word)
-    wanted = wanted if wanted in plain else as_one_word(OPTIONS.get(wanted, wanted))
+    ours = as_one_word(OPTIONS.get(wanted, wanted))
+    wanted = ours if wanted not in plain and ours in plain else wanted
     near = [wanted] if wanted in plain else difflib.get_close_matches(wanted, plain, n=1, cutoff=0.7)
     near = near or [choice for choice in plain if len(choice) >= 4 and wanted.startswith(choice)]
     return plain[near[0]] if near else None
@@ -66,7 +67,7 @@ def _near_key(word: str, known: list[str]) -> str | None:
 
 def a_word(word: str, options: dict[str, list[str]], keys: Collection[str]) -> str:
     """Completes a message after a word that is not key=value. `options`: the options of each group."""
-    if advice := ADVICE.get(word.lower()) or IMAGENET.get(as_one_word(word)):
+    if advice := ADVICE.get(word.lower()):
         return advice
     for group, names in options.items():
         for name in names:

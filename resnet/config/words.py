@@ -27,7 +27,15 @@ _OURS = {
     "experiment": "config config_file cfg exp preset recipe",
     "model": "arch architecture net network backbone model_name model_type",
     "model.layers": "depth num_layers n_layers num_blocks n_blocks blocks blocks_per_stage stages layer",
-    "model.width": "hidden_size hidden_dim num_filters filters base_width num_channels planes",
+    "model.width": "hidden_size hidden_dim num_filters filters num_channels planes",
+    "model.stage_widths": "widths channels stage_channels hidden_sizes",
+    "model.groups": "cardinality",
+    "model.width_per_group": "base_width",
+    "model.bottleneck_stride": "stride stride_in_1x1 downsample_in_bottleneck",
+    "model.anti_alias": "aa_layer aa blur_pool blurpool antialias anti_aliasing",
+    "model.attention": "attn attn_layer attention_layer se",
+    "model.residual_scale": "rezero skipinit layer_scale",
+    "model.zero_init_residual": "zero_init_last",
     "model.block": "block_type",
     "model.activation": "act act_layer activation_fn nonlinearity",
     "model.norm": "norm_layer normalization normalisation batch_norm batchnorm bn",
@@ -78,6 +86,18 @@ _OPTIONS = {  # options of groups and values of keys
     "he": "kaiming kaimingnormal msra",
     "batch": "bn",
     "group": "gn",
+    "conv3x3": "cifar",
+    "conv7x7_pool": "imagenet conv7x7 7x7",
+    "deep": "resnetc deepstem",
+    "blur": "blurpool",
+    "squeeze_excitation": "se senet",
+    "efficient_channel": "eca ecanet",
+    "resnext50_32x4d": "resnext resnext50",
+    "wide_resnet50_2": "wideresnet wideresnet50 wrn50",
+    "wrn_28_10": "wrn28x10 wideresnet2810 wideresnet28",
+    "wrn_16_4": "wrn16x4 wideresnet164 wideresnet16",
+    "bit_resnet50": "bit resnetv2 resnetv250x1bit",
+    "pool_projection": "d optiond avgdown avgpool",
     "zero_pad": "a optiona identity",
     "projection_1x1": "b optionb conv1x1 1x1",
     "projection_3x3": "conv3x3 3x3",
@@ -108,15 +128,3 @@ _ADVICE = {
     "python train.py alone trains; key=value changes something": "train fit run",
 }
 ADVICE: Mapping[str, str] = {word: advice for advice, words in _ADVICE.items() for word in words.split()}
-
-_SMALL = "the networks here are for small images"
-IMAGENET: Mapping[str, str] = {  # blocks per stage and block type of He et al. 2015's ImageNet networks
-    f"resnet{layers}": f"{_SMALL}; these have its blocks: model=resnet {settings} model.width=64"
-    for layers, settings in {
-        18: "'model.layers=[2,2,2,2]'",
-        34: "'model.layers=[3,4,6,3]'",
-        50: "'model.layers=[3,4,6,3]' model.block=bottleneck",
-        101: "'model.layers=[3,4,23,3]' model.block=bottleneck",
-        152: "'model.layers=[3,8,36,3]' model.block=bottleneck",
-    }.items()
-}

@@ -7,19 +7,20 @@ from typing import Any
 from torch import nn
 
 from resnet.config.errors import UserError
-from resnet.models.attention import SqueezeExcitation
+from resnet.models.attention import EfficientChannelAttention, SqueezeExcitation
 from resnet.models.blocks import Block, PreactBlock
-from resnet.models.layers import StridedPointwiseConv
+from resnet.models.layers import Scale, StandardizedConv, StridedPointwiseConv
+from resnet.models.pooling import BlurPool, ZeroPaddedMaxPool
 from resnet.models.resnet import ResNet
 from resnet.models.shortcuts import ZeroPad
 
 WHOLE = math.inf  # pixels; the whole image, whatever its size
 Seen = tuple[float, float]  # receptive field in pixels per side, and pixels between neighbouring outputs
 KEEPS_POSITION = (
-    *(nn.Identity, nn.Flatten, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.Dropout, nn.Dropout2d, ZeroPad),
+    *(nn.Identity, nn.Flatten, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.Dropout, nn.Dropout2d, Scale),
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.PReLU),
 )
-WINDOWS = (nn.Conv2d, StridedPointwiseConv, nn.MaxPool2d, nn.AvgPool2d)
+WINDOWS = (nn.Conv2d, StridedPointwiseConv, StandardizedConv, BlurPool, nn.MaxPool2d, ZeroPaddedMaxPool, nn.AvgPool2d, ZeroPad)
 POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
@@ -67,7 +68,7 @@ def receptive_field(module: nn.Module, seen: Seen | None) -> Seen | None:
         return (field + dilation * (size - 1) * jump, jump * stride) if size and stride and dilation else None
     if type(module) in POOLS:
         return (WHOLE, jump) if _side(module.output_size) == 1 else None
-    if type(module) in (SqueezeExcitation, nn.Linear):
+    if type(module) in (SqueezeExcitation, EfficientChannelAttention, nn.Linear):
         return WHOLE, jump
     return seen if type(module) in KEEPS_POSITION else None
 

@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet.config.names import ACTIVATIONS, ATTENTIONS, NORMS, SHORTCUTS
+from resnet.config.errors import UserError
+from resnet.config.names import ACTIVATIONS, ANTI_ALIASES, ATTENTIONS, NORMS, SHORTCUTS
 from resnet.models.parts import Part, find_part
+from resnet.models.pooling import ZeroPaddedMaxPool, no_anti_alias
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,44 @@ class Layers:
     activation_part: Any = "relu"
     shortcut_part: Any = "projection_3x3"
     attention_part: Any = "none"
+    anti_alias_part: Any = "none"
+    groups: int = 1
+    width_per_group: int = 64
+    bottleneck_stride: str = "1x1"
+    weight_standardization: bool = False
+    residual_scale: float | None = None
     is_preactivation: bool = False
     is_in_shortcut: bool = False
 
-    def conv(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
         """Keeps the size, or halves it with stride 2 (rounding up). Has a bias only if the network has no normalisation."""
-        kind = StridedPointwiseConv if kernel_size == 1 and stride > 1 else nn.Conv2d
-        return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=self._norm.func is no_norm)
+        strided = StridedPointwiseConv if kernel_size == 1 and stride > 1 else nn.Conv2d
+        kind = StandardizedConv if self.weight_standardization else strided
+        has_bias = self._norm.func is no_norm
+        return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=has_bias)
+
+    def downsampling(self, channels: int, stride: int) -> tuple[int, list[nn.Module]]:
+        """Returns the stride of a residual branch's convolution, and what follows its activation. With anti-aliasing the convolution keeps
+        the size, and the layer after it has the stride (Zhang 2019)."""
+        if stride == 1 or self._anti_alias.func is no_anti_alias:
+            return stride, []
+        return 1, [self._anti_alias(channels, stride)]
+
+    def max_pool(self, channels: int, is_zero_padded: bool = False) -> nn.Module:
+        """Halves the size (rounding up)."""
+        stride, smoothing = self.downsampling(channels, 2)
+        pool = (ZeroPaddedMaxPool if is_zero_padded else nn.MaxPool2d)(3, stride, 1)
+        return nn.Sequential(pool, *smoothing) if smoothing else pool
+
+    def inner_width(self, width: int) -> int:
+        """Returns the channels of a bottleneck's 3x3 convolution: `groups` times width * width_per_group / 64, as torchvision has it."""
+        inner = width * self.width_per_group // 64 * self.groups
+        if inner == 0:
+            raise UserError(f"model.width_per_group={self.width_per_group}: less than one channel per group for a stage of width {width}")
+        return inner
+
+    def scale(self) -> nn.Module:
+        return nn.Identity() if self.residual_scale is None else Scale(self.residual_scale)
 
     def norm(self, channels: int) -> nn.Module:
         return nn.Identity() if self.is_in_shortcut and self.is_preactivation else self._norm(channels)
@@ -67,6 +101,10 @@ class Layers:
     def _attention(self) -> Part:
         return find_part("attention", self.attention_part, ATTENTIONS)
 
+    @cached_property
+    def _anti_alias(self) -> Part:
+        return find_part("anti_alias", self.anti_alias_part, ANTI_ALIASES)
+
 
 class StridedPointwiseConv(nn.Conv2d):
     """A 1x1 convolution with a stride, computed with stride 1 on every stride-th pixel: the same function and parameters.
@@ -80,9 +118,32 @@ class StridedPointwiseConv(nn.Conv2d):
         return F.conv2d(subsampled, self.weight, self.bias)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Wu and He 2018, with 8 groups, or fewer if 8 does not divide the channels."""
-    return nn.GroupNorm(math.gcd(channels, 8), channels)
+class StandardizedConv(nn.Conv2d):
+    """A convolution whose weights have mean 0 and variance 1 in each output channel (Qiao et al. 2019). A 1x1 convolution with a stride
+    subsamples first, as `StridedPointwiseConv` does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
+        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-8)  # BiT's epsilon (Kolesnikov et al. 2020)
+        if self.kernel_size == (1, 1) and self.stride != (1, 1):
+            return F.conv2d(F.avg_pool2d(x, 1, self.stride), weight, self.bias)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Scale(nn.Module):
+    """Multiplies by one learned number."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor([float(start)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def group_norm(channels: int, groups: Annotated[int, {"at_least": 1}] = 8) -> nn.GroupNorm:
+    """Wu and He 2018. Where `groups` does not divide the channels, their greatest common divisor is taken."""
+    return nn.GroupNorm(math.gcd(channels, groups), channels)
 
 
 def no_norm(channels: int) -> nn.Identity:
@@ -96,3 +157,8 @@ def init_he(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def init_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

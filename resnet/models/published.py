@@ -1,138 +1,114 @@
-"""Reads weights from a file and fits them to a model. A ResNet also accepts the names of public CIFAR networks.
+"""The names that public networks give to the layers of ours.
 
-Two naming schemes are known: akamaster/pytorch_resnet_cifar10 (`linear`, `shortcut`) and chenyaofo/pytorch-cifar-models (`fc`,
-`downsample`). Both are also common elsewhere.
+| names | networks |
+| --- | --- |
+| `conv1`, `layer1.0.bn2`, `downsample.0`, `se.fc1`, `fc` | torchvision's and timm's ResNets; chenyaofo/pytorch-cifar-models |
+| the same with `shortcut.0`, `linear` | akamaster/pytorch_resnet_cifar10 |
+| `stem.conv`, `stages.0.blocks.0.norm1`, `downsample.conv`, `head.fc` | timm's ResNetV2, with BiT |
 """
 
-import os
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-import torch
 from torch import Tensor, nn
 
+from resnet.models.attention import EfficientChannelAttention, SqueezeExcitation
+from resnet.models.blocks import Block, PreactBlock
 from resnet.models.resnet import ResNet
 
-LAYERS_OF_A_BLOCK = {  # their name: our name
-    "conv1": "residual.0",
-    "bn1": "residual.1",
-    "conv2": "residual.3",
-    "bn2": "residual.4",
-    "conv3": "residual.6",  # correct if conv1 has the stride (He et al. 2015); in torchvision conv2 has it: same shapes, other scores
-    "bn3": "residual.7",
-    "shortcut.0": "shortcut.0",
-    "shortcut.1": "shortcut.1",
-    "downsample.0": "shortcut.0",
-    "downsample.1": "shortcut.1",
-}
+Pairs = Iterator[tuple[str, str]]  # their name of a layer, and ours
+OF_BOTTLENECKS = re.compile(r"(layer\d+\.\d+|stages\.\d+\.blocks\.\d+)\.conv3\.weight")  # a name that only bottlenecks have
+# The first convolution of networks for ImageNet, and its size.
+OF_IMAGENET = {"conv1.weight": 7, "conv1.0.weight": 3, "stem.conv.weight": 7, "stem.conv1.weight": 3}
 
 
-class WeightsError(Exception):
-    """The weights do not fit. The message lists the names and shapes that do not match, and what to do."""
+def their_layers(model: ResNet) -> dict[str, str]:
+    """Maps every public name of a layer to ours."""
+    return {**dict(_as_resnet(model)), **dict(_as_resnet_v2(model)), "linear": _head(model)}
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a .safetensors file or a torch file with a state dict, or with a checkpoint that holds one. Prefers averaged weights."""
-    # Data-parallel, averaged and compiled models add prefixes to the network's names.
-    weights = {
-        re.sub(r"^((module|_orig_mod)\.)+", "", name): value
-        for name, value in _state_dict(_open(path)).items()
-        if isinstance(name, str) and is_dense(value) and name != "n_averaged"  # AveragedModel's counter
-    }
-    if not weights:
-        raise WeightsError(f"{path} holds no weights: give a state dict, or a checkpoint with one under 'state_dict' or 'model'")
-    return weights
+def torchvision_names(model: ResNet) -> dict[str, str]:
+    """Maps our name of each layer to torchvision's."""
+    return {ours: theirs for theirs, ours in _as_resnet(model) if ".shortcut." not in theirs}
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns all tensors that `model` needs, under its own names. Raises WeightsError if a name or a shape does not fit."""
-    expected = model.state_dict()
-    sources = _sources(model, weights)
-    # PyTorch before 0.4.1 saved no count of batches; nothing that we compute depends on it.
-    counts = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}
-    fitted = counts | {name: weights[source] for name, source in sources.items() if name in expected}
-    shapes = {name: (tuple(fitted[name].shape), tuple(expected[name].shape)) for name in expected if name in fitted}
-    used = {sources[name] for name in expected if name in sources}
-    problems = [
-        *_listed("missing in the file", [name for name in expected if name not in fitted]),
-        *_listed("unknown to the model", [name for name in weights if name not in used]),
-        *_listed("of another shape", [f"{name}: file {file}, model {ours}" for name, (file, ours) in shapes.items() if file != ours]),
-    ]
-    if problems:
-        advice = (
-            _advice([*sources], [*expected]) if isinstance(model, ResNet) else "a model of your own takes weights of its own names alone"
-        )
-        raise WeightsError("\n".join(["the weights do not fit the model", *problems, advice]))
-    return fitted
+def _as_resnet(model: ResNet) -> Pairs:
+    convs, norms = _weighted(model.stem, "stem")
+    yield from zip(["conv1"] if len(convs) == 1 else ["conv1.0", "conv1.3", "conv1.6"], convs, strict=False)
+    yield from zip(["bn1"] if len(convs) == 1 else ["conv1.1", "conv1.4", "bn1"], norms, strict=False)
+    for stage, position, block, ours in _blocks(model):
+        theirs = f"layer{stage + 1}.{position}"
+        yield from _of_block(block, theirs, ours, "bn")
+        for index, child in enumerate(block.shortcut.children() if block.shortcut else ()):
+            if any(True for _ in child.parameters()):
+                yield from ((f"{theirs}.{name}.{index}", f"{ours}.shortcut.{index}") for name in ("shortcut", "downsample"))
+    yield "fc", _head(model)
 
 
-def _open(path: Path) -> Any:
-    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block forever
-        raise WeightsError(f"{path} is no regular file")
-    try:
-        path.open("rb").close()  # torch raises an OSError for a damaged file too
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
-    try:
-        if path.suffix != ".safetensors":
-            return torch.load(path, map_location="cpu", weights_only=True)
-        from safetensors.torch import load_file  # type: ignore[import-not-found]  # not everybody needs it
-
-        return load_file(path)
-    except ModuleNotFoundError:
-        raise WeightsError(f"{path} needs a package that is not installed: pip install safetensors") from None
-    except Exception as error:  # a damaged file can raise any error
-        reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
-        raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
+def _as_resnet_v2(model: ResNet) -> Pairs:
+    convs, norms = _weighted(model.stem, "stem")
+    numbers = [""] if len(convs) == 1 else ["1", "2", "3"]
+    yield from zip((f"stem.conv{number}" for number in numbers), convs, strict=False)
+    yield from zip((f"stem.norm{number}" for number in numbers), norms, strict=False)
+    for stage, position, block, ours in _blocks(model):
+        theirs = f"stages.{stage}.blocks.{position}"
+        yield from _of_block(block, theirs, ours, "norm")
+        convs, norms = _weighted(block.shortcut, f"{ours}.shortcut") if block.shortcut else ([], [])
+        yield from zip([f"{theirs}.downsample.conv", f"{theirs}.downsample.norm"], [*convs, *norms], strict=False)
+    yield "norm", "head.0"
+    yield "head.fc", _head(model)
 
 
-def _state_dict(content: Any) -> dict[Any, Any]:
-    if not isinstance(content, dict):
-        return {}
-    held = [content[key] for key in ("average", "model", "state_dict") if isinstance(content.get(key), dict)]
-    return held[0] if held else content
+def _of_block(block: Block, theirs: str, ours: str, norm: str) -> Pairs:
+    convs, norms = _weighted(block.residual, f"{ours}.residual")
+    norms = [f"{ours}.norm", *norms] if isinstance(block, PreactBlock) else norms
+    yield from _numbered(f"{theirs}.conv", convs)
+    yield from _numbered(f"{theirs}.{norm}", norms)
+    if isinstance(block.attention, SqueezeExcitation):
+        yield from ((f"{theirs}.se.fc1", f"{ours}.attention.weights.0"), (f"{theirs}.se.fc2", f"{ours}.attention.weights.2"))
+    if isinstance(block.attention, EfficientChannelAttention):
+        yield f"{theirs}.se.conv", f"{ours}.attention.conv"
 
 
-def is_dense(value: Any) -> bool:
-    """False for tensors that load_state_dict would skip (meta) or fail on halfway (sparse, quantised)."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+def _numbered(name: str, layers: Iterable[str]) -> Pairs:
+    yield from ((f"{name}{number}", layer) for number, layer in enumerate(layers, 1))
 
 
-def _sources(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Maps our name of each entry in the file to its name there."""
-    layers = _our_layers(model) if isinstance(model, ResNet) else {}
-    sources = {}
-    for name in weights:
-        layer, _, parameter = name.rpartition(".")
-        sources[f"{layers[layer]}.{parameter}" if layer in layers else name] = name
-    return sources
-
-
-def _our_layers(model: ResNet) -> dict[str, str]:
-    """Maps their name of each layer to ours."""
-    head = f"head.{len(model.head) - 1}"
-    layers = {"conv1": "stem.0", "bn1": "stem.1", "linear": head, "fc": head}
+def _blocks(model: ResNet) -> Iterator[tuple[int, int, Block, str]]:
     for stage, blocks in enumerate(model.stages.children()):
-        for position, _ in enumerate(blocks.children()):
-            for theirs, ours in LAYERS_OF_A_BLOCK.items():
-                layers[f"layer{stage + 1}.{position}.{theirs}"] = f"stages.{stage}.{position}.{ours}"
-    return layers
+        for position, block in enumerate(blocks.children()):
+            if isinstance(block, Block):  # other blocks have names of their own alone
+                yield stage, position, block, f"stages.{stage}.{position}"
 
 
-def _listed(title: str, items: Sequence[str]) -> list[str]:
-    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
-    return [f"  {title}: {', '.join(items[:5])}{more}"] if items else []
+def _weighted(module: nn.Module, path: str) -> tuple[list[str], list[str]]:
+    """Returns the paths of the convolutions, and those of the other layers with parameters, in order."""
+    own = [(path + (name and f".{name}"), layer) for name, layer in module.named_modules() if [*layer.parameters(recurse=False)]]
+    convs = [name for name, layer in own if isinstance(layer, nn.Conv2d)]
+    return convs, [name for name, _ in own if name not in convs]
 
 
-def _advice(file_names: Sequence[str], model_names: Sequence[str]) -> str:
+def _head(model: ResNet) -> str:
+    return f"head.{len(model.head) - 1}"
+
+
+def advice_for(weights: Mapping[str, Tensor], expected: Collection[str]) -> str:
+    """Says what to set for weights that do not fit. `expected`: the names in the model."""
     advice = "set model.block, model.layers, model.width, model.shortcut and model.norm, and data of as many classes, as the weights have"
-    in_file, in_model = (any(".shortcut." in name for name in names) for names in (file_names, model_names))
+    in_file, in_model = (any(re.search(r"\.(shortcut|downsample)\.", name) for name in names) for names in (weights, expected))
     if in_file and not in_model:
-        return f"{advice}; the file has projection shortcuts: model.shortcut=projection_1x1"
+        advice += "; the file has projection shortcuts: model.shortcut=projection_1x1"
     if in_model and not in_file:
-        return f"{advice}; the file has no projection shortcuts: model.shortcut=zero_pad"
-    return advice
+        advice += "; the file has no projection shortcuts: model.shortcut=zero_pad"
+    return advice + _seen_in(weights)
+
+
+def _seen_in(weights: Mapping[str, Tensor]) -> str:
+    """Returns the main settings of the network that torchvision's names show."""
+    blocks = {match.groups() for name in weights if (match := re.match(r"layer(\d+)\.(\d+)\.", name))}
+    if not blocks or "bn1.weight" not in weights:
+        return ""
+    layers = ",".join(str(number) for _, number in sorted(Counter(int(stage) for stage, _ in blocks).items()))
+    kind = "bottleneck" if any(map(OF_BOTTLENECKS.fullmatch, weights)) else "basic"
+    return f"; the file's names are of model.layers=[{layers}] model.block={kind} model.width={len(weights['bn1.weight'])}"

@@ -40,6 +40,13 @@ def projection_3x3(in_channels: int, out_channels: int, stride: int, layers: Lay
     return _projection(in_channels, out_channels, 3, stride, layers)
 
 
+def pool_projection(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
+    """ResNet-D (He et al. 2019): average pooling has the stride, and a 1x1 convolution follows."""
+    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    norm = [] if layers.is_preactivation else [layers.norm(out_channels)]
+    return nn.Sequential(pool, layers.conv(in_channels, out_channels, 1), *norm)
+
+
 @in_every_block
 def projection_all(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
     """Option C."""

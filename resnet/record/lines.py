@@ -21,9 +21,9 @@ def header(facts: RunFacts) -> list[tuple[str, str]]:
         ("model", facts.model),
         ("size", f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward)"),
         ("data", facts.data),
-        *(("note", note) for note in facts.notes),
         ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
         ("device", facts.device),
+        *(("note", note) for note in facts.notes),
         *([("continued", facts.continued)] if facts.continued else []),
     ]
 
@@ -87,9 +87,10 @@ def next_steps(facts: RunFacts, summary: dict[str, Any]) -> list[tuple[str, str]
 def _experiments(facts: RunFacts, places: list[str]) -> list[tuple[str, str]]:
     model, lr = facts.config["model"], facts.config["lr"]
     is_ours = model["_target_"] == OUR_MODEL  # only its user knows the settings of another model
-    deeper = [f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")] if is_ours else []
+    is_new = is_ours and model["weights"] is None  # weights fit only the network that they are of
+    deeper = [f"model.layers={[number + 1 for number in model['layers']]}".replace(" ", "")] if is_new else []
     own = without(facts.overrides, "lr", "optimizer.lr", *(["model.layers"] if deeper else []))
-    has_choice = is_ours and model["stochastic_depth"] == 0  # a plain network cannot have stochastic depth
+    has_choice = is_new and model["stochastic_depth"] == 0 and model["residual_scale"] is None  # a plain network can have neither
     shortcuts = ["model.shortcut=none,projection_3x3"] if has_choice else []
     alike = without(facts.overrides, "seed", "fabric.devices", "fabric.num_nodes", *(["model.shortcut"] if shortcuts else []))
     return [

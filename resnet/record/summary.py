@@ -42,6 +42,7 @@ SHAPE = {
     "error": TEXT,
     "name": TEXT,
     "overrides": [TEXT],
+    "notes": [TEXT],
     "best": {"step": COUNT, "val/accuracy": METRIC, "val/loss": METRIC},
     "last": {"step": COUNT, "epoch": METRIC, "train/loss": METRIC, "train/accuracy": METRIC, "val/loss": METRIC, "val/accuracy": METRIC},
     "test": {"accuracy": METRIC, "loss": METRIC, "images": COUNT},

@@ -37,7 +37,7 @@ class RunFacts:
     steps_per_epoch: int
     measured: Mapping[str, bool] = field(default_factory=dict)  # metrics besides loss and accuracy, and whether each is a share
     start_step: int = 0
-    notes: Sequence[str] = ()  # about the data
+    notes: Sequence[str] = ()  # what the user should know of before training
     continued: str = ""  # the step it continues from, and what has changed
 
 

@@ -6,7 +6,6 @@ from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet.config import Config, UserError
@@ -136,8 +135,8 @@ class Parts:
         if self.has_its_devices:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
-            shape, weights = (data.channels, len(data.classes), size), Path(config.model["weights"])
-            self._once(lambda: build.load_weights(build_model(config, *shape), weights), config.model, shape)
+            shape = data.channels, len(data.classes), size
+            self._once(lambda: build.load_weights(build_model(config, *shape), config.model), config.model, shape)
         evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
         return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
 

@@ -1,13 +1,12 @@
 """Parameter groups by name: frozen parts, parts with settings of their own, and learning rates that decay with depth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
 from resnet.config.errors import UserError
-from resnet.config.groups import OWN
+from resnet.config.groups import OWN, is_in
 from resnet.config.suggest import nearest
 
 Group = Mapping[str, Any]
@@ -64,9 +63,9 @@ def depth_factors(model: nn.Module, layer_decay: float | None) -> dict[str, floa
     units = list(_units(model, ""))
     for depth, unit in enumerate(units):
         for name in names:
-            if any(_is_in(name, path) for path in unit):
+            if any(is_in(name, path) for path in unit):
                 factors[name] = layer_decay ** (len(units) - 1 - depth)
-    outside = set(names) - {name for unit in units for path in unit for name in names if _is_in(name, path)}
+    outside = set(names) - {name for unit in units for path in unit for name in names if is_in(name, path)}
     return factors | dict.fromkeys(outside, layer_decay ** max(len(units) - 1, 0))  # the same factor as the first unit
 
 
@@ -101,7 +100,7 @@ def _chosen(model: nn.Module, groups: Sequence[Group]) -> dict[str, int]:
     names = [name for name, _ in model.named_parameters()]
     chosen: dict[str, int] = {}
     for index, group in enumerate(groups):
-        found = [name for name in names if _is_in(name, group["match"])]
+        found = [name for name in names if is_in(name, group["match"])]
         new = [name for name in found if name not in chosen]
         if not new:
             paths = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
@@ -110,8 +109,3 @@ def _chosen(model: nn.Module, groups: Sequence[Group]) -> dict[str, int]:
             raise UserError(f"optimizer.groups[{index}].match={group['match']}: {reason}")
         chosen |= dict.fromkeys(new, index)
     return chosen
-
-
-def _is_in(name: str, match: str) -> bool:
-    """True if `match` names this parameter, a module around it, or is a shell pattern of one of them."""
-    return name == match or name.startswith(f"{match}.") or fnmatchcase(name, match) or fnmatchcase(name, f"{match}.*")
