@@ -30,7 +30,7 @@ NOT_IN_IDENTITY = {
 }
 TARGETS = ("model", "loss", "optimizer", "scheduler")  # keys whose value is a group with a _target_ of its own
 LISTS = ("augment",)  # keys whose value is a list of such groups
-OF_WEIGHTS = {"model.weights": None, "model.weights_skip": []}  # keys that every model has
+OF_WEIGHTS: dict[str, Any] = {"model.weights": None, "model.weights_skip": []}  # keys that every model has
 
 FILES = (
     "data.path",

@@ -34,4 +34,4 @@ class ZeroPaddedMaxPool(nn.MaxPool2d):
     """Takes zeros for the pixels outside the image, as networks from TensorFlow do. They count where all others are negative."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.pad(x, [self.padding] * 4), self.kernel_size, self.stride)
+        return F.max_pool2d(F.pad(x, [self.padding] * 4), self.kernel_size, self.stride)  # type: ignore[list-item]

@@ -12,10 +12,10 @@ class ScaledBlock(Block):
 
     def __init__(self, in_channels: int, width: int, stride: int, layers: Layers, drop_probability: float = 0.0) -> None:
         super().__init__(in_channels, width, stride, layers, drop_probability)
-        self.scale = nn.Parameter(torch.full((self.out_channels, 1, 1), 0.1))
+        self.branch_scale = nn.Parameter(torch.full((self.out_channels, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.scale * self.attention(self.residual(x))
+        out = self.branch_scale * self.attention(self.residual(x))
         if self.shortcut is not None:
             out = self.drop(out) + self.shortcut(x)
         return self.activation(out)
