@@ -45,7 +45,7 @@ from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 from resnet.training.randomness import random_numbers_kept
 
-OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size")  # keys of data that no source reads
+OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size", "folds", "fold")  # keys of data that no source reads
 EVAL_BATCH = 500  # images; does not affect the result
 
 
@@ -68,6 +68,7 @@ class Parts:
 def build(config: Config, fabric: Fabric) -> Parts:
     """Raises UserError if the data, the device or a _target_ does not fit the config. Writes nothing."""
     data = build_data(config)
+    check_held_out(config, data)
     size = check_size(config, data)
     fabric.seed_everything(config.seed, verbose=False)
     plan = build_plan(config, steps_per_epoch(config, data))
@@ -152,7 +153,7 @@ def _data(settings: str) -> DataSet:
     given = json.loads(settings)
     source = given.pop("source")
     _check_parameters(source["_target_"])
-    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed")}
+    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed", "folds", "fold")}
     try:
         return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
     except DataError as error:
@@ -189,6 +190,12 @@ def check_size(config: Config, data: DataSet) -> Size:
     if is_foreign(config):
         trial(config, data, smallest)
     return size
+
+
+def check_held_out(config: Config, data: DataSet) -> None:
+    """Raises UserError if training is to be judged by held-out images, and there are none."""
+    if config.early_stop is not None and data.val is None:
+        raise UserError(f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null")
 
 
 def steps_per_epoch(config: Config, data: DataSet) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 from resnet.analysis.naming import is_ignored
 from resnet.analysis.runs import Run
 from resnet.config.hashing import real_path
-from resnet.record.content import Made, data_digest, module_digests, short, teacher_digest, weights_digest
+from resnet.record.content import Made, module_digests, set_digest, short, teacher_digest, weights_digest
 
 # The key of a path, a key that tells its contents apart, and a function that returns the digest of its content for a run.
 FILES: tuple[tuple[str, str, Callable[[Made], str | None]], ...] = (
-    ("data.path", "data.digest", data_digest),
+    ("data.path", "data.digest", set_digest),
     ("model.weights", "model.weights_digest", weights_digest),
     ("loss.teacher", "loss.teacher_digest", teacher_digest),
 )
@@ -56,7 +56,7 @@ def _settings(run: Run, path: str) -> str:
 def unlike(runs: Sequence[Run]) -> list[str]:
     """Returns what makes these runs hard to compare: they were, or may have been, made from different data or code."""
     notes = [f"the same {path} held different content in turn: {key} tells it apart" for path, key, _ in FILES if _is_told(runs, key)]
-    unknown = sum(data_digest(run.summary) is None for run in runs)
+    unknown = sum(set_digest(run.summary) is None for run in runs)
     if 0 < unknown < len(runs):
         notes.append(f"{unknown} of {len(runs)} runs do not say what their data were: they count to those of the same settings")
     modules: dict[str, set[str]] = defaultdict(set)

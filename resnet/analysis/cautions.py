@@ -34,6 +34,13 @@ def never_predicted(runs: Sequence[Run]) -> list[str]:
     return [f"{some}{path}: never predicted: {unpredicted(classes)}"]
 
 
+def of_folds(groups: Sequence[Group]) -> list[str]:
+    """Returns a note if groups are the folds of a cross-validation."""
+    if not any(group.overlap for group in groups):
+        return []
+    return ["folds of a cross-validation share training images: intervals are those of Nadeau and Bengio (2003)"]
+
+
 def without_curve(runs: Sequence[Run]) -> list[str]:
     """Returns a note for each run with a damaged metrics.csv. Its results still count, since they are in the summary."""
     return [f"{run.rows_problem}; its curve is left out" for run in runs if run.rows_problem]

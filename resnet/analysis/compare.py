@@ -32,8 +32,8 @@ def compare(group: Group, baseline: Group, num_comparisons: int) -> Difference:
     if one.keys() == other.keys():
         differences = [one[seed] - other[seed] for seed in one]
         higher = sum(value > 0 for value in differences)
-        return Difference(mean(differences), t_interval(differences, level), True, higher, len(differences))
-    interval = welch_interval(list(one.values()), list(other.values()), level)
+        return Difference(mean(differences), t_interval(differences, level, group.overlap), True, higher, len(differences))
+    interval = welch_interval(list(one.values()), list(other.values()), level, max(group.overlap, baseline.overlap))
     return Difference(group.mean - baseline.mean, interval, False, 0, min(len(one), len(other)))
 
 
@@ -60,7 +60,7 @@ def seeds_to_settle(group: Group, baseline: Group, num_comparisons: int) -> int 
     spread, size = stdev(differences), abs(mean(differences))
     level = 1 - (1 - LEVEL) / num_comparisons
     for seeds in range(len(differences) + 1, 100):
-        low, _ = around(size, spread / math.sqrt(seeds), seeds - 1, level)
+        low, _ = around(size, spread * math.sqrt(1 / seeds + group.overlap), seeds - 1, level)
         if low > 0:
             return seeds
     return None

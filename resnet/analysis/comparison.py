@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet.analysis.alike import alike, unlike
-from resnet.analysis.cautions import cautions, seed_order, unmatched, without_curve
+from resnet.analysis.cautions import cautions, of_folds, seed_order, unmatched, without_curve
 from resnet.analysis.compare import compare, in_words, seeds_to_settle
 from resnet.analysis.filtering import filter_runs
 from resnet.analysis.grouping import Group, group_runs
@@ -169,6 +169,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "left_out": comparison.left_out,
         "cautions": [
             *cautions(comparison.runs),
+            *of_folds(groups),
             *unlike(comparison.runs),
             *unmatched(groups),
             *without_curve([group.runs[0] for group in groups]),

@@ -34,7 +34,13 @@ class Group:
     @property
     def interval(self) -> Interval | None:
         """95 % t interval of the mean, if there are at least three values; two values say more by themselves."""
-        return None if len(self.values) < 3 else t_interval(list(self.values.values()))
+        return None if len(self.values) < 3 else t_interval(list(self.values.values()), overlap=self.overlap)
+
+    @property
+    def overlap(self) -> float:
+        """Test images divided by training images if the runs are folds of a cross-validation, else 0."""
+        folds = [number for run in self.runs if (number := run.config.get("data.folds")) is not None]
+        return 1 / (min(folds) - 1) if folds else 0.0
 
     @property
     def name(self) -> str:
@@ -68,8 +74,9 @@ def _identity(run: Run, by: Sequence[str]) -> str:
 
 
 def _member(run: Run, differing: Mapping[str, Any], by: Sequence[str]) -> str:
-    """Returns what distinguishes a run within its group: its seed, and the differing keys that are not in `by`."""
-    return " ".join([str(run.seed), *(f"{key}={text_of(value)}" for key, value in differing.items() if key not in by)])
+    """Returns what distinguishes a run within its group: its seed, its fold, and the differing keys that are not in `by`."""
+    fold = [f"fold={run.config.get('data.fold')}"] if run.config.get("data.folds") is not None else []
+    return " ".join([str(run.seed), *fold, *(f"{key}={text_of(value)}" for key, value in differing.items() if key not in by)])
 
 
 def _group(name: dict[str, Any], members: Sequence[tuple[str, Run]], metric: str) -> Group:

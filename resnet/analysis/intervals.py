@@ -8,18 +8,22 @@ LEVEL = 0.95
 Interval = tuple[float, float]
 
 
-def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """Returns the interval of the mean of independent values (Student's t), or None if there are too few or they have no spread."""
+def t_interval(values: Sequence[float], level: float = LEVEL, overlap: float = 0.0) -> Interval | None:
+    """Returns the interval of a mean (Student's t), or None if there are too few values or they have no spread.
+
+    `overlap`: 0 for independent values. For cross-validation it is the number of test images divided by that of training images: models of
+    other folds share most of their training images (Nadeau and Bengio 2003, the corrected resampled t-test).
+    """
     if len(values) < 2 or not has_spread(values):
         return None
-    return around(mean(values), stdev(values) / math.sqrt(len(values)), len(values) - 1, level)
+    return around(mean(values), stdev(values) * math.sqrt(1 / len(values) + overlap), len(values) - 1, level)
 
 
-def welch_interval(one: Sequence[float], other: Sequence[float], level: float) -> Interval | None:
+def welch_interval(one: Sequence[float], other: Sequence[float], level: float, overlap: float = 0.0) -> Interval | None:
     """Returns the interval of the difference of two means with different spreads (Welch's t), or None as in t_interval."""
     if min(len(one), len(other)) < 2 or not (has_spread(one) or has_spread(other)):
         return None
-    parts = [stdev(values) ** 2 / len(values) for values in (one, other)]
+    parts = [stdev(values) ** 2 * (1 / len(values) + overlap) for values in (one, other)]
     weights = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
     return around(mean(one) - mean(other), math.sqrt(sum(parts)), sum(parts) ** 2 / weights, level)
 

@@ -6,7 +6,7 @@ from typing import Any
 from resnet.analysis.runs import MISSING
 from resnet.config.hashing import NOT_IN_IDENTITY
 
-IGNORED = {*NOT_IN_IDENTITY, "seed"}  # keys that do not make a different group
+IGNORED = {*NOT_IN_IDENTITY, "seed", "data.fold"}  # keys that do not make a different group
 
 
 def is_ignored(key: str) -> bool:

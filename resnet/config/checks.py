@@ -104,8 +104,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "epochs=null max_steps=null: one of the two must say when training ends"
     if config.accumulate > config.batch_size > 0:
         yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
-    if config.early_stop is not None and config.data.val_size == 0:
-        yield f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null"
+    if config.data.folds is not None and config.data.fold >= config.data.folds:
+        yield f"data.fold={config.data.fold}: of data.folds={config.data.folds} folds the last one is {config.data.folds - 1}"
     if is_ours(config.model):
         yield from contradictions_of(config.model)
     if config.compile and any(is_target(one, "activation_stats", CALLBACKS) for one in config.callbacks.values()):

@@ -1,14 +1,16 @@
 """A source and its splits, as the rest of the project uses them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
 from resnet.data.form import Size
 from resnet.data.sources import Source, Split, with_test_set
-from resnet.data.splits import balanced_subset, hold_out
+from resnet.data.splits import balanced_subset, fold_of_each, hold_out
 from resnet.data.statistics import channel_statistics, class_notes
 
 PerChannel = float | Sequence[float] | None
@@ -21,6 +23,7 @@ class DataSet:
     train: Split
     val: Split | None
     test: Split
+    whole: Split | None = None  # all images that folds divide
     classes: list[str]
     pictures: str = "photos"
     notes: Sequence[str] = ()
@@ -39,14 +42,35 @@ class DataSet:
     @cached_property
     def digests(self) -> dict[str, str]:
         """sha256 of each split and of the class names. It identifies the training data wherever they are stored. Raises DataError."""
-        return data_digests({"train": self.train, "val": self.val, "test": self.test}, self.classes)
+        return data_digests({"train": self.train, "val": self.val, "test": self.test, "whole": self.whole}, self.classes)
+
+
+def _with_fold(source: Source, folds: int, fold: int, split_seed: int) -> Source:
+    """Makes one fold of the training images the test set."""
+    labels = source.train.labels.numpy()
+    if folds > len(labels):
+        raise DataError(f"data.folds={folds}: only {len(labels)} training images are there; take fewer folds")
+    held_out = fold_of_each(labels, folds, split_seed, source.train.origins) == fold
+    told = f"cross-validation: fold {fold} of {folds} of the training images is the test set"
+    own = "" if source.test is None else "; the data's own test set is not touched"
+    train, test = (source.train.subset(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
+    return replace(source, train=train, test=test, notes=[*source.notes, told + own])
 
 
 def split_dataset(
-    source: Source, *, mean: PerChannel, std: PerChannel, val_size: int | float, train_size: int | None, split_seed: int
+    source: Source,
+    *,
+    mean: PerChannel,
+    std: PerChannel,
+    val_size: int | float,
+    train_size: int | None,
+    split_seed: int,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> DataSet:
     """Raises DataError if the source does not fit the settings."""
-    source = with_test_set(source, split_seed)
+    whole = source.train if folds else None
+    source = _with_fold(source, folds, fold, split_seed) if folds else with_test_set(source, split_seed)
     assert source.test is not None
     train, val = source.train, source.val
     if val_size and val is None:
@@ -58,6 +82,7 @@ def split_dataset(
     computed = channel_statistics(train.images) if mean is None or std is None else ([], [], [])
     return DataSet(
         train=train,
+        whole=whole,
         val=val,
         test=source.test,
         classes=source.classes,

@@ -4,6 +4,10 @@ Images of files are drawn by their names and contents: a file stays in its part 
 in the set.
 """
 
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +42,30 @@ def stratified_split(labels: Indices, size: int, seed: int, key: str = "data.val
     """Returns (rest, held out). `size` indices are held out so that each class keeps its share (largest remainders). Both are sorted."""
     held_out = _draw(labels, _quotas(labels, size, key), seed)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def fold_of_each(labels: Indices, folds: int, seed: int, origins: Origins | None) -> Indices:
+    """Returns the fold of each image, from 0. Each class is divided equally; images of one group are in one fold."""
+    if origins is not None and origins.groups is not None:
+        from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import
+
+        return _folds_of_groups(StratifiedGroupKFold(folds, shuffle=True, random_state=seed), labels, origins.groups)
+    draws = np.random.default_rng(seed).random(len(labels)) if origins is None else origins.draws(seed, "data.folds")
+    order = np.lexsort((draws, labels))  # by class, and drawn within it
+    found = np.empty(len(labels), dtype=np.int64)
+    found[order] = np.arange(len(labels)) % folds
+    return found
+
+
+def _folds_of_groups(splitter: Any, labels: Indices, groups: Sequence[str]) -> Indices:
+    if len(set(groups)) < splitter.n_splits:
+        raise DataError(f"data.folds={splitter.n_splits}: only {len(set(groups))} groups are there; take at most as many folds")
+    found = np.empty(len(labels), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about classes with fewer images than folds, which the notes tell
+        for fold, (_, members) in enumerate(splitter.split(labels, labels, groups)):
+            found[members] = fold
+    return found
 
 
 def balanced_subset(labels: Indices, size: int, seed: int, origins: Origins | None = None) -> Indices:

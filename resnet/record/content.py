@@ -48,6 +48,11 @@ def other_code(before: Made, now: Made) -> list[str]:
     return [name for name, digest in old.items() if new.get(name, digest) != digest]
 
 
+def set_digest(made: Made) -> str | None:
+    """Returns the digest of the data, whichever fold of them is the test set."""
+    return _digests(_under(made, "data", "digests")).get("whole") or data_digest(made)
+
+
 def data_digest(made: Made) -> str | None:
     return as_digest(_under(made, "data", "digest"))
 

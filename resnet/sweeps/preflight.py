@@ -123,6 +123,7 @@ class Parts:
         from resnet.build_model import build_model
 
         data = build.build_data(config)
+        build.check_held_out(config, data)
         size = build.check_size(config, data)
         model, flops = self._model(config, data, size)
         steps = build.steps_per_epoch(config, data)
