@@ -743,21 +743,6 @@ def test_images_that_are_none(tmp_path) -> None:
         list_folder(tmp_path)
 
 
-def test_images_of_16_bits_keep_their_grays_and_of_32_are_named(tmp_path) -> None:
-    """Pillow makes all above 255 white."""
-    grays = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(grays * 257).save(tmp_path / "16.png")
-    Image.fromarray(grays * 257).save(tmp_path / "16.tif")
-    for name in ("16.png", "16.tif"):
-        assert (np.asarray(read_image(tmp_path / name, 1)) == grays).all() and (
-            np.asarray(read_image(tmp_path / name, 3))[..., 1] == grays
-        ).all()
-    for name, kind in (("i.tif", np.int32), ("f.tif", np.float32)):
-        Image.fromarray(grays.astype(kind)).save(tmp_path / name)
-        with pytest.raises(DataError, match="32 bits a pixel; write it with 8 or 16"):
-            read_image(tmp_path / name, 1)
-
-
 def test_what_other_programs_hide_is_no_image_and_no_class(tmp_path) -> None:
     for name in (*(f"a/{number}.png" for number in range(4)), "b/0.png", ".ipynb_checkpoints/0.png", "a/.thumbnails/0.png"):
         png(tmp_path / name)

@@ -8,51 +8,73 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from resnet.data.errors import DataError
+from resnet.data.fitting import fitted, least_size
 from resnet.data.form import Form, Size
+from resnet.data.modes import in_bands, opaque
 
-RAW = {".dng", ".cr2", ".nef", ".arw"}  # of cameras: each maker's own, and no picture before it is developed
 HEIF = {".heic", ".heif"}  # need pillow-heif
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values for pictures that lie on their side
-NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # Pillow knows them, and needs other programs for what is in them
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+RAW = {".arw", ".cr2", ".dng", ".nef"}  # of cameras; Pillow would open the small preview in some of them
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # Pillow knows these, and leaves their content to other programs
+TURNS = {  # EXIF's orientations
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ON_THEIR_SIDE = (5, 6, 7, 8)
+MODES = {1: "L", 3: "RGB"}
+
+# About odd metadata, and about large images that are still acceptable. Not file by file: threads may decode at once.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 def is_picture_name(path: Path) -> bool:
-    """Tells by its suffix if a file should be a picture, readable or not."""
+    """Tells by its suffix whether a file should be a picture, readable or not."""
     return path.suffix.lower() in picture_suffixes()
 
 
 @cache
 def picture_suffixes() -> frozenset[str]:
     Image.init()
-    known = Image.registered_extensions()
-    return frozenset({suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in NO_PICTURES} | HEIF | RAW)
+    known = Image.registered_extensions().items()
+    return frozenset({suffix for suffix, kind in known if kind in Image.OPEN and kind not in NO_PICTURES} | HEIF | RAW)
 
 
 def read_picture(path: Path, form: Form) -> Tensor:
-    """Reads a picture as (C, H, W) uint8 in the form of the data set. Raises DataError if it cannot be read."""
+    """Returns (C, H, W) uint8 in the form of the data set. Raises DataError if the file cannot be read."""
     with opened(path) as file:
-        return as_pixels(file, form)
+        return _pixels(file, form)
 
 
 def as_pixels(image: Image.Image, form: Form) -> Tensor:
-    """Returns (C, H, W) uint8 of any picture. Each new pixel is a weighted mean of those that it covers."""
-    image = as_gray_or_colour(image, form.channels)
-    height, width = form.size
-    if image.size != (width, height):
-        image = _FITTED[form.fit](image, (width, height))
-    return torch.from_numpy(np.array(image)).reshape(height, width, -1).permute(2, 0, 1)
+    """Returns (C, H, W) uint8 of any picture, upright and on white, as read_picture does for its file. Raises DataError for values of an
+    unknown range.
+    """
+    is_unread = isinstance(image, JpegImageFile) and image.tile and image.tell() == 0
+    return _pixels(Image.open(image.fp) if is_unread else image, form)  # type: ignore[attr-defined, arg-type]
 
 
-def picture_size(path: Path) -> Size:
-    """Returns (height, width) of an upright picture, from its header. Raises DataError."""
-    with opened(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(ORIENTATION) in TURNED
-    return (width, height) if turned else (height, width)
+def _pixels(image: Image.Image, form: Form) -> Tensor:
+    """May scale a JPEG file down for good while it reads it."""
+    orientation = _orientation(image)
+    size = _turned(form.size, orientation)
+    decoded = _decoded(image, least_size((image.height, image.width), size, form.fit))
+    pixels = fitted(_as_tensor(decoded), size, form.fit)
+    if orientation in TURNS or len(pixels) != form.channels:
+        small = as_image(pixels)
+        small = small.transpose(TURNS[orientation]) if orientation in TURNS else small
+        pixels = _as_tensor(np.array(small.convert(MODES[form.channels])))
+    return pixels
 
 
 def as_image(pixels: Tensor) -> Image.Image:
@@ -60,57 +82,106 @@ def as_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
-def _squashed(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Image.Resampling.BILINEAR)
-
-
-def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-
-
-def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
-
-
-_FITTED = {"squash": _squashed, "crop": _cropped, "pad": _padded}
-
-
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Reads an image as gray or RGB. Raises DataError if it cannot be read."""
+    """Returns the whole picture as gray or RGB. Raises DataError if the file cannot be read."""
     with opened(path) as file:
         return as_gray_or_colour(file, channels)
 
 
 def as_gray_or_colour(image: Image.Image, channels: int) -> Image.Image:
-    """Converts to gray or RGB. Applies the camera's orientation, and puts transparent images on white."""
-    return _opaque(_in_8_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
+    """Returns any picture upright and on white. Raises DataError for values of an unknown range."""
+    image = ImageOps.exif_transpose(image) if _orientation(image) in TURNS else image
+    image.load()
+    image, mode = opaque(in_bands(image)), MODES[channels]
+    return image if image.mode == mode else image.convert(mode)
+
+
+def picture_size(path: Path) -> Size:
+    """Returns (height, width) of the upright picture. Raises DataError."""
+    with opened(path) as file:
+        return _turned((file.height, file.width), _orientation(file))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
+    """Gives the picture, of which only the header has been read. Raises DataError in place of whatever goes wrong with it."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise OSError("no regular file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata, and about large images that are still acceptable
-            with Image.open(path) as file:
-                yield file
+        if path.suffix.lower() in RAW:
+            raise DataError("a camera's raw file; write it as JPEG, PNG or TIFF with the program that develops it")
+        with _open(path) as file:
+            yield file
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise any error on damaged bytes
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Keeps the upper byte of 16-bit gray images, as Pillow does for colour images. Pillow itself would clip gray values at 255."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):  # the file does not give their range
-        raise ValueError("32 bits a pixel; write it with 8 or 16")
-    return image
+def _open(path: Path) -> Image.Image:
+    Image.init()
+    try:
+        return Image.open(path, formats=[kind for kind in Image.ID if kind not in NO_PICTURES])
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
+            raise
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise DataError("a HEIC picture, and the package pillow-heif is not installed; pip install -e '.[heic]'") from None
+    register_heif_opener()
+    return Image.open(path)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+def _decoded(image: Image.Image, least: Size) -> NDArray[np.uint8]:
+    """Returns the pixels as they lie in the file, (H, W) or (H, W, 3). A larger picture may come in any size from `least` on: JPEG decodes
+    to an eighth in a fraction of the time and memory.
+    """
+    height, width = least
+    if image.draft(None, (width, height)):
+        fast = _decoded_faster(image)
+        return np.array(opaque(in_bands(image))) if fast is None else fast
+    image = in_bands(image)
+    factor = min(image.height // height, image.width // width)
+    return np.array(opaque(image.reduce(factor) if factor > 1 else image))
+
+
+def _decoded_faster(image: Image.Image) -> NDArray[np.uint8] | None:
+    """Returns the pixels of a gray or RGB JPEG file, the same that Pillow gives. None: something about the file is odd, which is left to
+    Pillow.
+    """
+    import simplejpeg
+
+    if image.format != "JPEG" or image.mode not in MODES.values():
+        return None
+    assert isinstance(image, JpegImageFile) and image.fp is not None
+    image.fp.seek(0)
+    try:
+        colours = "GRAY" if image.mode == "L" else "RGB"
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(image.fp.read(), colours, min_height=image.height, min_width=image.width)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns EXIF's number of how the picture lies."""
+    if image.format == "TIFF":  # Pillow itself turns these
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except OSError:
+        raise
+    except Exception:  # metadata that are no EXIF
+        return 1
+
+
+def _turned(size: Size, orientation: int) -> Size:
+    return (size[1], size[0]) if orientation in ON_THEIR_SIDE else size
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)  # (C, H, W)
