@@ -11,6 +11,7 @@ from resnet.data.form import Form
 from resnet.data.pictures import as_gray_or_colour, as_pixels, read_image, read_picture
 
 LIGHT_ON_DARK = ("digits", "mnist", "fashion_mnist")
+LARGE = 1024  # pixels of the longer side, in which a drawing is found as well as in a camera's 4000
 # The share of the image's side that the longer side of what is drawn takes, by the construction of the data set.
 DRAWN = {"digits": 1.0, "mnist": 20 / 28, "fashion_mnist": 1.0}
 
@@ -24,7 +25,8 @@ def as_trained(picture: Path | Image.Image, form: Form, pictures: str = "photos"
     """
     if pictures not in LIGHT_ON_DARK:
         return read_picture(picture, form) if isinstance(picture, Path) else as_pixels(picture, form)
-    image = read_image(picture, form.channels) if isinstance(picture, Path) else as_gray_or_colour(picture, form.channels)
+    read = read_image if isinstance(picture, Path) else as_gray_or_colour
+    image = read(picture, form.channels, LARGE)  # type: ignore[arg-type]
     if np.median(_border(image)) > 127:
         image = ImageOps.invert(image)
     height, width = form.size

@@ -12,8 +12,8 @@ def fitted(pixels: Tensor, size: Size, fit: str) -> Tensor:
     """(C, H, W) uint8 -> (C, *size). Each new pixel is a weighted mean of those that it covers, the same on every processor."""
     height, width = pixels.shape[1:]
     if fit == "crop":
-        pixels = _cut(pixels, _scaled(size, 1 / _scale((height, width), size, fit)))
-    inner = _scaled((height, width), _scale((height, width), size, fit)) if fit == "pad" else size
+        pixels = _cut(pixels, scaled(size, 1 / _scale((height, width), size, fit)))
+    inner = scaled((height, width), _scale((height, width), size, fit)) if fit == "pad" else size
     if pixels.shape[1:] != inner:
         pixels = torch.nn.functional.interpolate(pixels[None], inner, mode="bilinear", antialias=True)[0]
     return pixels if inner == size else _on_black(pixels, size)
@@ -21,14 +21,14 @@ def fitted(pixels: Tensor, size: Size, fit: str) -> Tensor:
 
 def least_size(picture: Size, size: Size, fit: str) -> Size:
     """Returns the size to which a picture may be reduced before it is fitted."""
-    return _scaled(size if fit == "squash" else picture, GAP if fit == "squash" else GAP * _scale(picture, size, fit))
+    return scaled(size if fit == "squash" else picture, GAP if fit == "squash" else GAP * _scale(picture, size, fit))
 
 
 def _scale(picture: Size, size: Size, fit: str) -> float:
     return (max if fit == "crop" else min)(new / old for new, old in zip(size, picture, strict=True))
 
 
-def _scaled(size: Size, scale: float) -> Size:
+def scaled(size: Size, scale: float) -> Size:
     height, width = (max(round(side * scale), 1) for side in size)
     return height, width
 

@@ -1,5 +1,6 @@
 """Single pictures: files and Pillow images of any kind, as gray or RGB pixels in the form of a data set."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from resnet.data.errors import DataError
-from resnet.data.fitting import fitted, least_size
+from resnet.data.fitting import fitted, least_size, scaled
 from resnet.data.form import Form, Size
 from resnet.data.modes import in_bands, opaque
 
@@ -71,9 +72,7 @@ def _pixels(image: Image.Image, form: Form) -> Tensor:
     decoded = _decoded(image, least_size((image.height, image.width), size, form.fit))
     pixels = fitted(_as_tensor(decoded), size, form.fit)
     if orientation in TURNS or len(pixels) != form.channels:
-        small = as_image(pixels)
-        small = small.transpose(TURNS[orientation]) if orientation in TURNS else small
-        pixels = _as_tensor(np.array(small.convert(MODES[form.channels])))
+        pixels = _as_tensor(np.array(_upright(as_image(pixels), orientation, form.channels)))
     return pixels
 
 
@@ -82,18 +81,21 @@ def as_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
-def read_image(path: Path, channels: int) -> Image.Image:
-    """Returns the whole picture as gray or RGB. Raises DataError if the file cannot be read."""
+def read_image(path: Path, channels: int, longest: int | None = None) -> Image.Image:
+    """Returns the picture as gray or RGB. Raises DataError if the file cannot be read."""
     with opened(path) as file:
-        return as_gray_or_colour(file, channels)
+        return as_gray_or_colour(file, channels, longest)
 
 
-def as_gray_or_colour(image: Image.Image, channels: int) -> Image.Image:
-    """Returns any picture upright and on white. Raises DataError for values of an unknown range."""
-    image = ImageOps.exif_transpose(image) if _orientation(image) in TURNS else image
-    image.load()
-    image, mode = opaque(in_bands(image)), MODES[channels]
-    return image if image.mode == mode else image.convert(mode)
+def as_gray_or_colour(image: Image.Image, channels: int, longest: int | None = None) -> Image.Image:
+    """Returns any picture upright and on white. Raises DataError for values of an unknown range.
+
+    Args:
+        longest: a picture with twice as many pixels in its longer side may be reduced, as long as this many are left.
+    """
+    orientation, scale = _orientation(image), min((longest or math.inf) / max(image.size), 1)
+    decoded = _decoded(image, scaled((image.height, image.width), scale))
+    return _upright(as_image(_as_tensor(decoded)), orientation, channels)
 
 
 def picture_size(path: Path) -> Size:
@@ -137,8 +139,8 @@ def _open(path: Path) -> Image.Image:
 
 
 def _decoded(image: Image.Image, least: Size) -> NDArray[np.uint8]:
-    """Returns the pixels as they lie in the file, (H, W) or (H, W, 3). A larger picture may come in any size from `least` on: JPEG decodes
-    to an eighth in a fraction of the time and memory.
+    """Returns the pixels as they lie in the file, (H, W), (H, W, 1) or (H, W, 3). A larger picture may come in any size from `least` on: a
+    JPEG decodes to a fraction of its size in a fraction of the time and memory.
     """
     height, width = least
     if image.draft(None, (width, height)):
@@ -177,6 +179,11 @@ def _orientation(image: Image.Image) -> int:
         raise
     except Exception:  # metadata that are no EXIF
         return 1
+
+
+def _upright(image: Image.Image, orientation: int, channels: int) -> Image.Image:
+    image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def _turned(size: Size, orientation: int) -> Size:
