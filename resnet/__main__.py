@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resnet.analysis import show, show_data
+from resnet.analysis.options import add_extras, extras_of, runs_and_overrides
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.components import targets_in
@@ -98,7 +99,15 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_for_run(name: str, command: Callable[..., Any], shown: Callable[..., None], text: str) -> argparse.ArgumentParser:
         added = add(name, command, shown, text)
-        added.add_argument("run", type=Path, metavar="RUN", help="a run directory, like outputs/NAME")
+        if name == "evaluate":
+            added.add_argument(
+                "runs",
+                nargs="+",
+                metavar="RUN",
+                help="a run directory, like outputs/NAME; several, or a sweep: an ensemble",
+            )
+        else:
+            added.add_argument("run", type=Path, metavar="RUN", help="a run directory, like outputs/NAME")
         added.add_argument("--allow", action="append", default=[], metavar="MODULE", help="trust this module's classes in the run's config")
         if name != "resume":
             added.add_argument("--checkpoint", choices=("best", "last"), help="default: best where something was held out")
@@ -126,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, metavar="PATH", help="your own instead: an .npz with x_test, y_test, or one folder a class"
     )
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="like data.root=/elsewhere")
+    add_extras(evaluate)
 
     predict = add_for_run("predict", _predict, show.predictions, "Class and probabilities of image files, as CSV (or JSON).")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders; any size, gray or colour")
@@ -240,19 +250,24 @@ def _with_own_wandb(config: Config, is_at_home: bool, arguments: argparse.Namesp
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
-    from resnet.analysis.evaluate import evaluate, write_confusion
+    from resnet.analysis.confusion import write_confusion
+    from resnet.analysis.evaluate import evaluate
     from resnet.analysis.saved import open_run
 
-    saved = open_run(arguments.run, arguments.overrides, arguments.allow)
-    report = evaluate(saved, arguments.split, arguments.images, arguments.checkpoint)
-    return {**report, **write_confusion(report, saved.directory)}
+    paths, overrides = runs_and_overrides(arguments.runs)
+    runs = [open_run(path, overrides, arguments.allow) for path in paths]
+    report = evaluate(runs, arguments.split, arguments.images, arguments.checkpoint, extras_of(arguments))
+    return {**report, **write_confusion(report, runs[0].directory)}
 
 
 def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from resnet.analysis.predict import predict
     from resnet.analysis.saved import open_run
 
-    return predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
+    rows = predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
+    if "temperature" in rows[0]:
+        print(f"probabilities are scaled by the temperature {rows[0]['temperature']:.4g} that evaluate has saved", file=sys.stderr)
+    return rows
 
 
 def _export(arguments: argparse.Namespace) -> dict[str, Any]:

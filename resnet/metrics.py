@@ -66,7 +66,7 @@ def calibration_error(confidence: Tensor, right: Tensor) -> float:
 
 
 def never_predicted(answers: Any, labels: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns each class that has images but is never the answer, with its number of images. `answers` and `labels` are (N,)."""
+    """Returns each class that has images but is never the answer, with its number of images. Both inputs are (N,)."""
     answered, images = (torch.bincount(torch.as_tensor(one), minlength=len(classes)) for one in (answers, labels))
     missed = ((images > 0) & (answered == 0)).nonzero().flatten().tolist()
     return [{"class": classes[label], "images": int(images[label])} for label in missed]

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from resnet.analysis.saved import answer, load_data, open_run
+from resnet.analysis.answering import answer
+from resnet.analysis.saved import load_data, open_run
 
 
 def tolerance(model: nn.Module, steps: int = 1, summed: int = 0) -> float:
@@ -39,6 +40,4 @@ def scores_of(directory: Path) -> tuple[Tensor, Tensor]:
     """Of a finished run for the test images, and their labels."""
     run = open_run(directory)
     images = load_data(run).test
-    scores = answer(run, images)[0].logits
-    assert scores is not None
-    return scores, images.labels
+    return answer(run, images).logits, images.labels

@@ -1,53 +1,74 @@
-"""Scores of a finished run with their uncertainty, on its own splits or on the user's images."""
+"""Scores of a finished run, or of several together, with their uncertainty, on the run's own splits or on the user's images."""
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet.analysis.saved import SavedRun, answer, changed_data, load_data
-from resnet.build import build_metrics
+from resnet.analysis.answering import Answering
+from resnet.analysis.attacks import attack_report
+from resnet.analysis.confusion import confusion
+from resnet.analysis.ensemble import Ensemble, check_alike
+from resnet.analysis.extras import PLAIN, Extras, check_extras
+from resnet.analysis.intervals import LEVEL, Share, share
+from resnet.analysis.robustness import corruption_report
+from resnet.analysis.saved import SavedRun, changed_data, load_data
+from resnet.analysis.temperature import temperature_report
+from resnet.build import EVAL_BATCH, build_metrics
 from resnet.config import UserError
 from resnet.config.names import OUR_LOSS
 from resnet.config.targets import trusting_only
 from resnet.data import DataError, Split, images_to_evaluate
-from resnet.metrics import Top5, calibration_error
-from resnet.plain import for_picture
-from resnet.record.curves import png
-from resnet.record.directory import DirectoryError, RunDirectory
+from resnet.metrics import Top5, calibration_error, never_predicted
 
-CONFIDENCE = 0.95
 RESAMPLES = 1000
-MOST_CLASSES = 1000  # classes in a confusion matrix, which grows with their square
-Interval = dict[str, float | None]  # value, low, high; low and high are None if unknown, as for a single image
 
 
-def evaluate(run: SavedRun, split: str, own: Path | None = None, which: str | None = None) -> dict[str, Any]:
-    """Returns loss, accuracy, top-5, calibration error and a row per class. `own`: an .npz file or a folder to use instead of a split."""
+def evaluate(
+    runs: SavedRun | Sequence[SavedRun], split: str = "test", own: Path | None = None, which: str | None = None, extras: Extras = PLAIN
+) -> dict[str, Any]:
+    """Returns loss, accuracy, top-5, calibration error, a row per class, and what `extras` asks for. Several runs answer as an ensemble.
+
+    `own`: an .npz file or a folder to use instead of a split. Raises UserError.
+    """
+    members = [runs] if isinstance(runs, SavedRun) else list(runs)
+    run = members[0]
+    check_extras(extras, len(members), split if own is None else None)
+    check_alike(members, ([split] if own is None else []) + (["val"] if extras.temperature else []))
     sessions, cpus = run.summary["sessions"], os.cpu_count() or 1
     torch.set_num_threads(min(sessions[-1].get("threads", cpus) if sessions else cpus, cpus))  # threads set the order of sums
     images, changed = _images(run, split, own)
-    scores, file, step = answer(run, images, which, limit=run.config.limit_batches if own is None else None, with_loss=True)
-    assert scores.logits is not None
-    labels, answers = images.labels[: len(scores.logits)], scores.logits.argmax(1).numpy()
+    chosen = _chosen(len(images), run.config.limit_batches if own is None else None, extras)
+    images = images if len(chosen) == len(images) else images.subset(chosen)
+    ensemble = Ensemble([Answering(one, which, extras.average) for one in members])
+    each, loss = _answers(ensemble, images)
+    logits, labels = ensemble.combined(each), images.labels
+    answers, first = logits.argmax(1), ensemble.members[0]
     return {
         "run": str(run.directory.path),
         "images": "own" if own is not None else split,
         "number": len(labels),
         "changed_data": changed,
-        "checkpoint": file,
-        "step": step,
-        **_summary(scores.logits, labels),
-        **_told_loss(run, scores.loss, scores.logits, labels),
-        **_own_metrics(run, scores.logits, labels),
-        "classes": _per_class(answers, labels.numpy(), run.classes),
-        "confusion": _confusion(answers, labels.numpy(), len(run.classes)).tolist() if len(run.classes) <= MOST_CLASSES else None,
+        "checkpoint": first.file,
+        "step": first.step,
+        **_members(ensemble, each, labels),
+        **_averaged(ensemble, which, images),
+        **_summary(logits, labels),
+        **_told_loss(run, loss, logits, labels),
+        **_own_metrics(run, logits, labels),
+        "classes": _per_class(answers.numpy(), labels.numpy(), run.classes),
+        "never_predicted": never_predicted(answers, labels, run.classes),
+        "confusion": confusion(answers.numpy(), labels.numpy(), len(run.classes)),
+        **(temperature_report(ensemble, logits, labels) if extras.temperature else {}),
+        **(corruption_report(ensemble, images, chosen, extras.corruptions, extras.seed) if extras.corruptions else {}),
+        **(attack_report(first, images, extras.attacks, extras.eps, extras.steps, extras.seed) if extras.attacks else {}),
     }
 
 
@@ -65,26 +86,76 @@ def _images(run: SavedRun, split: str, own: Path | None) -> tuple[Split, list[st
     return chosen, changed_data(run, data)
 
 
+def _chosen(number: int, limit_batches: int | None, extras: Extras) -> NDArray[np.int64]:
+    """Returns the indices of the images to use: all, those of the run's first batches, or as many at random as `extras.limit` says."""
+    first = min(number, limit_batches * EVAL_BATCH) if limit_batches else number
+    if extras.limit is None or extras.limit >= first:
+        return np.arange(first)
+    return np.sort(np.random.default_rng(extras.seed).permutation(first)[: extras.limit])
+
+
+def _answers(ensemble: Ensemble, images: Split) -> tuple[list[Tensor], float]:
+    """Returns the logits of each member, and the loss: the run's own for a single model, else cross entropy where that is its loss."""
+    first = ensemble.members[0]
+    if len(ensemble.members) == 1 and not first.views:
+        scores = first.scores(images, with_loss=True)
+        assert scores.logits is not None
+        return [scores.logits], scores.loss
+    each = ensemble.each(images)
+    is_known = _is_cross_entropy(first.run)
+    return each, float(F.cross_entropy(ensemble.combined(each).double(), images.labels)) if is_known else math.nan
+
+
+def _members(ensemble: Ensemble, each: Sequence[Tensor], labels: Tensor) -> dict[str, Any]:
+    if len(each) == 1:
+        return {}
+    return {
+        "ensemble": [
+            {"run": str(one.run.directory.path), "checkpoint": one.file, "step": one.step, "accuracy": _accuracy(logits, labels)}
+            for one, logits in zip(ensemble.members, each, strict=True)
+        ]
+    }
+
+
+def _averaged(ensemble: Ensemble, which: str | None, images: Split) -> dict[str, Any]:
+    """Returns the views, and for comparison the accuracy of a single run without them."""
+    first = ensemble.members[0]
+    if not first.views:
+        return {}
+    if len(ensemble.members) > 1:
+        return {"averaged": {"views": list(first.views), "accuracy_without": None}}
+    without = _accuracy(Answering(first.run, which).logits(images), images.labels)
+    return {"averaged": {"views": list(first.views), "accuracy_without": without}}
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> Share:
+    return share(int((logits.argmax(1) == labels).sum()), len(labels))
+
+
 def _summary(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     probabilities = logits.double().softmax(1)
     right = logits.argmax(1) == labels
     confidence = probabilities.max(1).values
     return {
-        "accuracy": share(int(right.sum()), len(labels)),
+        "accuracy": _accuracy(logits, labels),
         **({"top5": share(round(Top5()(logits, labels) * len(labels)), len(labels))} if logits.shape[1] > 5 else {}),
         "calibration_error": _bootstrap(calibration_error, confidence, right),
     }
 
 
 def _told_loss(run: SavedRun, loss: float, logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Returns the run's own loss. The interval is only known for plain cross entropy. Returns nothing if the loss needs a teacher that is
-    gone.
+    """Returns the loss. Its interval is only known for plain cross entropy. Returns nothing for NaN, which stands for a loss that is not
+    known: one that needs a teacher that is gone, or one of several models that is not cross entropy.
     """
     if math.isnan(loss):
         return {}
-    if run.config.loss["_target_"] != OUR_LOSS or run.config.loss.get("class_weights") is not None:
+    if not _is_cross_entropy(run):
         return {"loss": {"value": loss, "low": None, "high": None}}
-    return {"loss": {"value": loss, **_around(loss, torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none"))}}
+    return {"loss": {"value": loss, **_around(loss, F.cross_entropy(logits.double(), labels, reduction="none"))}}
+
+
+def _is_cross_entropy(run: SavedRun) -> bool:
+    return run.config.loss["_target_"] == OUR_LOSS and run.config.loss.get("class_weights") is None
 
 
 def _own_metrics(run: SavedRun, logits: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -96,7 +167,7 @@ def _own_metrics(run: SavedRun, logits: Tensor, labels: Tensor) -> dict[str, Any
     return {"metrics": values}
 
 
-def _around(mean: float, losses: Tensor) -> Interval:
+def _around(mean: float, losses: Tensor) -> Share:
     """Returns the bounds of the mean loss, at least zero. For one image the spread is unknown."""
     if len(losses) == 1:
         return {"low": None, "high": None}
@@ -104,21 +175,13 @@ def _around(mean: float, losses: Tensor) -> Interval:
     return {"low": max(mean - half, 0.0), "high": mean + half}
 
 
-def share(successes: int, trials: int) -> Interval:
-    """Returns a share with its Wilson interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
-    return {"value": successes / trials, "low": float(interval.low), "high": float(interval.high)}
-
-
-def _bootstrap(metric: Callable[..., float], *samples: Tensor) -> Interval:
+def _bootstrap(metric: Callable[..., float], *samples: Tensor) -> Share:
     if len(samples[0]) == 1:
         return {"value": metric(*samples), "low": None, "high": None}
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(samples[0]), size=len(samples[0])) for _ in range(RESAMPLES)]
     values = [metric(*(sample[torch.from_numpy(draw)] for sample in samples)) for draw in draws]
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"value": metric(*samples), "low": float(low), "high": float(high)}
 
 
@@ -134,57 +197,3 @@ def _per_class(answers: NDArray[np.int64], labels: NDArray[np.int64], names: lis
             row |= {"recall_low": interval["low"], "recall_high": interval["high"]}
         rows.append(row)
     return rows
-
-
-def _confusion(answers: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    return np.bincount(labels * num_classes + answers, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def write_confusion(report: dict[str, Any], directory: RunDirectory) -> dict[str, Any]:
-    """Returns the picture's path, in the working directory if the run cannot be written. If there is no picture, returns None and the
-    reason.
-    """
-    if report["confusion"] is None:
-        return {"picture": None, "no_picture": f"not drawn for more than {MOST_CLASSES:,} classes"}
-    name = f"confusion_{report['images']}.png"
-    picture = draw_confusion(report)
-    places = [(directory, name), (RunDirectory("."), f"{directory.path.resolve().name}_{name}")]
-    for place, file_name in places:
-        try:
-            place.write(file_name, lambda file: file.write(picture))
-            return {"picture": str(place / file_name)}
-        except DirectoryError as error:
-            reason = str(error).partition(";")[0]
-    return {"picture": None, "no_picture": reason}
-
-
-def draw_confusion(report: dict[str, Any]) -> bytes:
-    """Draws a PNG: rows are true classes, columns are predictions. The shade is the share of the row, scaled so that few mistakes stay
-    visible.
-    """
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
-
-    names = [for_picture(row["class"]) for row in report["classes"]]
-    counts = np.array(report["confusion"])
-    side = max(5.0, 1.5 + 0.45 * min(len(names), 40))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", norm=PowerNorm(0.3, 0, 1))
-    axes.set_title(f"{report['images']}: {100 * report['accuracy']['value']:.2f} % of {report['number']:,} images", fontsize=11)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
-    if len(names) <= 40:
-        axes.set_xticks(
-            range(len(names)),
-            names,
-            rotation=45 if max(map(len, names)) > 2 else 0,
-            ha="right" if max(map(len, names)) > 2 else "center",
-            parse_math=False,  # a class name may contain $
-        )
-        axes.set_yticks(range(len(names)), names, parse_math=False)
-    if len(names) <= 20:
-        for row, column in zip(*counts.nonzero(), strict=True):
-            is_dark = counts[row, column] > 0.25 * counts[row].sum()
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
-    return png(figure, 110)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
+from resnet.analysis.temperature import saved_temperature
 from resnet.config import UserError
 from resnet.config.errors import cause
 from resnet.data import Size, Split, plain_size
@@ -27,20 +28,20 @@ TOLERANCE = 1e-3  # for class scores, which are of the order of ten
 
 
 class Deployed(nn.Module):
-    """Images (N, C, H, W) uint8, as in the data set -> class scores and probabilities (N, K)."""
+    """Images (N, C, H, W) uint8, as in the data set -> class scores and probabilities (N, K). Only the latter are scaled."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: Size) -> None:
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float], size: Size, temperature: float = 1.0) -> None:
         super().__init__()
-        self.model, self.size = model, size
+        self.model, self.size, self.temperature = model, size, temperature
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model((centre_crop(images.float(), self.size) - self.mean) / self.std)
-        return logits, F.softmax(logits, 1)
+        return logits, F.softmax(logits / self.temperature, 1)
 
 
 def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> dict[str, Any]:
@@ -49,12 +50,14 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     model = model.float()  # for a model trained in 64-true
     known, data = run.summary["data"], load_data(run)
     images = _first_images(data.test)
-    deployed = Deployed(model, known["mean"], known["std"], run.model_size).eval()
+    temperature = saved_temperature(run, checkpoint, step)
+    deployed = Deployed(model, known["mean"], known["std"], run.model_size, temperature or 1.0).eval()
     with torch.no_grad():
         expected = deployed(images)[0]
     facts = {"classes": run.classes, "mean": known["mean"], "std": known["std"]}
     facts |= {"image_size": plain_size(run.size), "model_size": plain_size(run.model_size), "pictures": run.pictures, "fit": run.form.fit}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": run.config.model}
+    facts |= {"temperature": temperature} if temperature else {}
     check_writable(folder)
     makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}
@@ -72,6 +75,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         "run": str(run.directory.path),
         "checkpoint": checkpoint,
         "step": step,
+        "temperature": temperature,
         "checked_on": f"{len(images)} test images",
         "changed_data": changed_data(run, data),
         "written": written,

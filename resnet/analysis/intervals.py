@@ -1,4 +1,4 @@
-"""Confidence intervals of means that are valid for few values."""
+"""Confidence intervals of means and shares that are valid for few values."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from statistics import mean, stdev
 
 LEVEL = 0.95
 Interval = tuple[float, float]
+Share = dict[str, float | None]  # value, low, high; low and high are None if unknown, as for a single image
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL, overlap: float = 0.0) -> Interval | None:
@@ -38,3 +39,11 @@ def around(middle: float, error: float, freedom: float, level: float) -> Interva
 
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     return middle - half, middle + half
+
+
+def share(successes: int, trials: int) -> Share:
+    """Returns a share with its Wilson interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(LEVEL, "wilson")
+    return {"value": successes / trials, "low": float(interval.low), "high": float(interval.high)}

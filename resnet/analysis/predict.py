@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from resnet.analysis.saved import SavedRun, answer
+from resnet.analysis.answering import answer
+from resnet.analysis.saved import SavedRun
+from resnet.analysis.temperature import saved_temperature
 from resnet.config import UserError
 from resnet.data import DataError, Split
 from resnet.data.folder import bad_files
@@ -17,10 +19,27 @@ from resnet.data.to_evaluate import prepared
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
     """Returns one entry per image, in the given order: its file, class and probabilities; or its file and the error, if it cannot be read.
 
-    A folder stands for its images, sorted by name.
+    A folder stands for its images, sorted by name. Probabilities are scaled by the temperature that `evaluate` has fitted to these weights,
+    if there is one.
 
     Raises:
         UserError: no image can be read.
+    """
+    files, images, bad = read_pictures(run, paths)
+    logits, weights, step = answer(run, images, which)
+    temperature = saved_temperature(run, weights, step)
+    probabilities = iter((logits.double() / (temperature or 1)).softmax(1).tolist())
+    scaled = {"temperature": temperature} if temperature else {}
+    return [
+        {"file": str(file), "error": bad[row]} if row in bad else {**_entry(file, run.classes, next(probabilities)), **scaled}
+        for row, file in enumerate(files)
+    ]
+
+
+def read_pictures(run: SavedRun, paths: Sequence[Path]) -> tuple[list[Path], Split, dict[int, str]]:
+    """Returns the files, the images of those that can be read, as in training, and why the others cannot, by their numbers.
+
+    A folder stands for its images, sorted by name. Raises UserError if no image can be read.
     """
     try:
         files = _files(paths)
@@ -29,14 +48,8 @@ def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> l
         raise UserError(str(error)) from None
     if len(bad) == len(files):
         raise UserError(bad[0] if len(bad) == 1 else bad_files("IMAGE", bad, len(files), "mend them, or take them away"))
-    good = [row for row in range(len(files)) if row not in bad]
-    logits = answer(run, Split(images[torch.tensor(good)], torch.zeros(len(good), dtype=torch.int64)), which)[0].logits
-    assert logits is not None
-    probabilities = dict(zip(good, logits.double().softmax(1).tolist(), strict=True))
-    return [
-        {"file": str(file), "error": bad[row]} if row in bad else _entry(file, run.classes, probabilities[row])
-        for row, file in enumerate(files)
-    ]
+    good = torch.tensor([row for row in range(len(files)) if row not in bad])
+    return files, Split(images[good], torch.zeros(len(good), dtype=torch.int64)), bad
 
 
 def _entry(file: Path, classes: list[str], probabilities: list[float]) -> dict[str, Any]:

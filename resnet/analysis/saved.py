@@ -12,19 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from resnet.build import build_augment, build_data, build_eval_loader, build_fabric, build_objective
+from resnet.build import build_augment, build_data
 from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only
-from resnet.data import DataSet, Form, Size, Split, as_size
+from resnet.data import DataSet, Form, Size, as_size
 from resnet.facts import data_facts
 from resnet.models.weights import is_dense
 from resnet.record.content import as_digest, data_digest, other_data, short
 from resnet.record.directory import BEST, CONFIG, LAST, DirectoryError, RunDirectory
 from resnet.training import checkpoint
 from resnet.training.checkpoint import CheckpointError
-from resnet.training.learner import Scores, evaluate
-from resnet.training.objective import Objective
 
 NEEDED = ("classes", "mean", "std", "channels", "image_size")  # keys needed in a summary's data
 
@@ -131,40 +129,6 @@ def _check_plain(weights: dict[str, Any], model: nn.Module) -> None:
     for name, value in weights.items():
         if name in expected and not (is_dense(value) and value.is_floating_point() == expected[name].is_floating_point()):
             raise TypeError(f"{name} is no plain tensor of {'floating-point' if expected[name].is_floating_point() else 'whole'} numbers")
-
-
-def answer(
-    run: SavedRun, images: Split, which: str | None = None, limit: int | None = None, with_loss: bool = False
-) -> tuple[Scores, str, int]:
-    """Returns the model's scores and logits for images in the form of the data set, the file of its weights and their step."""
-    accelerator = "cpu" if run.config.fabric.accelerator == "cpu" else "auto"  # the GPU of training may be missing here
-    fabric_settings = replace(run.config.fabric, accelerator=accelerator, devices=1, num_nodes=1, strategy="auto")
-    config = replace(run.config, limit_batches=limit, fabric=fabric_settings)
-    fabric = build_fabric(config)
-    model, file, step = load_model(run, which)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    known = run.summary["data"]
-    data = DataSet(train=images, val=None, test=images, classes=run.classes, mean=known["mean"], std=known["std"])
-    batches = build_eval_loader(config, data, images, fabric, run.model_size).epoch()
-    objective = _objective(run, fabric.device) if with_loss else None
-    scores = evaluate(fabric, fabric.setup_module(model), objective, batches, keep_logits=True)
-    if scores.logits is None or not scores.logits.isfinite().all():
-        raise UserError(f"{run.directory / file}: its answers are no finite numbers; the weights are damaged, or their training diverged")
-    return scores, file, step
-
-
-def _objective(run: SavedRun, device: torch.device) -> Objective | None:
-    """Returns the run's own loss, or None if it needs a teacher that no longer exists."""
-    known = run.summary["data"]
-    offered = {name: known.get(name) for name in ("class_counts", "image_size", "mean", "std")}
-    try:
-        with trusting_only(run.allowed):
-            return build_objective(run.config, device, in_channels=run.channels, num_classes=len(run.classes), **offered)
-    except UserError as error:
-        if str(error).startswith("loss.teacher"):
-            return None
-        raise
 
 
 def load_data(run: SavedRun) -> DataSet:

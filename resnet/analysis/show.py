@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from resnet.analysis.show_extras import extra_lines, extra_tables, never_predicted
 from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.plain import for_spreadsheet, plain
 from resnet.record.lines import count, duration, percent
@@ -66,8 +67,12 @@ def evaluation(result: dict[str, Any]) -> None:
         scores = percent(row["precision"]), percent(row["recall"]), interval, f"{row['f1']:.4f}"
         classes.add_row(cell(row["class"]), f"{row['images']:,}", *scores)
     images = f"{result['number']:,} {result['images']} image{'s' if result['number'] > 1 else ''}"
-    print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}, on {images}"))
-    _print(metrics, classes)
+    members = result.get("ensemble", [])
+    who = f"{len(members)} runs together" if members else f"{result['run']}, {result['checkpoint']} of step {result['step']:,}"
+    print(plain(f"{who}, on {images}"))
+    _print(metrics, classes, *extra_tables(result))
+    for line in (*extra_lines(result), *never_predicted(result)):
+        print(plain(line))
     _changed(result)
     print(plain(f"confusion matrix: {result['picture'] or result['no_picture']}"))
 
@@ -93,6 +98,8 @@ def exports(result: dict[str, Any]) -> None:
             plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
+    if result["temperature"]:
+        print(f"probabilities in the ONNX are scaled by the temperature {result['temperature']:.4g} that evaluate has saved")
     _changed(result)
 
 
