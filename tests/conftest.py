@@ -102,3 +102,14 @@ def real_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path.relative_to(ROOT)} is not there: the full data set is needed")
     return path
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory):  # type: ignore[no-untyped-def]
+    """Two finished runs on real digits that differ in their seed alone. Tests that write into one copy it first."""
+    import resnet
+
+    small = ("data=digits", "data.val_size=200", "model.layers=[1,1]", "model.width=8", "epochs=6", "wandb=disabled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("small_runs"))
+        return [resnet.train([*small, f"seed={seed}", f"name=seed{seed}"]).directory.path for seed in (0, 1)]
