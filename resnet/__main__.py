@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resnet.analysis import show, show_data
-from resnet.analysis.options import add_extras, extras_of, runs_and_overrides
+from resnet.analysis.options import add_explain, add_extras, add_features, extras_of, runs_and_overrides
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, load_config
 from resnet.config.cli import CTRL_C, FAILED, MISTAKE, compose_config, say
 from resnet.config.components import targets_in
@@ -34,6 +34,8 @@ EXAMPLES = """examples:
   python -m resnet resume outputs/NAME
   python -m resnet evaluate outputs/NAME --split test
   python -m resnet predict outputs/NAME photo.jpg scans/
+  python -m resnet explain outputs/NAME photo.jpg
+  python -m resnet features outputs/NAME --output features.npz
   python -m resnet export outputs/NAME
   python -m resnet compare multirun/NAME
   python -m resnet draw outputs/NAME
@@ -139,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = add_for_run("predict", _predict, show.predictions, "Class and probabilities of image files, as CSV (or JSON).")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders; any size, gray or colour")
+
+    add_explain(add_for_run("explain", _explain, show.explanations, "Draw what in a picture speaks for a class, and the images like it."))
+    add_features(add_for_run("features", _features, show.features, "The last layer's input as a file; k-NN and a linear probe on it."))
 
     export = add_for_run(
         "export", _export, show.exports, "Write model.onnx and model.safetensors, checked against the model on test images."
@@ -268,6 +273,29 @@ def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if "temperature" in rows[0]:
         print(f"probabilities are scaled by the temperature {rows[0]['temperature']:.4g} that evaluate has saved", file=sys.stderr)
     return rows
+
+
+def _explain(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from resnet.analysis.explaining import explain
+    from resnet.analysis.saved import open_run
+
+    return explain(
+        open_run(arguments.run, (), arguments.allow),
+        arguments.images,
+        class_name=arguments.class_name,
+        section=arguments.section,
+        neighbours=arguments.nearest,
+        which=arguments.checkpoint,
+        folder=arguments.out,
+    )
+
+
+def _features(arguments: argparse.Namespace) -> dict[str, Any]:
+    from resnet.analysis.embed import embed
+    from resnet.analysis.saved import open_run
+
+    run = open_run(arguments.run, arguments.overrides, arguments.allow)
+    return embed(run, arguments.images, arguments.output, arguments.checkpoint)
 
 
 def _export(arguments: argparse.Namespace) -> dict[str, Any]:

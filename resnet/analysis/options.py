@@ -1,4 +1,4 @@
-"""The options of `python -m resnet evaluate` beyond the run and its images, and how they are read."""
+"""The options of `python -m resnet evaluate`, `explain` and `features`, and how they are read."""
 
 import argparse
 from fractions import Fraction
@@ -26,6 +26,22 @@ def add_extras(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--steps", type=int, metavar="N", help="of pgd (default: 20)")
     more.add_argument("--limit", type=int, metavar="N", help="only N of the images, drawn at random")
     more.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn at random (default: 0)")
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders; any size, gray or colour")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="what speaks for this class (default: the predicted one)")
+    parser.add_argument("--section", metavar="NAME", help="part of the network whose maps are drawn, like stages.1 (default: the last)")
+    parser.add_argument("--nearest", type=int, default=5, metavar="N", help="training images to show beside it (default: 5)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/explain")
+
+
+def add_features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="like data.root=/elsewhere")
+    parser.add_argument(
+        "--images", type=Path, nargs="+", default=[], metavar="PATH", help="judge by these: files or folders, one named as each class"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the features, labels and names of files into an .npz")
 
 
 def extras_of(arguments: argparse.Namespace) -> "Extras":

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from resnet.analysis.show_extras import extra_lines, extra_tables, never_predicted
+from resnet.analysis.show_extras import extra_lines, extra_tables, interval, never_predicted
 from resnet.analysis.tables import as_csv, as_latex, as_markdown, cells, sparkline
 from resnet.plain import for_spreadsheet, plain
 from resnet.record.lines import count, duration, percent
@@ -90,6 +90,31 @@ def predictions(result: list[dict[str, Any]]) -> None:
     for row in read:
         texts = [for_spreadsheet(plain(text)) for text in (row["file"], row["class"])]
         rows.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+
+
+def explanations(result: list[dict[str, Any]]) -> None:
+    shown = table(("picture", "class", "probability", "nearest training images"), left=("picture", "class", "nearest training images"))
+    for row in result:
+        labels = ", ".join(f"{one['label']} ({one['likeness']:.2f})" for one in row["nearest"])
+        shown.add_row(cell(row["picture"]), cell(row["class"]), percent(row["probability"]), cell(labels))
+    _print(shown)
+
+
+def features(result: dict[str, Any]) -> None:
+    sizes = ", ".join(f"{number:,} {name}" for name, number in result["images"].items())
+    print(plain(f"{result['run']}, {result['checkpoint']} of step {result['step']:,}: {result['features']:,} features of {sizes} images"))
+    if result["labelled"]:
+        title = f"on {result['labelled']:,} {result['judged_on']} images"
+        shown = table((title, "accuracy", "95 % interval"), left=(title,), fold=False)
+        shown.add_row("the network itself", *interval(result["network"]))
+        shown.add_row(f"nearest neighbours, k={result['neighbours']['setting']}", *interval(result["neighbours"]["accuracy"]))
+        shown.add_row(f"linear probe, C={result['linear']['setting']:g}", *interval(result["linear"]["accuracy"]))
+        _print(shown)
+    else:
+        print("no image lies in a folder that is named as a class: nothing to judge by")
+    _changed(result)
+    if result["output"]:
+        print(plain(f"features: {result['output']}"))
 
 
 def exports(result: dict[str, Any]) -> None:
