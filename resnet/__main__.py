@@ -270,8 +270,8 @@ def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from resnet.analysis.saved import open_run
 
     rows = predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
-    if "temperature" in rows[0]:
-        print(f"probabilities are scaled by the temperature {rows[0]['temperature']:.4g} that evaluate has saved", file=sys.stderr)
+    for temperature in {row["temperature"] for row in rows if "temperature" in row}:
+        print(f"probabilities are scaled by the temperature {temperature:.4g} that evaluate has saved", file=sys.stderr)
     return rows
 
 

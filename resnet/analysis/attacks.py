@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from resnet.analysis.answering import Answering
 from resnet.analysis.intervals import share
 from resnet.data import Split
-from resnet.record.screen import progress
+from resnet.data.progress import shown
 
 Model = Callable[[Tensor], Tensor]  # pixels (N, C, H, W) in 0..1 -> logits (N, K)
 ATTACKS = ("fgsm", "pgd")
@@ -48,7 +48,7 @@ def attack_report(
     generator, model = Generator().manual_seed(seed), OnPixels(answering)
     right = {(name, size): 0 for name in attacks for size in eps}
     loader = answering.loader(images)
-    for batch, labels, *_ in progress(loader.epoch(), len(loader), "attacking"):
+    for batch, labels, *_ in shown(loader.epoch(), len(loader), "attacking"):
         at_once = max(MOST_PIXELS // batch[0, 0].numel(), 1)
         for part, part_labels in zip(model.pixels(batch).split(at_once), labels.split(at_once), strict=True):
             chosen = _is_right(model, part, part_labels)

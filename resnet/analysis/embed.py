@@ -12,7 +12,7 @@ from torch import Tensor
 from resnet.analysis.answering import Answering
 from resnet.analysis.features import Seen, features
 from resnet.analysis.intervals import Share, share
-from resnet.analysis.predict import read_images
+from resnet.analysis.predict import read_pictures
 from resnet.analysis.probing import Labelled, probe
 from resnet.analysis.saved import SavedRun, changed_data, load_data
 from resnet.config import UserError
@@ -33,9 +33,10 @@ def embed(run: SavedRun, paths: Sequence[Path] = (), output: Path | None = None,
         raise UserError(f"output={output}: a file that ends in .npz is needed")
     data, answering = load_data(run), Answering(run, which)
     splits: dict[str, Split] = {"train": data.train, **({"val": data.val} if data.val else {}), "test": data.test}
-    files = {name: [str(path) for path in getattr(split.images, "paths", [])] for name, split in splits.items()}
+    files = {name: [str(path) for path in split.origins.paths] for name, split in splits.items() if split.origins is not None}
+    bad: dict[int, str] = {}
     if paths:
-        files["own"], splits["own"] = _own(run, paths)
+        files["own"], splits["own"], bad = _own(run, paths)
     seen = {name: features(answering, split, f"features of {name}") for name, split in splits.items()}
     labelled = {name: _labelled(seen[name], split.labels) for name, split in splits.items()}
     judged = "own" if paths else "test"
@@ -46,6 +47,7 @@ def embed(run: SavedRun, paths: Sequence[Path] = (), output: Path | None = None,
         "features": seen["train"].features.shape[1],
         "images": {name: len(split) for name, split in splits.items()},
         "changed_data": changed_data(run, data),
+        "left_out": list(bad.values()),
         "judged_on": judged,
         "labelled": len(labelled[judged].labels),
     }
@@ -57,10 +59,12 @@ def embed(run: SavedRun, paths: Sequence[Path] = (), output: Path | None = None,
     return {**report, "output": output and str(output)}
 
 
-def _own(run: SavedRun, paths: Sequence[Path]) -> tuple[list[str], Split]:
-    files, images = read_images(run, paths)
+def _own(run: SavedRun, paths: Sequence[Path]) -> tuple[list[str], Split, dict[int, str]]:
+    files, split, bad = read_pictures(run, paths)
+    read = [file for row, file in enumerate(files) if row not in bad]
     numbers = {name: number for number, name in enumerate(run.classes)}
-    return [str(file) for file in files], Split(images, torch.tensor([numbers.get(file.parent.name, UNKNOWN) for file in files]))
+    labels = torch.tensor([numbers.get(file.parent.name, UNKNOWN) for file in read])
+    return [str(file) for file in read], Split(split.images, labels), bad
 
 
 def _labelled(seen: Seen, labels: Tensor) -> Labelled:
@@ -77,7 +81,7 @@ def _arrays(seen: dict[str, Seen], splits: dict[str, Split], files: dict[str, li
     arrays: Arrays = {"classes": np.array(list(classes))}
     for name, found in seen.items():
         arrays |= {f"x_{name}": found.features.numpy(), f"y_{name}": splits[name].labels.numpy()}
-        arrays |= {f"files_{name}": np.array(files[name])} if files[name] else {}
+        arrays |= {f"files_{name}": np.array(files[name])} if name in files else {}
     return arrays
 
 

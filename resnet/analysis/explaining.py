@@ -14,17 +14,17 @@ from resnet.analysis.export import check_writable
 from resnet.analysis.features import Seen, features
 from resnet.analysis.gradcam import find_section, grad_cam
 from resnet.analysis.picture import Explained, Neighbour, draw_explained
-from resnet.analysis.predict import read_images
+from resnet.analysis.predict import read_pictures
 from resnet.analysis.saved import SavedRun, load_data
 from resnet.analysis.temperature import saved_temperature
 from resnet.config import UserError
 from resnet.config.suggest import nearest as meant
 from resnet.data import Split
+from resnet.data.files import fetched
+from resnet.data.progress import shown
 from resnet.data.transforms import centre_crop
 from resnet.record.directory import RunDirectory
-from resnet.record.screen import progress
 
-SHOWN = 5  # classes of an image
 NEIGHBOURS = 5
 
 
@@ -49,56 +49,62 @@ def explain(
         raise UserError(f"nearest={neighbours}: out of range; it must be at least 0")
     folder = folder or run.directory / "explain"
     check_writable(folder)
-    files, images = read_images(run, paths)
-    answering = Answering(run, which)
-    own = Split(images, torch.zeros(len(images), dtype=torch.int64))
-    alike = _alike(answering, own, neighbours) if neighbours else [[] for _ in files]
-    name, maps, logits = _maps(answering, own, section, class_name)
-    probabilities = (logits.double() / (saved_temperature(run, answering.file, answering.step) or 1)).softmax(1)
-    shown, labels = centre_crop(images, run.model_size), _explained(run, logits, class_name).tolist()
-    rows = []
-    for index, (picture, label) in enumerate(zip(_names(files), labels, strict=True)):
-        likely = dict(zip(run.classes, probabilities[index].tolist(), strict=True))
-        best = dict(sorted(likely.items(), key=lambda item: -item[1])[:SHOWN])
-        found = Explained(str(files[index]), shown[index], maps[index], run.classes[label], best, alike[index])
-        RunDirectory(folder).write(picture, partial(_write, draw_explained(found)))
-        rows.append(
-            {
-                "file": found.title,
-                "class": found.label,
-                "probability": likely[found.label],
-                "probabilities": best,
-                "section": name,
-                "nearest": [{key: value for key, value in one._asdict().items() if key != "image"} for one in found.neighbours],
-                "picture": str(folder / picture),
-            }
-        )
-    return rows
+    files, images, bad = read_pictures(run, paths)
+    read = [file for row, file in enumerate(files) if row not in bad]
+    found = _explained(Answering(run, which), images, read, class_name, section, neighbours)
+    rows = (_drawn(one, folder, name) for one, name in shown(zip(found, _names(read), strict=True), len(read), "drawing"))
+    return [{"file": str(file), "error": bad[row]} if row in bad else next(rows) for row, file in enumerate(files)]
+
+
+def _explained(
+    answering: Answering, images: Split, files: Sequence[Path], class_name: str | None, section: str | None, neighbours: int
+) -> list[Explained]:
+    run, pixels = answering.run, centre_crop(fetched(images.images), answering.run.model_size)
+    alike = _alike(answering, images, neighbours) if neighbours else [[] for _ in files]
+    maps, logits, name = _maps(answering, images, section, class_name)
+    probabilities = (logits.double() / (saved_temperature(run, answering.file, answering.step) or 1)).softmax(1).tolist()
+    likely = [dict(zip(run.classes, row, strict=True)) for row in probabilities]
+    labels = [run.classes[label] for label in _labels(run, logits, class_name).tolist()]
+    columns = map(str, files), pixels, maps, labels, likely, alike, [name] * len(files)
+    return [Explained(*values) for values in zip(*columns, strict=True)]
+
+
+def _drawn(found: Explained, folder: Path, name: str) -> dict[str, Any]:
+    RunDirectory(folder).write(name, partial(_write, draw_explained(found)))
+    return {
+        "file": found.title,
+        "class": found.label,
+        "probability": found.probabilities[found.label],
+        "probabilities": dict(found.probabilities),
+        "section": found.section,
+        "nearest": [{key: value for key, value in one._asdict().items() if key != "image"} for one in found.neighbours],
+        "picture": str(folder / name),
+    }
 
 
 def _write(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
 
 
-def _explained(run: SavedRun, logits: Tensor, class_name: str | None) -> Tensor:
+def _labels(run: SavedRun, logits: Tensor, class_name: str | None) -> Tensor:
     """Returns the class to explain for each image, (N,)."""
     return logits.argmax(1) if class_name is None else torch.full((len(logits),), run.classes.index(class_name), device=logits.device)
 
 
-def _maps(answering: Answering, images: Split, section: str | None, class_name: str | None) -> tuple[str, Tensor, Tensor]:
-    """Returns the section's name, heat maps as large as the model's input (N, H, W) in 0..1, and the logits."""
+def _maps(answering: Answering, images: Split, section: str | None, class_name: str | None) -> tuple[Tensor, Tensor, str]:
+    """Returns heat maps as large as the model's input (N, H, W) in 0..1, the logits, and the section's name."""
     loader = answering.loader(images)
     found, maps, logits = None, list[Tensor](), list[Tensor]()
-    for batch, *_ in progress(loader.epoch(), len(loader), "explaining"):
+    for batch, *_ in shown(loader.epoch(), len(loader), "explaining"):
         found = found or find_section(answering.network, answering.differentiable, batch, section)
         for image in batch.split(1):  # gradients of many large images need much memory
             with torch.no_grad():
                 logits.append(answering.differentiable(image))
-            heat = grad_cam(answering.differentiable, found[1], image, _explained(answering.run, logits[-1], class_name))
+            heat = grad_cam(answering.differentiable, found[1], image, _labels(answering.run, logits[-1], class_name))
             maps.append(F.interpolate(heat[:, None], image.shape[-2:], mode="bilinear", align_corners=False)[:, 0].float().cpu())
     assert found is not None
     whole = torch.cat(maps)
-    return found[0], whole / whole.amax((1, 2), keepdim=True).clamp_min(torch.finfo(whole.dtype).tiny), torch.cat(logits).cpu()
+    return whole / whole.amax((1, 2), keepdim=True).clamp_min(torch.finfo(whole.dtype).tiny), torch.cat(logits).cpu(), found[0]
 
 
 def _alike(answering: Answering, images: Split, count: int) -> list[list[Neighbour]]:
@@ -122,7 +128,7 @@ def _unit(seen: Seen) -> Tensor:
 def _neighbour(run: SavedRun, train: Split, index: int, likeness: float) -> Neighbour:
     images = train.images
     image = images[index] if isinstance(images, Tensor) else images.decode(index)
-    file = "" if isinstance(images, Tensor) else str(images.paths[index])
+    file = str(train.origins.paths[index]) if train.origins else ""
     return Neighbour(image, run.classes[int(train.labels[index])], likeness, index, file)
 
 

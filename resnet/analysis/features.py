@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resnet.analysis.answering import Answering
 from resnet.config import UserError
 from resnet.data import Split
-from resnet.record.screen import progress
+from resnet.data.progress import shown
 
 
 class Seen(NamedTuple):
@@ -25,7 +25,7 @@ def features(answering: Answering, images: Split, title: str) -> Seen:
     loader = answering.loader(images)
     found, logits = list[Tensor](), list[Tensor]()
     with inputs_of(layer) as seen:
-        for batch, *_ in progress(loader.epoch(), len(loader), title):
+        for batch, *_ in shown(loader.epoch(), len(loader), title):
             logits.append(answering.differentiable(batch).cpu())
             found.append(seen[-1].flatten(1).float().cpu())
             seen.clear()

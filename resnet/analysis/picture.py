@@ -10,6 +10,7 @@ from resnet.record.curves import png
 from resnet.record.lines import percent
 
 HEAT, OPACITY = "inferno", 0.8  # of the hottest place
+SHOWN = 5  # classes
 LONGEST = 24  # characters of a class
 
 
@@ -26,8 +27,9 @@ class Explained(NamedTuple):
     image: Tensor  # (C, H, W) uint8
     heat: Tensor  # (H, W) in 0..1
     label: str
-    probabilities: Mapping[str, float]  # of the most likely classes, in order
+    probabilities: Mapping[str, float]
     neighbours: Sequence[Neighbour]
+    section: str
 
 
 def draw_explained(found: Explained) -> bytes:
@@ -42,7 +44,8 @@ def draw_explained(found: Explained) -> bytes:
     _show(original, found.image, "as the network sees it")
     _show(over, found.image, f"speaks for {_short(found.label)}")
     over.imshow(found.heat.numpy(), cmap=HEAT, alpha=OPACITY * found.heat.numpy(), vmin=0, vmax=1)
-    names, values = [_short(name) for name in found.probabilities], list(found.probabilities.values())
+    likely = sorted(found.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
+    names, values = [_short(name) for name, _ in likely], [value for _, value in likely]
     drawn = bars.barh(range(len(names)), values, color="#4c72b0")
     bars.bar_label(drawn, [percent(value) for value in values], padding=3, fontsize=9)
     bars.set_yticks(range(len(names)), names, parse_math=False)

@@ -11,7 +11,8 @@ from torch import Tensor
 from resnet.analysis.corruptions import SEVERITIES, corrupted
 from resnet.analysis.ensemble import Ensemble
 from resnet.data import Split
-from resnet.record.screen import progress
+from resnet.data.files import fetched
+from resnet.data.progress import shown
 
 AT_ONCE = 2**22  # pixels a channel that are corrupted together
 
@@ -25,9 +26,9 @@ def corruption_report(ensemble: Ensemble, images: Split, indices: NDArray[np.int
     parts = _parts(images)
     steps = [(part, *case) for part in parts for case in right]
     decoded: tuple[NDArray[np.int64], Tensor] | None = None
-    for part, name, severity in progress(steps, len(steps), "corrupting"):
+    for part, name, severity in shown(steps, len(steps), "corrupting"):
         if decoded is None or decoded[0] is not part:
-            decoded = part, _decoded(images.subset(part))
+            decoded = part, fetched(images.subset(part).images)
         labels = images.labels[torch.from_numpy(part)]
         changed = corrupted(decoded[1], name, severity, indices[part], seed)
         right[name, severity] += int((ensemble.logits(Split(changed, labels)).argmax(1) == labels).sum())
@@ -40,7 +41,3 @@ def _parts(images: Split) -> list[NDArray[np.int64]]:
     """Divides the images into parts whose corrupted copies fit in memory."""
     at_once = max(AT_ONCE // int(np.prod(images.images.shape[2:])), 1)
     return np.split(np.arange(len(images)), range(at_once, len(images), at_once))
-
-
-def _decoded(images: Split) -> Tensor:
-    return images.images if isinstance(images.images, Tensor) else images.images.decoded()

@@ -94,7 +94,7 @@ def predictions(result: list[dict[str, Any]]) -> None:
 
 def explanations(result: list[dict[str, Any]]) -> None:
     shown = table(("picture", "class", "probability", "nearest training images"), left=("picture", "class", "nearest training images"))
-    for row in result:
+    for row in (row for row in result if "error" not in row):
         labels = ", ".join(f"{one['label']} ({one['likeness']:.2f})" for one in row["nearest"])
         shown.add_row(cell(row["picture"]), cell(row["class"]), percent(row["probability"]), cell(labels))
     _print(shown)
@@ -113,6 +113,8 @@ def features(result: dict[str, Any]) -> None:
     else:
         print("no image lies in a folder that is named as a class: nothing to judge by")
     _changed(result)
+    for reason in result["left_out"]:
+        print(plain(f"left out: {reason}"))
     if result["output"]:
         print(plain(f"features: {result['output']}"))
 

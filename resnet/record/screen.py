@@ -1,20 +1,15 @@
 """Tables on the screen. Only this module decides how they look."""
 
 import sys
-import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Collection, Iterable
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from resnet.plain import plain
 
 WIDE = 10_000  # columns
-T = TypeVar("T")
-SECONDS = 10.0  # between lines about progress
 
 
 def table(columns: Iterable[str], left: Collection[str] = (), title: str | None = None, *, fold: bool = True) -> Table:
@@ -41,20 +36,6 @@ def pairs(rows: Iterable[tuple[str, str]], style: str) -> Table:
 def screen() -> Console:
     """Returns standard output as a screen. Outside a terminal it is wide enough that no table is folded."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-
-
-def progress(items: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """Yields the items, and shows on standard error how many are done: a bar on a terminal, elsewhere a line every ten seconds."""
-    out = Console(stderr=True, highlight=False)
-    if out.is_terminal:
-        yield from track(items, title, total, console=out, transient=True)
-        return
-    told = time.monotonic()
-    for number, item in enumerate(items):
-        if time.monotonic() - told > SECONDS:
-            out.print(f"{title}: {number:,} of {total:,}", markup=False)
-            told = time.monotonic()
-        yield item
 
 
 def cell(text: object) -> str:
