@@ -64,4 +64,4 @@ format: setup ## format the code
 
 lock: ## resolve requirements.lock anew, for every platform, with the hashes of all files
 	$(PYTHON) -m venv .venv && $(PIP) install uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra export --extra heic --extra search --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra export --extra heic --extra hub --extra search --extra slurm --no-header --no-annotate setup.cfg -o requirements.lock

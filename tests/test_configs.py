@@ -52,9 +52,10 @@ def test_printed_commands_compose(command: str) -> None:
 
 def test_the_readme_lists_every_option() -> None:
     table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
-    for group in ("data", "augment", "optimizer", "scheduler", "fabric", "wandb"):
+    for group in ("model", "data", "augment", "optimizer", "scheduler", "fabric", "wandb"):
         options = {option for folder, option in OPTIONS if folder == group and option != "custom"}
-        assert options <= set(re.findall(r"\w+", table[group])), group
+        written = re.sub(r"(resnet|plain)(\d+)((?: / \d+)+)", lambda found: found[0].replace(" / ", f" {found[1]}"), table[group])
+        assert options <= set(re.findall(r"\w+", written)), group
 
 
 def test_the_articles_experiment_is_the_articles() -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build_model import build_model, meta_model
+from resnet.build import build_data
+from resnet.build_model import build_model, check_stages, meta_model, told_of_small_images
 from resnet.config import UserError
 from resnet.config.cli import compose_config
 from resnet.config.names import ATTENTIONS, BLOCKS, NORMS, SHORTCUTS, STEMS
@@ -213,7 +214,7 @@ def test_a_residual_scale_of_zero_starts_each_block_as_its_shortcut_and_learns(b
     x = torch.rand(2, second.out_channels, 8, 8)  # positive: ReLU leaves it
     assert torch.equal(second(x), x)
     second(x).square().sum().backward()
-    assert second.scale.factor.grad.abs().item() > 0
+    assert second.residual_scale.factor.grad.abs().item() > 0
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck", "preact_basic"])
@@ -309,6 +310,35 @@ def test_what_makes_no_sense_is_refused_in_one_line(words: str, message: str) ->
     with pytest.raises(UserError) as told:
         compose_config(words.split(" "))
     assert str(told.value).startswith(message) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "told"),
+    [
+        (
+            "model=resnet18",
+            32,
+            ["images of 32 pixels are 8 behind the stem and 1 at the end: model.stem=conv7x7_pool is made for about 224;"],
+        ),
+        ("model=resnet50d", 64, ["images of 64 pixels are 16 behind the stem and 2 at the end: model.stem=deep is made for about 224;"]),
+        ("model=resnet18", 96, []),
+        ("model=resnet18 model.stem=conv3x3", 32, []),
+        ("model=resnet110", 8, []),
+    ],
+)
+def test_a_network_for_photos_tells_of_small_images(words: str, size: int, told: list[str]) -> None:
+    config = compose_config([*words.split(" "), "data=digits"])
+    notes = told_of_small_images(config, build_data(config), (size, size))
+    assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
+    assert all("take model.stem=conv3x3, which leaves small images whole, or model=resnet20" in note for note in notes)
+
+
+def test_a_network_for_photos_refuses_images_that_are_too_small() -> None:
+    config = compose_config(["model=resnet18", "data=digits"])
+    with pytest.raises(
+        UserError, match=r"images of 28 pixels, 7 behind the stem, are too small for 4 stages.*take model\.stem=conv3x3, which"
+    ):
+        check_stages(config, build_data(config), (28, 28), "data")
 
 
 def test_groups_that_leave_no_channel_are_refused() -> None:

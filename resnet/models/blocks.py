@@ -9,7 +9,7 @@ from resnet.models.layers import Layers, init_zero
 
 
 class Block(nn.Module):
-    """x -> activation(scale(attention(residual(x))) + shortcut(x)). Without a shortcut, as in a plain network, there is no sum."""
+    """x -> activation(residual_scale(attention(residual(x))) + shortcut(x)). Without a shortcut, as in a plain network, there is no sum."""
 
     expansion = 1  # output channels divided by width
     is_preactivation = False  # True if the block begins with a normalisation and an activation
@@ -19,7 +19,7 @@ class Block(nn.Module):
         self.out_channels = width * self.expansion
         self.residual = self.make_residual(in_channels, width, stride, layers)
         self.attention = layers.attention(self.out_channels)
-        self.scale = layers.scale()
+        self.residual_scale = layers.scale()
         self.shortcut = layers.shortcut(in_channels, self.out_channels, stride)
         self.drop = make_drop(drop_probability)
         self.activation = layers.activation(inplace=True)
@@ -55,7 +55,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.attention(self.residual(x))
         if self.shortcut is not None:
-            out = self.drop(self.scale(out)) + self.shortcut(x)
+            out = self.drop(self.residual_scale(out)) + self.shortcut(x)
         return self.activation(out)  # type: ignore[no-any-return]
 
 
@@ -70,7 +70,7 @@ class Bottleneck(Block):
 
 
 class PreactBlock(Block):
-    """x -> scale(attention(residual(x))) + shortcut(x), with a normalisation and an activation before each convolution.
+    """x -> residual_scale(attention(residual(x))) + shortcut(x), with a normalisation and an activation before each convolution.
 
     A shortcut that changes the shape starts from the activated input, as in the authors' code, and has no normalisation.
     """
@@ -96,7 +96,7 @@ class PreactBlock(Block):
         out = self.attention(self.residual(activated))
         if self.shortcut is None:
             return out  # type: ignore[no-any-return]
-        out = self.drop(self.scale(out))
+        out = self.drop(self.residual_scale(out))
         return out + (x if isinstance(self.shortcut, nn.Identity) else self.shortcut(activated))  # type: ignore[no-any-return]
 
 
