@@ -23,8 +23,9 @@ from PIL import Image
 from resnet import __main__ as commands
 from resnet.analysis import show
 from resnet.analysis.comparison import as_data, compare_runs
+from resnet.analysis.confusion import write_confusion
 from resnet.analysis.drawing import draw
-from resnet.analysis.evaluate import evaluate, write_confusion
+from resnet.analysis.evaluate import evaluate
 from resnet.analysis.export import check_writable
 from resnet.analysis.filtering import filter_runs
 from resnet.analysis.naming import is_ignored
@@ -225,7 +226,7 @@ def test_pipes_in_the_place_of_weights(tmp_path) -> None:
         read_weights(tmp_path / "last.pt")
     name = "x" * 300
     with pytest.raises(UserError, match=f"model.weights={name}: {name} cannot be read .File name too long"):
-        load_weights(build_model(compose(), 1, 10), Path(name))
+        load_weights(build_model(compose(), 1, 10), {"weights": name, "weights_skip": []})
 
 
 def as_nobody(action) -> str:
