@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet.build_model import build_model, check_stages, is_foreign, told_of_small_images, trial
+from resnet.build_model import build_model, check_stages, is_foreign, told_of_narrow_field, told_of_small_images, trial
 from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -75,7 +75,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes), size)
-    notes = [*data.notes, *told_of_small_images(config, data, size)]
+    notes = [*data.notes, *told_of_small_images(config, data, size), *told_of_narrow_field(config, data, size)]
     if config.model["weights"] is not None:
         notes += load_weights(model, config.model)
     objective = build_objective(config, fabric.device, **offered_by(data))

@@ -13,6 +13,7 @@ from resnet.config.schema import Config
 from resnet.config.signature import Signature, is_own, read_signature
 from resnet.data import DataSet, Size, pixels, plain_size
 from resnet.make import make
+from resnet.models.facts import receptive_fields
 from resnet.training.randomness import random_numbers_kept
 
 CHANNELS = ("in_channels", "in_chans")
@@ -149,3 +150,16 @@ def told_of_small_images(config: Config, data: DataSet, size: Size) -> list[str]
         return []
     left = f"images of {pixels(size)} are {first} behind the stem and {last} at the end"
     return [f"{left}: model.stem={stem} is made for about 224; take {WHOLE_STEM}"]
+
+
+def told_of_narrow_field(config: Config, data: DataSet, size: Size) -> list[str]:
+    """Returns a note if no output of the last stage of one of our networks sees the whole image."""
+    if config.model["_target_"] != OUR_MODEL:
+        return []
+    *_, seen, _ = receptive_fields(trial(config, data, size)[0])
+    if seen is None or seen >= max(size):
+        return []
+    return [
+        f"the last stage sees {seen:.0f} of {max(size)} pixels: take a network for larger images, like model=resnet18, or more stages, or "
+        "smaller images"
+    ]

@@ -154,6 +154,11 @@ def _reserve(file: Path, size: int, cache_gb: float) -> bool:
     return True
 
 
+def cached_bytes(number: int, form: Form) -> int:
+    """Returns the bytes that the decoded images of a set take."""
+    return number * math.prod(form.size) * form.channels
+
+
 def _remove(kept: Path) -> None:
     for file in (kept, kept.with_suffix(".json")):
         with suppress(OSError):

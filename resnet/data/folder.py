@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet.data.decoded import decode_all
+from resnet.data.decoded import cached_bytes, decode_all
 from resnet.data.digest import readable_digests
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, OnDemand
+from resnet.data.files import ImageFiles, Mapped, OnDemand
 from resnet.data.form import Form, Size, as_size, size_text
 from resnet.data.listing import Listing, Picture, counted_of, list_folder
 from resnet.data.origins import Origins
@@ -49,8 +49,14 @@ def folder(path: str, image_size: int | list[int] | None, channels: int, fit: st
         notes.append(f"left out: {counted_of(len(bad), 'file')} that cannot be read: {'; '.join(list(bad.values())[:MOST_LISTED])}")
     good = [row for row in range(len(paths)) if row not in bad]
     splits = _splits(listing, pictures, good, images, digests)
+    size_gb = cached_bytes(len(paths), form) / 1e9
+    if isinstance(images, Mapped):
+        notes.append(f"the decoded images take {size_gb:.1f} GB of the cache, of at most data.cache_gb={cache_gb:g}")
     if isinstance(images, ImageFiles):
-        notes.append(f"the decoded images have no room in the cache (data.cache_gb={cache_gb:g}): each epoch decodes them again")
+        notes.append(
+            f"the decoded images take {size_gb:.1f} GB, for which the cache has no room (data.cache_gb={cache_gb:g}, or the disk): each "
+            "epoch decodes them again"
+        )
     val, test = splits.get("val"), splits.get("test")
     return Source(splits["train"], test, listing.classes, val=val, notes=[*notes, *told], unreadable=list(bad.values()))
 
