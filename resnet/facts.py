@@ -1,5 +1,7 @@
 """The recorded facts about a run: those before its first step, and its results after the last."""
 
+import csv
+import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from resnet.data import DataError, DataSet, Size, plain_size, size_text
 from resnet.data.digest import file_digests, whole
 from resnet.record.code import Code, module_digests
 from resnet.record.content import other_code
-from resnet.record.directory import PATCH, RunDirectory
+from resnet.record.directory import PATCH, SPLIT, RunDirectory
 from resnet.record.trackers import Mistake, RunFacts, TestReport
 from resnet.training.loop import Progress, Training
 
@@ -174,6 +176,21 @@ def changes(before: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     modules = other_code(*({"code": {"modules": start.get("code")}} for start in (last, now)))
     notes = [f"the code has changed since step {now['step']:,} ({', '.join(modules)})"] if modules else []
     return [*now["extended"], *notes, *([f"{', '.join(differing)}: the last digits may differ"] if differing else [])]
+
+
+def keep_split(directory: RunDirectory, data: DataSet) -> None:
+    """Saves which file is in which part, with its class, if the images come from files."""
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    rows = [
+        (part, data.classes[label], name)
+        for part, split in parts.items()
+        if split is not None and split.origins is not None
+        for label, name in zip(split.labels.tolist(), split.origins.names, strict=True)
+    ]
+    if rows:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([("part", "class", "file"), *rows])
+        directory.write(SPLIT, lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))
 
 
 def keep_patch(directory: RunDirectory, patch: bytes, step: int) -> None:

@@ -222,6 +222,8 @@ class Session:
             lambda: self._start(facts, summary, [*COLUMNS, *self.columns, *(f"val/{name}" for name in parts.learner.metrics)], code),
             TrackerError,
         )
+        if self.fabric.is_global_zero:
+            record.keep_split(self.directory, parts.data)
         training.observer = self.recorded = recorded = Recorded(tracker, self.directory.metrics if self.fabric.is_global_zero else [])
         if training.best is not None:  # best.pt may be damaged, or come from a step after this state
             self._save(SAVE_BEST, training.best)

@@ -1,5 +1,6 @@
 """data=folder: the layouts, the splits, the cache of decoded pictures, and what is told about them."""
 
+import csv
 import json
 import os
 import unicodedata
@@ -310,10 +311,13 @@ def test_names_of_another_unicode_form_are_found(tmp_path) -> None:
 def test_a_run_on_a_folder_tells_and_records(train, tmp_path) -> None:
     pictures(tmp_path / "mine", cat=30, dog=4)
     (tmp_path / "mine" / "cat" / "notes.txt").write_text("x")
-    done = train("data=folder", "data.path=mine", "epochs=1", "model.layers=[1,1]", "name=a")
+    done = train("data=folder", "data.path=mine", "epochs=1", "model=resnet", "model.layers=[1,1]", "name=a")
     assert "left out: 1 file that is no picture" in done.stdout
     summary = json.loads((tmp_path / "outputs/a/summary.json").read_text())
     assert any("left out: 1 file" in note for note in summary["data"]["notes"])
+    rows = list(csv.DictReader((tmp_path / "outputs/a/split.csv").open()))
+    assert len(rows) == 34 and {row["part"] for row in rows} == {"train", "val", "test"}
+    assert all(row["file"] == f"{row['class']}/{Path(row['file']).name}" for row in rows)
     bad = tmp_path / "bad.png"
     bad.write_text("x")
     done = call(tmp_path, "-m", "resnet", "predict", "outputs/a", "mine/cat", bad, status=1)

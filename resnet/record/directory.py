@@ -37,6 +37,7 @@ CALLBACKS = "callbacks"  # the folder of their own files
 MIRRORED = ".mirrored"  # exists once the W&B record of a finished run is complete
 LAST, PREVIOUS, BEST = "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"
 PATCH = "code.patch"
+SPLIT = "split.csv"
 CURVES, PROBES = "curves.png", "probes.png"
 PROFILE_TABLE, PROFILE_TRACE, PROFILE = "profile.txt", "profile.json", "profile.png"
 
