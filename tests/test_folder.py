@@ -315,7 +315,7 @@ def test_a_run_on_a_folder_tells_and_records(train, tmp_path) -> None:
     assert "left out: 1 file that is no picture" in done.stdout
     summary = json.loads((tmp_path / "outputs/a/summary.json").read_text())
     assert any("left out: 1 file" in note for note in summary["data"]["notes"])
-    rows = list(csv.DictReader((tmp_path / "outputs/a/split.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "outputs/a/split.csv").read_text().splitlines()))
     assert len(rows) == 34 and {row["part"] for row in rows} == {"train", "val", "test"}
     assert all(row["file"] == f"{row['class']}/{Path(row['file']).name}" for row in rows)
     bad = tmp_path / "bad.png"

@@ -219,6 +219,11 @@ def test_a_data_set_of_hugging_face_on_disk(tmp_path) -> None:
         data_of(*given)
     with pytest.raises(UserError, match="validation: no such part; it has train, test"):
         data_of(*given, "data.test_split=validation")
+    with pytest.raises(UserError, match="valid: no such part; it has train, test"):
+        data_of(*given, "data.val_split=valid")
+    found["validation"] = found["test"].select(range(4))
+    found.save_to_disk(tmp_path / "three")
+    assert len(data_of("data=hugging_face", f"data.path={tmp_path}/three", f"data.root={tmp_path}/root").val) == 4
 
 
 def test_hugging_face_that_is_not_installed_is_one_line(tmp_path, monkeypatch) -> None:

@@ -13,7 +13,9 @@ from torch import Tensor
 from resnet.data.downloads import download_into, one_line
 from resnet.data.errors import DataError
 from resnet.data.form import Form, as_size
+from resnet.data.listing import part_named
 from resnet.data.pictures import as_pixels
+from resnet.data.progress import shown
 from resnet.data.sources import Source, Split
 
 Examples = Iterable[tuple[Any, Any]]  # images and labels
@@ -28,6 +30,7 @@ def torchvision_set(
     fit: str,
     train_split: str = "train",
     test_split: str | None = "test",
+    val_split: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Source:
     """A classification set of torchvision.datasets, such as SVHN or Flowers102.
@@ -35,18 +38,22 @@ def torchvision_set(
     Args:
         train_split: the name in torchvision. Sets that only know train and test, or have one part, ignore both names.
         test_split: likewise; None: a fifth of the training images.
+        val_split: likewise, of the images to hold out; None: data.val_size decides.
         options: further arguments of its class, such as {split: letters} for EMNIST.
     """
     given, kind = f"data.dataset={dataset}", _torchvision_class(dataset)
     parts = [
         _open(given, kind, Path(root), download, {**part, **(options or {})}) for part in _parts(kind, train_split, test_split, options)
     ]
-    splits = [_split(given, part, image_size, channels, fit) for part in parts]
-    largest = max(int(split.labels.max()) for split in splits)
+    held_out = None if val_split is None else _open(given, kind, Path(root), download, {"split": val_split, **(options or {})})
+    splits = [_split(given, part, len(part), image_size, channels, fit) for part in parts]
+    val = None if held_out is None else _split(given, held_out, len(held_out), image_size, channels, fit)
+    largest = max(int(split.labels.max()) for split in [*splits, *filter(None, [val])])
     known = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or []
     names = [name[0] if isinstance(name, tuple) else name for name in known]  # Imagenette's have synonyms
     has_names = len(names) > largest and all(isinstance(name, str) for name in names)
-    return Source(splits[0], splits[1] if len(splits) == 2 else None, names if has_names else list(map(str, range(largest + 1))))
+    classes = names if has_names else list(map(str, range(largest + 1)))
+    return Source(splits[0], splits[1] if len(splits) == 2 else None, classes, val=val)
 
 
 def _torchvision_class(name: str) -> Any:
@@ -109,26 +116,30 @@ def hugging_face(
     label_column: str = "label",
     train_split: str = "train",
     test_split: str | None = "test",
+    val_split: str | None = None,
 ) -> Source:
     """A data set on disk (`path`: from save_to_disk, Parquet files, or one folder per class), or from the Hub by its name (`dataset`).
 
     Args:
         subset: the Hub's configuration of the set.
         test_split: None: a fifth of the training images.
+        val_split: the part that is held out; None: one called validation, val, valid or dev, if there is one, else data.val_size decides.
     """
     given = f"data.path={path}" if path else f"data.dataset={dataset}"
     found = _load(given, path, dataset, subset, Path(root), download)
     train = _part(given, found, "train_split", train_split)
     test = None if test_split is None or not hasattr(found, "keys") else _part(given, found, "test_split", test_split)
+    own = [name for name in found if part_named(name) == "val"] if hasattr(found, "keys") else []
+    val = _part(given, found, "val_split", val_split) if val_split else found[own[0]] if own else None
     for column in (image_column, label_column):
         if column not in train.column_names:
             raise DataError(f"{given}: no column {column}; it has {', '.join(train.column_names)} (data.image_column, data.label_column)")
     names, number_of = _names(train, label_column)
 
     def split(part: Any) -> Split:
-        return _split(given, ((row[image_column], number_of(row[label_column])) for row in part), image_size, channels, fit)
+        return _split(given, ((row[image_column], number_of(row[label_column])) for row in part), len(part), image_size, channels, fit)
 
-    return Source(split(train), test and split(test), names)
+    return Source(split(train), test and split(test), names, val=val and split(val))
 
 
 def _load(given: str, path: str | None, dataset: str | None, subset: str | None, root: Path, download: bool) -> Any:
@@ -165,14 +176,20 @@ def _names(part: Any, column: str) -> tuple[list[str], Callable[[Any], int]]:
         return list(names), int
     labels = sorted(set(part[column]))
     if labels and isinstance(labels[0], str):
-        return labels, {name: number for number, name in enumerate(labels)}.__getitem__
+        return labels, lambda label: _known(label, labels)
     return [str(number) for number in range(int(labels[-1]) + 1)] if labels else [], int
 
 
-def _split(given: str, examples: Examples, image_size: int | list[int] | None, channels: int, fit: str) -> Split:
+def _known(label: str, labels: list[str]) -> int:
+    if label not in labels:
+        raise DataError(f"its held-out or test images have the class {label}, which the training images lack")
+    return labels.index(label)
+
+
+def _split(given: str, examples: Examples, number: int, image_size: int | list[int] | None, channels: int, fit: str) -> Split:
     """Stacks the examples into a split. Raises DataError if they are not images, or differ in size while data.image_size is not set."""
     images, labels, size = list[Tensor](), list[int](), image_size and as_size(image_size)
-    for image, label in examples:
+    for image, label in shown(examples, number, "decoding pictures"):
         if not isinstance(image, Image.Image):
             raise DataError(
                 f"{given}: it has {type(image).__name__} for an image, and no picture; it is no set for classification of images"
