@@ -91,8 +91,9 @@ def test_evaluate_ones_own_images(folder, digits, tmp_path) -> None:
     for own, turned in (("own.npz", 0), ("own", near_ties(scores, allowed))):  # the folder's images come in another order
         report = json.loads(call(folder, "evaluate", "outputs/a", "--images", tmp_path / own, "--json").stdout)
         assert abs(report["accuracy"]["value"] - told["accuracy"]) * len(labels) < turned + 0.5
-    np.savez(tmp_path / "big.npz", x_test=np.zeros((4, 9, 9), np.uint8), y_test=np.zeros(4, np.int64))
-    assert "the model takes (1, 8, 8)" in call(folder, "evaluate", "outputs/a", "--images", tmp_path / "big.npz", status=2).stderr
+    np.savez(tmp_path / "strange.npz", x_test=images[:4], y_test=np.full(4, 12))
+    error = call(folder, "evaluate", "outputs/a", "--images", tmp_path / "strange.npz", status=2).stderr
+    assert "y_test has label 12, where the classes are: 0, 1, 2" in error
 
 
 @pytest.mark.slow

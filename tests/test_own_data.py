@@ -237,7 +237,7 @@ def test_arrays_know_their_classes(tmp_path) -> None:
     np.savez(tmp_path / "named.npz", **arrays, classes=["cat", "dog"])
     given = ("data=arrays", f"data.path={tmp_path}/named.npz")
     assert data_of(*given).classes == ["cat", "dog"] and data_of(*given, "data.classes=[a,b]").classes == ["a", "b"]
-    with pytest.raises(UserError, match="train has label 1; labels count the 1 classes from 0"):
+    with pytest.raises(UserError, match="y_train has label 1, where the classes are: a"):
         data_of(*given, "data.classes=[a]")
 
 

@@ -1,102 +1,134 @@
-"""The user's own arrays, from an .npz file."""
+"""The user's own arrays: what is unambiguous is taken, and what is not is named."""
 
-import math
-import os
-import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from resnet.data.downloads import one_line
+from resnet.data.archive import Archive
+from resnet.data.array_labels import numbered, plain_labels
+from resnet.data.array_names import ALONE, IMAGES, LABELS, PARTS, name_of_classes, roles
 from resnet.data.errors import DataError
-from resnet.data.sources import MOST_CLASSES, Source, Split
+from resnet.data.sources import Source, Split
+from resnet.data.values import in_8_bits, meaning, value_range
 
-MOST_UNZIPPED, BOMB = 200, 2**30  # from BOMB bytes on, the most bytes unzipped from one; pictures do not compress so well
+Array = NDArray[Any]
+CHANNELS = (1, 3)
 
 
 def arrays(path: str, classes: list[str] | None = None) -> Source:
-    """The user's own .npz file. `classes`: the class names; None: those in the file, else their numbers."""
-    train, test = open_arrays(Path(path), f"data.path={path}", ("train", "test"))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
-        raise DataError(f"data.path={path}: x_train has images of shape {shapes[0]}, x_test of {shapes[1]}; they must agree")
-    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return Source(train, test, classes or _class_names(Path(path)) or [str(label) for label in range(num_classes)])
+    """The user's own .npz file, or .npy files beside each other: x_train, y_train and, if there are any, x_val, y_val, x_test, y_test.
 
-
-def _class_names(path: Path) -> list[str]:
-    """Returns the names that the file has under `classes`. The file has been opened before."""
-    with zipfile.ZipFile(path) as archive:
-        if "classes.npy" not in archive.namelist():
-            return []
-    try:
-        _check_sizes(path, f"data.path={path}", ["classes"])
-        with np.load(path, allow_pickle=False) as file:
-            return [str(name) for name in file["classes"]]
-    except Exception as error:
-        raise DataError(f"data.path={path}: classes is no plain array of names ({one_line(error)[:200]})") from None
-
-
-def open_arrays(path: Path, given: str, parts: tuple[str, ...]) -> list[Split]:
-    keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
-    if not os.path.isfile(path):  # opening a pipe would block forever
-        reason = "no regular file" if os.path.exists(path) else "no such file"
-        raise DataError(f"{given}: {reason}; give the .npz file with {', '.join(keys)}")
-    try:
-        _check_sizes(path, given, keys)
-        with np.load(path, allow_pickle=False) as file:
-            return [_array_split(given, part, file[f"x_{part}"], file[f"y_{part}"]) for part in parts]
-    except DataError:
-        raise
-    except Exception as error:  # zip, its decompressors and NumPy's headers raise different errors
-        raise DataError(f"{given}: truncated, corrupt or not an .npz file of plain arrays ({one_line(error)[:200]})") from None
-
-
-def _check_sizes(path: Path, given: str, keys: list[str]) -> None:
-    """Checks sizes before memory is allocated: a header of a few bytes can claim any number of values, and a few zipped bytes can hold as
-    many zeros.
+    Args:
+        classes: the class names; None: those in the file, else the values of the labels.
     """
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if missing := [key for key in keys if key not in members]:
-            raise DataError(f"{given}: {missing[0]} is missing; the file holds {', '.join(members) or 'nothing'}")
-        for key in keys:
-            info = members[key]
-            if info.file_size > max(MOST_UNZIPPED * info.compress_size, BOMB):
-                raise ValueError(f"{key} claims {info.file_size:,} bytes, zipped into {info.compress_size:,}")
-            with archive.open(info) as member:
-                shape, dtype = _read_header(key, member)
-            if math.prod(shape) * dtype.itemsize > info.file_size:
-                raise ValueError(f"{key} claims to be of shape {shape}, and holds {info.file_size:,} bytes")
+    archive = Archive(Path(path), f"data.path={path}")
+    pairs = _pairs(archive)
+    images, notes = read_images(archive, [name for name, _ in pairs.values()])
+    labels = {name: read_labels(archive, name, len(images[of])) for of, name in pairs.values()}
+    with told_of(f"{archive.given}: "):
+        numbers, names, more = numbered(labels, classes or class_names(archive))
+    splits = {part: Split(images[of], torch.from_numpy(numbers[name])) for part, (of, name) in pairs.items()}
+    return Source(splits["train"], splits.get("test"), names, splits.get("val"), notes=[*notes, *more, *_left_out(archive)])
 
 
-def _read_header(key: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _pairs(archive: Archive) -> dict[str, tuple[str, str]]:
+    """Returns part -> names of its images and labels, those of training first. Images and labels without a part are for training."""
+    found = roles(archive.names, archive.given)
+    for kind in (IMAGES, LABELS):
+        if {(kind, ALONE), (kind, "train")} <= set(found):
+            both = f"{found[kind, ALONE]} and {found[kind, 'train']}"
+            raise DataError(f"{archive.given}: {both} could both be the {kind} of training; keep one of them")
+    found = {(kind, part or "train"): name for (kind, part), name in found.items()}
+    parts = [part for part in PARTS if part == "train" or {(IMAGES, part), (LABELS, part)} & set(found)]
+    return {part: pair(archive, found, part, part) for part in parts}
+
+
+def pair(archive: Archive, found: Mapping[tuple[str, str], str], part: str, told: str) -> tuple[str, str]:
+    """Returns the names of a part's images and labels. `told`: the part for the message if one is missing."""
+    for kind, name in ((IMAGES, f"x_{told}"), (LABELS, f"y_{told}")):
+        if (kind, part) not in found:
+            raise DataError(f"{archive.given}: {name} is missing; it holds {', '.join(archive.names) or 'no arrays'}")
+    return found[IMAGES, part], found[LABELS, part]
+
+
+def class_names(archive: Archive) -> list[str] | None:
+    name = name_of_classes(archive.names)
+    if name is None:
+        return None
+    names = archive.read(name)
+    if names.ndim != 1 or names.dtype.kind not in "iuUS" or len(set(names.tolist())) < len(names):
+        raise DataError(
+            f"{archive.given}: {name} is {names.dtype} of shape {names.shape}; it must hold different names, one for each class"
+        )
+    return [str(name) for name in (np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names).tolist()]
+
+
+def read_labels(archive: Archive, name: str, number: int) -> Array:
+    with told_of(f"{archive.given}: {name} "):
+        return plain_labels(archive.read(name), number)
+
+
+def read_images(archive: Archive, names: Sequence[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns name -> uint8 (N, C, H, W), and notes. All arrays together decide what their values mean. Raises DataError."""
+    found, notes = dict[str, Tensor](), list[str]()
+    raw = {name: archive.read(name) for name in names}
+    for name, values in raw.items():
+        with told_of(f"{archive.given}: {name} "):
+            raw[name] = _channels_first(values)
+    for kind in sorted({values.dtype.kind for values in raw.values()}):
+        alike = [name for name in names if raw[name].dtype.kind == kind]
+        with told_of(f"{archive.given}: {', '.join(alike)}: "):
+            limits = value_range([raw[name] for name in alike])
+            found |= {name: torch.from_numpy(np.ascontiguousarray(in_8_bits(raw[name], limits))) for name in alike}
+        if raw[alike[0]].dtype != np.uint8:
+            notes.append(f"{', '.join(alike)}: {raw[alike[0]].dtype} from {limits[0]:g} to {limits[1]:g}, read as {meaning(limits, kind)}")
+    shapes = {name: tuple(found[name].shape[1:]) for name in names}
+    if other := [name for name in names if shapes[name] != shapes[names[0]]]:
+        told = f"{names[0]} has images of shape {shapes[names[0]]}, {other[0]} of {shapes[other[0]]}"
+        raise DataError(f"{archive.given}: {told}; they must agree")
+    return found, notes + [note for name in names for note in _without_spread(name, found[name])]
+
+
+def _channels_first(values: Array) -> Array:
+    """Returns a view (N, C, H, W)."""
+    shape = values.shape
+    if values.dtype.kind not in "biuf" or len(shape) not in (3, 4) or not values.size:
+        needed = "numbers of shape (N, H, W), (N, H, W, C) or (N, C, H, W) are needed, of one pixel at least"
+        raise DataError(f"is {values.dtype} of shape {shape}; {needed}")
+    if len(shape) == 3:
+        return values[:, None]
+    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+    if first and last:
+        raise DataError(f"is of shape {shape}, in which the channels could come first or last; move them, so that only one side is 1 or 3")
+    if not first and not last:
+        raise DataError(f"is of shape {shape}; 1 or 3 channels are needed, first (N, C, H, W) or last (N, H, W, C)")
+    return values if first else values.transpose(0, 3, 1, 2)
+
+
+def _without_spread(name: str, images: Tensor) -> Iterator[str]:
+    low, high = (ends.tolist() for ends in (images.amin((0, 2, 3)), images.amax((0, 2, 3))))
+    if min(low) == max(high):
+        yield f"warning: all pixels of {name} are {low[0]}"
+    elif flat := [channel for channel in range(len(low)) if low[channel] == high[channel]]:
+        yield f"warning: channel {flat[0]} of {name} is {low[flat[0]]} in all its pixels"
+
+
+def _left_out(archive: Archive) -> list[str]:
+    used = {*roles(archive.names, archive.given).values(), name_of_classes(archive.names)}
+    names = [name for name in archive.names if name not in used]
+    return [f"left out of {archive.path.name}: {', '.join(names)}"] if names else []
+
+
+@contextmanager
+def told_of(start: str) -> Iterator[None]:
+    """Begins the message of a DataError."""
     try:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-    except Exception:  # NumPy parses the header as Python, and for a long one advises to trust the file
-        raise ValueError(f"{key} has no header that NumPy can read safely") from None
-    return shape, dtype
-
-
-def _array_split(given: str, part: str, images: np.ndarray, labels: np.ndarray) -> Split:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
-        raise DataError(
-            f"{given}: x_{part} is {images.dtype} of shape {images.shape}; it must be uint8 of shape (N, H, W), (N, H, W, 1) "
-            "or (N, H, W, 3)"
-        )
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[1] != images.shape[2] or not images.shape[1]:
-        raise DataError(f"{given}: x_{part} has images of {images.shape[1]}x{images.shape[2]} pixels; they must be square, of at least one")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
-        raise DataError(
-            f"{given}: y_{part} is {labels.dtype} of shape {labels.shape}; it must hold one whole number from 0 for each of the "
-            f"{len(images)} images of x_{part}"
-        )
-    if wrong := [label for label in (int(labels.min()), int(labels.max())) if not 0 <= label < MOST_CLASSES]:
-        raise DataError(f"{given}: y_{part} has label {wrong[0]}; labels count the classes from 0, up to {MOST_CLASSES - 1:,}")
-    return Split(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), torch.from_numpy(labels.astype(np.int64)))
+        yield
+    except DataError as error:
+        raise DataError(f"{start}{error}") from None

@@ -7,7 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnet.data.arrays import open_arrays
+from resnet.data.archive import Archive
+from resnet.data.array_labels import of_trained
+from resnet.data.array_names import ALONE, roles
+from resnet.data.arrays import class_names, pair, read_images, read_labels, told_of
 from resnet.data.as_trained import as_trained
 from resnet.data.decoded import Bad, decode_all, read_all
 from resnet.data.digest import readable_digests
@@ -24,16 +27,27 @@ IN_MEMORY = 2000  # pictures; more are decoded into the cache
 
 
 def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
-    """Test arrays of an .npz file; or pictures: one folder per class, named as in training, or a table of paths and labels."""
-    if os.path.isdir(path) or path.suffix.lower() in TABLES:
-        return _labelled(path, classes, form, pictures)
-    split = open_arrays(path, f"--images {path}", ("test",))[0]
-    if split.images.shape[1] != form.channels:
-        raise DataError(f"{path}: x_test has images of {split.images.shape[1]} channels; the model takes {form.channels}")
-    if int(split.labels.max()) >= len(classes):
-        raise DataError(f"{path}: y_test has label {int(split.labels.max())}; the model knows {len(classes)} classes")
-    assert isinstance(split.images, Tensor)
-    return Split(torch.stack([as_trained(as_image(image), form, pictures) for image in split.images]), split.labels)
+    """Arrays: x_test and y_test, or images and labels alone. Pictures: one folder per class, named as in training, or a table of paths and
+    labels.
+    """
+    return _labelled(path, classes, form, pictures) if _has_pictures(path) else _from_arrays(path, classes, form, pictures)
+
+
+def _has_pictures(path: Path) -> bool:
+    given = f"--images {path}"
+    return path.suffix.lower() in TABLES or (os.path.isdir(path) and not roles(Archive(path, given).names, given))
+
+
+def _from_arrays(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
+    archive = Archive(path, f"--images {path}")
+    found = roles(archive.names, archive.given)
+    part = "test" if "test" in {part for _, part in found} or ALONE not in {part for _, part in found} else ALONE
+    x, y = pair(archive, found, part, "test")
+    images = read_images(archive, [x])[0][x]
+    labels = read_labels(archive, y, len(images))
+    with told_of(f"{archive.given}: "):
+        numbers = of_trained(labels, class_names(archive), classes, y)
+    return Split(torch.stack([as_trained(as_image(image), form, pictures) for image in images]), torch.from_numpy(numbers))
 
 
 def _labelled(path: Path, classes: list[str], form: Form, pictures: str) -> Split:

@@ -38,6 +38,13 @@ def value_range(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
+def meaning(limits: tuple[float, float], kind: str) -> str:
+    """`kind`: NumPy's letter for the type."""
+    if kind == "b":
+        return "black and white"
+    return {1: "shares of white", 255: "8-bit values", 65_535: "16-bit values"}[_white(*limits, kind == "f")]
+
+
 def _white(low: float, high: float, is_float: bool) -> int:
     """Returns the value that means white."""
     if is_float and low >= -ALMOST and high <= 1 + ALMOST:
