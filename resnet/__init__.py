@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"
 
-_API = ("load", "runs", "train")
+_API = ("evaluate", "explain", "features", "load", "runs", "train")
 
 
 def __getattr__(name: str) -> object:

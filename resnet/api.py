@@ -1,4 +1,4 @@
-"""The commands as functions, for notebooks and programs: `resnet.train`, `resnet.load`, `resnet.runs`."""
+"""The commands as functions, for notebooks and programs: `resnet.train`, `resnet.load`, `resnet.evaluate`, ..."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class Loaded(NamedTuple):
 
 
 def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = ()) -> Loaded:
-    """Returns the trained model of a run directory, on the CPU and in eval mode.
+    """Returns the trained model of a run directory, on the CPU and in eval mode. Its scores know of no temperature.
 
     Args:
         checkpoint: `best` or `last`; by default best if the run has a held-out split.
@@ -87,6 +87,66 @@ def load(run: str | Path, checkpoint: str | None = None, allow: Sequence[str] = 
     data = saved.summary["data"]
     preprocessing = Preprocessing(saved.pictures, saved.form, saved.model_size, mean=data["mean"], std=data["std"])
     return Loaded(model, preprocessing, saved.classes)
+
+
+def evaluate(
+    *runs: str | Path,
+    split: str = "test",
+    images: str | Path | None = None,
+    checkpoint: str | None = None,
+    allow: Sequence[str] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """Like `python -m resnet evaluate RUN...`, as its --json: scores with intervals and a row per class. Several runs are an ensemble.
+
+    Args:
+        images: your own instead of a split of the run's data: an .npz, a table, or one folder a class.
+        more: average=["flip", "shift"], temperature=True, corruptions=["fog", ...], attacks=["fgsm", "pgd"] with eps=[8 / 255, ...] and
+            steps=20, limit=N images, seed=0.
+
+    Raises:
+        UserError: as the command reports it.
+    """
+    from resnet.analysis.evaluate import evaluate as evaluate_runs
+    from resnet.analysis.extras import Extras
+    from resnet.analysis.saved import open_run
+
+    saved = [open_run(Path(run), allowed=allow) for run in runs]
+    return evaluate_runs(saved, split, Path(images) if images is not None else None, checkpoint, Extras(**more))
+
+
+def explain(
+    run: str | Path, *images: str | Path, checkpoint: str | None = None, allow: Sequence[str] = (), **more: Any
+) -> list[dict[str, Any]]:
+    """Like `python -m resnet explain RUN IMAGE...`: draws what speaks for a class, and returns the picture's path and what is in it.
+
+    Args:
+        more: class_name, section (a part of the network), neighbours=5 (training images), folder (default: RUN/explain).
+
+    Raises:
+        UserError: as the command reports it.
+    """
+    from resnet.analysis.explaining import explain as explain_pictures
+    from resnet.analysis.saved import open_run
+
+    return explain_pictures(open_run(Path(run), allowed=allow), [Path(image) for image in images], which=checkpoint, **more)
+
+
+def features(
+    run: str | Path, *images: str | Path, output: str | Path | None = None, checkpoint: str | None = None, allow: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Like `python -m resnet features RUN`: what the input of the last layer tells of the classes, of the test images or of your own.
+
+    Args:
+        output: an .npz file for the features of all splits, and of your own images.
+
+    Raises:
+        UserError: as the command reports it.
+    """
+    from resnet.analysis.embed import embed
+    from resnet.analysis.saved import open_run
+
+    return embed(open_run(Path(run), allowed=allow), [Path(image) for image in images], Path(output) if output else None, checkpoint)
 
 
 def runs(*paths: str | Path) -> Any:

@@ -58,6 +58,19 @@ def as_rows(table):
     return table if isinstance(table, list) else table.to_dict("records")
 
 
+def test_a_run_is_evaluated_explained_and_embedded(trained, tmp_path) -> None:
+    path, told = trained.directory.path, trained.summary["test"]
+    report = resnet.evaluate(path, average=["flip"], limit=100)
+    assert report["number"] == 100 and report["averaged"]["views"] == ["flip"]
+    assert resnet.evaluate(path)["accuracy"]["value"] == pytest.approx(told["accuracy"])
+    Image.effect_noise((8, 8), 90).save(tmp_path / "a.png")
+    (row,) = resnet.explain(path, tmp_path / "a.png", neighbours=1, folder=tmp_path / "out")
+    assert row["picture"] == str(tmp_path / "out" / "a.png") and len(row["nearest"]) == 1
+    assert resnet.features(path, output=tmp_path / "f.npz")["output"] == str(tmp_path / "f.npz")
+    with pytest.raises(UserError, match="average=zoom"):
+        resnet.evaluate(path, average=["zoom"])
+
+
 def test_mistakes_are_one_line_each(trained, tmp_path, monkeypatch) -> None:
     with pytest.raises(UserError, match=r"^model\.width=0: out of range; it must be at least 1$"):
         resnet.train([*SMALL, "model.width=0"])
