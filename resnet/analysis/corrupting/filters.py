@@ -1,4 +1,4 @@
-"""Filters of whole batches. The edge of an image is repeated beyond it."""
+"""Filters of whole batches. Beyond its edge an image goes on as in a mirror."""
 
 import math
 
@@ -10,11 +10,17 @@ from torch import Tensor
 def filtered(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolves images (N, C, H, W) with one kernel (h, w) or one each (N, h, w), of odd sides. By FFT, as kernels may be large."""
     above, left = kernels.shape[-2] // 2, kernels.shape[-1] // 2
-    padded = F.pad(images, (left, left, above, above), mode="replicate")
+    padded = images[..., _mirrored(images.shape[-2], above)[:, None], _mirrored(images.shape[-1], left)]
     size = list(padded.shape[-2:])
     spectrum = torch.fft.rfft2(kernels, s=size).unsqueeze(-3)
     whole = torch.fft.irfft2(torch.fft.rfft2(padded) * spectrum, s=size)
     return whole[..., 2 * above :, 2 * left :]
+
+
+def _mirrored(side: int, added: int) -> Tensor:
+    """Returns the pixel for each place from -added to side + added; F.pad cannot add more than the side."""
+    places = torch.arange(-added, side + added) % (2 * side)
+    return torch.where(places < side, places, 2 * side - 1 - places)
 
 
 def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
