@@ -272,6 +272,10 @@ def _predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = predict(open_run(arguments.run, (), arguments.allow), arguments.images, arguments.checkpoint)
     for temperature in {row["temperature"] for row in rows if "temperature" in row}:
         print(f"probabilities are scaled by the temperature {temperature:.4g} that evaluate has saved", file=sys.stderr)
+    if unlike := [row["file"] for row in rows if row.get("unlike")]:
+        print(plain(f"unlike all that it was trained on, so their classes mean little: {', '.join(unlike)}"), file=sys.stderr)
+    for reason in {row["unlike_unknown"] for row in rows if "unlike_unknown" in row}:
+        print(plain(f"not known which images are unlike all that it was trained on: {reason}"), file=sys.stderr)
     return rows
 
 

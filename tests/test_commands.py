@@ -138,6 +138,15 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
     told = json.loads(call(folder, "predict", "outputs/a", tmp_path / "00.png", "--json").stdout)
     assert sum(told[0]["probabilities"].values()) == pytest.approx(1)
     (tmp_path / "bad.png").write_bytes(b"no image")
+    unlike = [row["unlike"] == "yes" for row in table if row["file"].endswith("png")]
+    assert sum(unlike) <= 6
+    flat = {name: np.full((9, 9), value) for name, value in (("white", 255), ("black", 0), ("gray", 90))}
+    odd = {**flat, "stripes": np.indices((9, 9))[0] % 2 * 255}
+    for name, pixels in odd.items():
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    done = call(folder, "predict", "outputs/a", *(tmp_path / f"{name}.png" for name in odd))
+    assert [row["unlike"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["yes"] * 4
+    assert "unlike all that it was trained on" in done.stderr and (folder / "outputs/a/known.npz").is_file()
     error = call(folder, "predict", "outputs/a", tmp_path / "bad.png", status=2).stderr
     assert "bad.png: truncated, corrupt or not an image" in error and error.count("\n") == 1
 
@@ -150,17 +159,20 @@ def test_images_of_the_data_sets_own_size_are_left_alone(digits, tmp_path) -> No
     assert as_trained(tmp_path / "b.png", Form((8, 8), 3)).min() == 255
 
 
-def test_mnist_digits_are_centred_as_mnist_is(tmp_path) -> None:
-    real_data("MNIST", "raw", "t10k-images-idx3-ubyte")
-    data = build_data(compose("data=mnist", f"data.root={ROOT / 'data'}"))
-    distances = []
-    for image in data.test.images[:30]:
-        large = Image.fromarray(image[0].numpy()).resize((280, 280), Image.Resampling.BICUBIC)
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_what_is_drawn_is_centred_as_the_data_set_is(tmp_path, name, kind) -> None:
+    real_data(kind, "raw", "t10k-images-idx3-ubyte")
+    data = build_data(compose(f"data={name}", f"data.root={ROOT / 'data'}"))
+    found, shifted, cropped = [], [], []
+    for image in data.test.images[:30].float():
+        large = Image.fromarray(image[0].byte().numpy()).resize((280, 280), Image.Resampling.BICUBIC)
         paper = Image.new("L", (500, 400), 255)
         paper.paste(large.point(lambda value: 255 - value), (30, 70))
         paper.save(tmp_path / "a.png")
-        distances.append((as_trained(tmp_path / "a.png", Form((28, 28), 1), "mnist").float() - image.float()).abs().mean().item())
-    assert np.mean(distances) < 12  # of 255; a shift by one pixel costs 16
+        found.append((as_trained(tmp_path / "a.png", Form((28, 28), 1), name) - image).abs().mean().item())
+        shifted.append((image.roll(1, -1) - image).abs().mean().item())
+        cropped.append((255 - as_trained(tmp_path / "a.png", Form((28, 28), 1)) - image).abs().mean().item())
+    assert np.mean(found) < 0.9 * np.mean(shifted) and np.mean(found) < 0.4 * np.mean(cropped)
 
 
 @pytest.mark.slow

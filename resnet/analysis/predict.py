@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from resnet.analysis.answering import answer
+from resnet.analysis.answering import Answering
 from resnet.analysis.saved import SavedRun
 from resnet.analysis.temperature import saved_temperature
+from resnet.analysis.unlike import answers_and_likeness
 from resnet.config import UserError
 from resnet.data import DataError, Split
 from resnet.data.folder import bad_files
@@ -19,6 +20,7 @@ from resnet.data.to_evaluate import prepared
 def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> list[dict[str, Any]]:
     """Returns one entry per image, in the given order: its file, class and probabilities; or its file and the error, if it cannot be read.
 
+    `unlike`: whether the image is unlike all that the model was trained on; None if that is not known, for the reason in `unlike_unknown`.
     A folder stands for its images, sorted by name. Probabilities are scaled by the temperature that `evaluate` has fitted to these weights,
     if there is one.
 
@@ -26,12 +28,14 @@ def predict(run: SavedRun, paths: Sequence[Path], which: str | None = None) -> l
         UserError: no image can be read.
     """
     files, images, bad = read_pictures(run, paths)
-    logits, weights, step = answer(run, images, which)
-    temperature = saved_temperature(run, weights, step)
-    probabilities = iter((logits.double() / (temperature or 1)).softmax(1).tolist())
-    scaled = {"temperature": temperature} if temperature else {}
+    answering = Answering(run, which)
+    logits, unlike, reason = answers_and_likeness(answering, images)
+    temperature = saved_temperature(run, answering.file, answering.step)
+    probabilities = (logits.double() / (temperature or 1)).softmax(1).tolist()
+    shared = {**({"temperature": temperature} if temperature else {}), **({"unlike_unknown": reason} if reason else {})}
+    known = zip(probabilities, unlike or [None] * len(probabilities), strict=True)  # type: ignore[list-item]
     return [
-        {"file": str(file), "error": bad[row]} if row in bad else {**_entry(file, run.classes, next(probabilities)), **scaled}
+        {"file": str(file), "error": bad[row]} if row in bad else {**_entry(file, run.classes, *next(known)), **shared}
         for row, file in enumerate(files)
     ]
 
@@ -52,12 +56,13 @@ def read_pictures(run: SavedRun, paths: Sequence[Path]) -> tuple[list[Path], Spl
     return files, Split(images[good], torch.zeros(len(good), dtype=torch.int64)), bad
 
 
-def _entry(file: Path, classes: list[str], probabilities: list[float]) -> dict[str, Any]:
+def _entry(file: Path, classes: list[str], probabilities: list[float], unlike: bool | None) -> dict[str, Any]:
     highest = max(probabilities)
     return {
         "file": str(file),
         "class": classes[probabilities.index(highest)],
         "probability": highest,
+        "unlike": unlike,
         "probabilities": dict(zip(classes, probabilities, strict=True)),
     }
 

@@ -86,10 +86,11 @@ def _with_interval(value: dict[str, Any], show: Callable[[float], str], images: 
 def predictions(result: list[dict[str, Any]]) -> None:
     rows = csv.writer(sys.stdout, lineterminator="\n")
     read = [row for row in result if "error" not in row]
-    rows.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", *read[0]["probabilities"])])
+    rows.writerow([for_spreadsheet(plain(name)) for name in ("file", "class", "probability", "unlike", *read[0]["probabilities"])])
     for row in read:
         texts = [for_spreadsheet(plain(text)) for text in (row["file"], row["class"])]
-        rows.writerow([*texts, *(f"{value:.6f}" for value in (row["probability"], *row["probabilities"].values()))])
+        unlike = {True: "yes", False: "no", None: ""}[row["unlike"]]
+        rows.writerow([*texts, f"{row['probability']:.6f}", unlike, *(f"{value:.6f}" for value in row["probabilities"].values())])
 
 
 def explanations(result: list[dict[str, Any]]) -> None:
