@@ -131,6 +131,7 @@ FILES: list[tuple[str, Maker, Array | None]] = [  # name, what writes it, the pi
     ("16_colour.png", lambda path: path.write_bytes(png(2, 16, (COLOUR * np.uint16(256) + 99).astype(">u2"))), COLOUR),
     ("share.tif", saved(Image.fromarray((GRAY / 255).astype(np.float32))), GRAY),
     ("float.tif", saved(Image.fromarray(GRAY.astype(np.float32))), GRAY),
+    ("share.pfm", saved(Image.fromarray((GRAY / 255).astype(np.float32))), GRAY),
     ("32.tif", saved(Image.fromarray(DEEP.astype(np.int32))), GRAY),
     ("32_small.tif", saved(Image.fromarray(GRAY.astype(np.int32))), GRAY),
     ("float_range.tif", saved(Image.fromarray((GRAY / 64 - 3).astype(np.float32))), None),

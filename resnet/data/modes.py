@@ -11,11 +11,9 @@ from resnet.data.values import in_8_bits
 
 def in_bands(image: Image.Image) -> Image.Image:
     """Returns a picture whose 8-bit bands can be averaged, such as L, RGB, RGBA or CMYK. Raises DataError for values of no known range."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        is_pgm = image.mode == "I" and image.format == "PPM"  # its header says 16 bits, however dark it is
-        return Image.fromarray(in_8_bits(np.asarray(image), (0, 65_535) if is_pgm else None))
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        has_16_bits = image.mode != "F" and (image.mode != "I" or image.format == "PPM")  # however dark it is
+        return Image.fromarray(in_8_bits(np.asarray(image), (0, 65_535) if has_16_bits else None))
     if image.mode == "LAB":
         from PIL import ImageCms
 
