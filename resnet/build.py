@@ -2,12 +2,10 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -24,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet.build_model import build_model, check_stages, is_foreign, told_of_narrow_field, told_of_small_images, trial
+from resnet.build_weights import load_weights
 from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
@@ -34,8 +33,6 @@ from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Size, Source, Split, checked, count_batches, plain_size, split_dataset
 from resnet.make import make, takes
-from resnet.models.weights import WeightsError, fit_weights, read_weights
-from resnet.record.directory import BEST, LAST
 from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner, Metric
 from resnet.training.loop import Plan
@@ -77,7 +74,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     model = build_model(config, data.channels, len(data.classes), size)
     notes = [*data.notes, *told_of_small_images(config, data, size), *told_of_narrow_field(config, data, size)]
     if config.model["weights"] is not None:
-        notes += load_weights(model, config.model)
+        notes += load_weights(model, config)
     objective = build_objective(config, fabric.device, **offered_by(data))
     try_objective(config, objective, data, size, fabric.device)
     try_metrics(config, len(data.classes))
@@ -291,27 +288,6 @@ def how_read(config: Config) -> dict[str, Mapping[str, str]]:
 def _reading(metric: Any) -> dict[str, Any]:
     said = getattr(metric, "func", metric)  # a function with its settings has its attributes there
     return {"direction": getattr(said, "direction", None), "unit": getattr(said, "unit", "")}
-
-
-def load_weights(model: nn.Module, settings: Mapping[str, Any]) -> list[str]:
-    """Loads model.weights: of a run directory the best weights, or the last ones if nothing was held out.
-
-    Returns a note for each thing that was not taken from there as it is.
-    """
-    path = weights_file(Path(settings["weights"]))
-    try:
-        fitted = fit_weights(model, read_weights(path), settings["weights_skip"])
-    except WeightsError as error:
-        raise UserError(f"model.weights={path}: {error}") from None
-    model.load_state_dict(fitted.tensors)
-    return [f"model.weights: {note}" for note in fitted.notes]
-
-
-def weights_file(path: Path) -> Path:
-    """Returns the file with the weights if the path is a run directory, else the path."""
-    if not os.path.isdir(path):  # never raises, whereas pathlib may
-        return path
-    return path / (BEST if os.path.exists(path / BEST) else LAST)
 
 
 def build_learner(config: Config, fabric: Fabric, model: nn.Module, plan: Plan, objective: Objective) -> Learner:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_data, how_read, import_targets, offered_by, weights_file
+from resnet.build import Parts, build_data, how_read, import_targets, offered_by
 from resnet.build_model import trial
+from resnet.build_weights import weights_file
 from resnet.config import Config, UserError
 from resnet.config.components import COMPONENTS, has_target
 from resnet.config.hashing import plain_values, set_files
@@ -24,6 +25,7 @@ from resnet.config.names import OUR_MODEL
 from resnet.config.signature import read_signature
 from resnet.data import DataError, DataSet, Size, plain_size, size_text
 from resnet.data.digest import file_digests, whole
+from resnet.models.weights import WeightsError
 from resnet.record.code import Code, module_digests
 from resnet.record.content import other_code
 from resnet.record.directory import PATCH, SPLIT, RunDirectory
@@ -133,8 +135,8 @@ def weights_digest(path: Any) -> str | None:
     if not isinstance(path, str):
         return None
     try:
-        return file_digests([weights_file(Path(path))])[0].hex()
-    except DataError:  # the start of the run reports it if it still needs the file
+        return file_digests([weights_file(path)])[0].hex()
+    except (DataError, WeightsError):  # the start of the run reports it if it still needs the file
         return None
 
 

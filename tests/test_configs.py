@@ -25,6 +25,7 @@ OPTIONS = sorted(
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(group: str, option: str) -> None:
     needed = {"distillation": ["loss.teacher=x"], "torchvision": ["data.dataset=SVHN"]}
+    needed |= {name: ["model.weights=x"] for name in ("finetune", "linear_probe")}
     config = compose(f"{group}={option}", "data.path=x", *needed.get(option, []))
     assert len(config_hash(config)) == 64
 

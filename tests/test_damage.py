@@ -31,7 +31,8 @@ from resnet.analysis.filtering import filter_runs
 from resnet.analysis.naming import is_ignored
 from resnet.analysis.runs import look_for_runs
 from resnet.analysis.saved import open_run
-from resnet.build import build_model, load_weights
+from resnet.build_model import build_model
+from resnet.build_weights import load_weights
 from resnet.config import UserError
 from resnet.data import DataError
 from resnet.data.arrays import arrays
@@ -226,7 +227,7 @@ def test_pipes_in_the_place_of_weights(tmp_path) -> None:
         read_weights(tmp_path / "last.pt")
     name = "x" * 300
     with pytest.raises(UserError, match=f"model.weights={name}: {name} cannot be read .File name too long"):
-        load_weights(build_model(compose(), 1, 10), {"weights": name, "weights_skip": []})
+        load_weights(build_model(compose(), 1, 10), compose(f"model.weights={name}"))
 
 
 def as_nobody(action) -> str:

@@ -1,10 +1,10 @@
-"""Exports a trained model for other programs, as ONNX with its preprocessing inside or as safetensors. Each file is checked before it is
-written.
+"""Exports a trained model for other programs, as ONNX with its preprocessing inside or as safetensors, under torchvision's names where the
+network is torchvision's. Each file is checked before it is written.
 """
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -18,12 +18,17 @@ from resnet.analysis.saved import SavedRun, changed_data, load_data, load_model
 from resnet.analysis.temperature import saved_temperature
 from resnet.config import UserError
 from resnet.config.errors import cause
+from resnet.config.network import is_torchvisions
 from resnet.data import Size, Split, plain_size
 from resnet.data.files import fetched
 from resnet.data.transforms import centre_crop
+from resnet.models import ResNet
+from resnet.models.published import torchvision_names
+from resnet.models.weights import fit_weights
 from resnet.record.directory import RunDirectory
 
 NUM_CHECKED = 64  # test images
+TORCHVISION = "torchvision's"
 TOLERANCE = 1e-3  # for class scores, which are of the order of ten
 
 
@@ -58,6 +63,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
     facts |= {"image_size": plain_size(run.size), "model_size": plain_size(run.model_size), "pictures": run.pictures, "fit": run.form.fit}
     facts |= {"checkpoint": checkpoint, "step": step, "config_hash": run.summary["config_hash"], "model": run.config.model}
     facts |= {"temperature": temperature} if temperature else {}
+    facts["names"] = TORCHVISION if is_torchvisions(run.config.model) else "its own"  # of the parameters in .safetensors
     check_writable(folder)
     makers: dict[str, Callable[..., tuple[bytes, float]]] = {"onnx": _onnx, "safetensors": _safetensors}
     written = {}
@@ -78,6 +84,7 @@ def export(run: SavedRun, kinds: list[str], which: str | None, folder: Path) -> 
         "temperature": temperature,
         "checked_on": f"{len(images)} test images",
         "changed_data": changed_data(run, data),
+        "names": facts["names"],
         "written": written,
     }
 
@@ -132,8 +139,16 @@ def _onnx(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str,
 def _safetensors(deployed: Deployed, images: Tensor, expected: Tensor, facts: dict[str, Any]) -> tuple[bytes, float]:
     from safetensors.torch import load, save
 
-    tensors = {name: tensor.clone().contiguous() for name, tensor in deployed.model.state_dict().items()}
+    model, names = deployed.model, dict[str, str]()
+    if facts["names"] == TORCHVISION and isinstance(model, ResNet):
+        names = torchvision_names(model)
+    tensors = {_named(name, names): tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
     content = save(tensors, metadata={key: json.dumps(value) for key, value in facts.items()})
-    deployed.model.load_state_dict(load(content))
+    model.load_state_dict(fit_weights(model, load(content)).tensors)
     with torch.no_grad():
         return content, float((deployed(images)[0] - expected).abs().max())
+
+
+def _named(name: str, layers: Mapping[str, str]) -> str:
+    layer, _, parameter = name.rpartition(".")
+    return f"{layers[layer]}.{parameter}" if layers else name

@@ -121,9 +121,10 @@ def features(result: dict[str, Any]) -> None:
 
 
 def exports(result: dict[str, Any]) -> None:
-    for written in result["written"].values():
+    for kind, written in result["written"].items():
+        names = f", under {result['names']} names" if kind == "safetensors" else ""
         print(
-            plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes, {result['checkpoint']} of step {result['step']:,}; "
+            plain(f"{written['file']}: ") + f"{written['bytes']:,} bytes{names}, {result['checkpoint']} of step {result['step']:,}; "
             f"its class scores differ by at most {written['largest_difference']:.1e} on {result['checked_on']}"
         )
     if result["temperature"]:

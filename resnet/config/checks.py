@@ -106,6 +106,9 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"accumulate={config.accumulate}: more parts than images in a batch; it must be at most batch_size={config.batch_size}"
     if config.data.folds is not None and config.data.fold >= config.data.folds:
         yield f"data.fold={config.data.fold}: of data.folds={config.data.folds} folds the last one is {config.data.folds - 1}"
+    if isinstance(config.model, dict) and config.model.get("weights_skip") and config.model.get("weights") is None:
+        skipped = str(config.model["weights_skip"]).replace(" ", "").replace("'", "")
+        yield f"model.weights_skip={skipped}: there are no weights whose parts it could leave out; give them with model.weights=..."
     if is_ours(config.model):
         yield from contradictions_of(config.model)
     if config.compile and any(is_target(one, "activation_stats", CALLBACKS) for one in config.callbacks.values()):

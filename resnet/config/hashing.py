@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from resnet.config.names import AUGMENTATIONS
+from resnet.config.names import AUGMENTATIONS, HUB
 from resnet.config.schema import Config
 from resnet.config.signature import is_own, read_signature
 from resnet.config.upgrade import upgraded
@@ -163,7 +163,7 @@ def set_files(config: Config, change: Callable[[str], str]) -> None:
         group, _, name = key.partition(".")
         settings = getattr(config, group)
         values = settings if isinstance(settings, dict) else vars(settings)
-        if isinstance(values.get(name), str) and values[name]:
+        if _is_path(values.get(name)):
             values[name] = change(values[name])
 
 
@@ -171,7 +171,11 @@ def real_path(path: Any) -> Any:
     """Returns the same path for all names of a file, whatever the working directory. Leaves other values alone, since a stranger's config
     may hold anything.
     """
-    return os.path.realpath(os.path.expanduser(path)) if path and isinstance(path, str) else path
+    return os.path.realpath(os.path.expanduser(path)) if _is_path(path) else path
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and not value.startswith(HUB)
 
 
 def _same_number(value: Any) -> Any:

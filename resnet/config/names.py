@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 OUR_LOSS = "resnet.losses.CrossEntropy"  # assumed for older configs, which name no loss
+HUB = "hf:"  # begins the name of a repository of the Hugging Face Hub, in the place of a path
 OUR_MODEL = "resnet.models.resnet.ResNet"
 BLOCKS: Mapping[str, str] = {
     "basic": "resnet.models.blocks.Block",

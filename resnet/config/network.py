@@ -5,9 +5,21 @@ from typing import Any
 
 from resnet.config.names import BLOCKS, NORMS, OUR_MODEL, SHORTCUTS, is_target
 
+TORCHVISION = {
+    **{"width": 64, "stage_widths": None, "shortcut": "projection_1x1", "stem": "conv7x7_pool", "activation": "relu", "norm": "batch"},
+    **{"attention": "none", "anti_alias": "none", "weight_standardization": False, "residual_scale": None},
+}
+
 
 def is_ours(model: Any) -> bool:
     return isinstance(model, dict) and model.get("_target_") == OUR_MODEL
+
+
+def is_torchvisions(model: Any) -> bool:
+    """True if torchvision.models.resnet.ResNet makes the same network, whatever its depth, groups and width of bottlenecks."""
+    if not is_ours(model) or len(model["layers"]) != 4 or any(model[key] != value for key, value in TORCHVISION.items()):
+        return False
+    return model["block"] == "basic" or (model["block"] == "bottleneck" and model["bottleneck_stride"] == "3x3")
 
 
 def contradictions_of(model: Mapping[str, Any]) -> Iterator[str]:

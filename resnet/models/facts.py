@@ -1,4 +1,4 @@
-"""Facts about a network that are known for certain: its sections, and the receptive fields of their outputs."""
+"""Facts about a network that are known for certain: its sections and their receptive fields, and its classifier."""
 
 import math
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from resnet.models.pooling import BlurPool, ZeroPaddedMaxPool
 from resnet.models.resnet import ResNet
 from resnet.models.shortcuts import ZeroPad
 
+CLASSIFIER = "classifier"
 WHOLE = math.inf  # pixels; the whole image, whatever its size
 Seen = tuple[float, float]  # receptive field in pixels per side, and pixels between neighbouring outputs
 KEEPS_POSITION = (
@@ -43,6 +44,17 @@ def watched(model: nn.Module) -> dict[str, nn.Module]:
         return sections(model)
     stages = {f"stages.{index}.{name}": block for index, stage in enumerate(model.stages) for name, block in stage.named_children()}
     return {"stem": model.stem, **stages, "head": model.head}
+
+
+def classifier_of(model: nn.Module) -> str | None:
+    """Returns the path of the last linear layer, which gives the class scores of all common networks."""
+    return next((name for name, module in [*model.named_modules()][::-1] if isinstance(module, nn.Linear)), None)
+
+
+def path_of(match: str, model: nn.Module) -> str:
+    """Returns the classifier's path for the word `classifier`, unless the model has a part of that name, and else the match as it is."""
+    is_word = match == CLASSIFIER and CLASSIFIER not in dict(model.named_modules())
+    return (classifier_of(model) if is_word else None) or match
 
 
 def receptive_fields(model: nn.Module) -> list[float | None]:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet.config.groups import is_in
+from resnet.config.names import HUB
 from resnet.config.suggest import nearest
+from resnet.models.facts import classifier_of, path_of
 from resnet.models.published import OF_BOTTLENECKS, OF_IMAGENET, advice_for, their_layers
 from resnet.models.resnet import ResNet
 
@@ -44,7 +46,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[str] = ()) -> Fitted:
-    """Fits weights to a model. What `skip` names (the path of a module, or a shell pattern) keeps the model's own values.
+    """Fits weights to a model. What `skip` names (the path of a module, `classifier`, or a shell pattern) keeps the model's own values.
 
     So does a classifier of another number of classes. A first convolution for colour takes gray images, and one for gray takes colour.
 
@@ -53,7 +55,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[
     """
     expected, sources = model.state_dict(), _sources(model, weights)
     found = {name: weights[source] for name, source in sources.items()}
-    notes = [*_skipped(found, expected, skip), *_with_classifier(found, expected, model), *_with_channels(found, expected, model)]
+    notes = [*_skipped(found, expected, model, skip), *_with_classifier(found, expected, model), *_with_channels(found, expected, model)]
     # PyTorch before 0.4.1 saved no count of batches; nothing that we compute depends on it.
     counts = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}
     fitted = counts | {name: found[name] for name in expected if name in found}
@@ -71,20 +73,22 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], skip: Sequence[
     return Fitted(fitted, [*notes, *_with_stride(weights, model)])
 
 
-def _skipped(found: dict[str, Tensor], expected: Mapping[str, Tensor], skip: Sequence[str]) -> Iterator[str]:
+def _skipped(found: dict[str, Tensor], expected: Mapping[str, Tensor], model: nn.Module, skip: Sequence[str]) -> Iterator[str]:
     """Puts the model's own values in the place of those that `skip` names."""
     for match in skip:
-        names = [name for name in expected if is_in(name, match)]
+        path = path_of(match, model)
+        names = [name for name in expected if is_in(name, path)]
         if not names:
-            inside = sorted({name.rpartition(".")[0] for name in expected})
-            raise WeightsError(f"model.weights_skip: {match} matches nothing in the model{nearest(match, inside)}")
+            paths = [name for name, module in model.named_modules() if name and next(module.parameters(), None) is not None]
+            has = f"the model has {', '.join(path for path in paths if '.' not in path)}"
+            raise WeightsError(f"model.weights_skip: {match} matches nothing in the model{nearest(match, paths)}; {has}")
         found |= {name: expected[name].clone() for name in names}
         yield f"{match} starts anew (model.weights_skip)"
 
 
 def _with_classifier(found: dict[str, Tensor], expected: Mapping[str, Tensor], model: nn.Module) -> Iterator[str]:
     """Puts a new classifier, the last linear layer, in the place of one of other classes. timm has some as 1x1 convolutions."""
-    layer = next((name for name, module in [*model.named_modules()][::-1] if isinstance(module, nn.Linear)), None)
+    layer = classifier_of(model)
     if layer is None:
         return
     own = {name: value for name, value in expected.items() if name.rpartition(".")[0] == layer}
@@ -133,7 +137,7 @@ def _open(path: Path) -> Any:
     try:
         path.open("rb").close()  # torch raises an OSError for a damaged file too
     except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
+        raise WeightsError(f"there is no file {path}{_on_hub(path)}") from None
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
     try:
@@ -147,6 +151,12 @@ def _open(path: Path) -> Any:
     except Exception as error:  # a damaged file can raise any error
         reason = f"{path} does not open as weights ({type(error).__name__}): it is damaged, or holds more than tensors"
         raise WeightsError(f"{reason}; fetch it again, or write it with torch.save(model.state_dict(), path)") from error
+
+
+def _on_hub(path: Path) -> str:
+    """Returns a hint if the path looks like the name of a repository."""
+    is_name = re.fullmatch(r"\w[\w-]*/\w[\w.-]*", str(path)) and path.suffix not in (".pt", ".pth", ".th", ".safetensors", ".bin")
+    return f"; the repository of this name on the Hugging Face Hub is {HUB}{path}" if is_name and not path.parent.is_dir() else ""
 
 
 def _state_dict(content: Any) -> dict[Any, Any]:

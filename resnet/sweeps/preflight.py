@@ -121,6 +121,7 @@ class Parts:
         """Returns the number of parameters, and the operations of training and evaluation. Raises UserError if a part has a mistake."""
         from resnet import build
         from resnet.build_model import build_model
+        from resnet.build_weights import load_weights
 
         data = build.build_data(config)
         build.check_held_out(config, data)
@@ -137,7 +138,7 @@ class Parts:
             self._once(lambda: build.make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
             shape = data.channels, len(data.classes), size
-            self._once(lambda: build.load_weights(build_model(config, *shape), config.model), config.model, shape)
+            self._once(lambda: load_weights(build_model(config, *shape), config), config.model, shape)
         evaluated = plan.total_steps // (steps * plan.eval_every) * len(data.val or ()) + len(data.test)
         return sum(parameter.numel() for parameter in model.parameters()), flops * (3 * plan.total_steps * config.batch_size + evaluated)
 

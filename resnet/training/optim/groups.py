@@ -8,6 +8,7 @@ from torch import nn
 from resnet.config.errors import UserError
 from resnet.config.groups import OWN, is_in
 from resnet.config.suggest import nearest
+from resnet.models.facts import path_of
 
 Group = Mapping[str, Any]
 
@@ -100,7 +101,8 @@ def _chosen(model: nn.Module, groups: Sequence[Group]) -> dict[str, int]:
     names = [name for name, _ in model.named_parameters()]
     chosen: dict[str, int] = {}
     for index, group in enumerate(groups):
-        found = [name for name in names if is_in(name, group["match"])]
+        path = path_of(group["match"], model)
+        found = [name for name in names if is_in(name, path)]
         new = [name for name in found if name not in chosen]
         if not new:
             paths = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
