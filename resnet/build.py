@@ -42,7 +42,7 @@ from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 from resnet.training.randomness import random_numbers_kept
 
-OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size", "folds", "fold")  # keys of data that no source reads
+OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size", "only", "folds", "fold")  # keys of data that no source reads
 EVAL_BATCH = 500  # images; does not affect the result
 
 
@@ -150,7 +150,7 @@ def _data(settings: str) -> DataSet:
     given = json.loads(settings)
     source = given.pop("source")
     _check_parameters(source["_target_"])
-    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed", "folds", "fold")}
+    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed", "only", "folds", "fold")}
     try:
         return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
     except DataError as error:

@@ -264,3 +264,15 @@ def test_runs_that_start_at_once_download_once(tmp_path, monkeypatch) -> None:
     assert sorted(SlowServer.served) == sorted(f"/{name}" for name, _ in resources)
     assert sum("Downloading mnist" in output for output in outputs) == 1
     assert not (tmp_path / "data" / ".MNIST.part").exists()
+
+
+def test_some_classes_alone() -> None:
+    whole, some = (build_data(compose("data=digits", "data.val_size=0", *more)) for more in ((), ("data.only=[7,2]",)))
+    assert some.classes == ["7", "2"]
+    for split, of_all in ((some.train, whole.train), (some.test, whole.test)):
+        chosen = torch.isin(of_all.labels, torch.tensor([2, 7]))
+        assert torch.equal(split.images, of_all.images[chosen])
+        assert torch.equal(split.labels, (of_all.labels[chosen] == 2).long())
+    for wrong, told in (("[7,x]", "data.only: x: no such class"), ("[7]", "at least two classes"), ("[7,7]", "each once")):
+        with pytest.raises(UserError, match=told):
+            build_data(compose("data=digits", f"data.only={wrong}"))

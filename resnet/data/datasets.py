@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from resnet.data.digest import data_digests
 from resnet.data.errors import DataError
@@ -45,6 +46,26 @@ class DataSet:
         return data_digests({"train": self.train, "val": self.val, "test": self.test, "whole": self.whole}, self.classes)
 
 
+def _with_classes(source: Source, only: Sequence[str]) -> Source:
+    """Keeps the images of some classes, whose labels then count from 0 in the given order."""
+    if unknown := [name for name in only if name not in source.classes]:
+        raise DataError(f"data.only: {unknown[0]}: no such class; there are {', '.join(source.classes)}")
+    if len(set(only)) < max(len(only), 2):
+        raise DataError(f"data.only=[{','.join(only)}]: at least two classes are needed, each once")
+    number = torch.full((len(source.classes),), -1)
+    number[[source.classes.index(name) for name in only]] = torch.arange(len(only))
+
+    def kept(split: Split | None) -> Split | None:
+        if split is None:
+            return None
+        chosen = split.subset(np.flatnonzero(number[split.labels].numpy() >= 0))
+        return replace(chosen, labels=number[chosen.labels])
+
+    train = kept(source.train)
+    assert train is not None
+    return replace(source, train=train, val=kept(source.val), test=kept(source.test), classes=list(only))
+
+
 def _with_fold(source: Source, folds: int, fold: int, split_seed: int) -> Source:
     """Makes one fold of the training images the test set."""
     labels = source.train.labels.numpy()
@@ -65,10 +86,12 @@ def split_dataset(
     val_size: int | float,
     train_size: int | None,
     split_seed: int,
+    only: Sequence[str] | None = None,
     folds: int | None = None,
     fold: int = 0,
 ) -> DataSet:
     """Raises DataError if the source does not fit the settings."""
+    source = _with_classes(source, only) if only is not None else source
     whole = source.train if folds else None
     source = _with_fold(source, folds, fold, split_seed) if folds else with_test_set(source, split_seed)
     assert source.test is not None
