@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnet.build import build_data
 from resnet.config import UserError
-from resnet.data import DataSet, decoded
+from resnet.data import DataSet, decoded, files
 from resnet.data.folder import folder
 from resnet.data.form import Form
 
@@ -166,7 +166,7 @@ def test_pictures_are_decoded_once(tmp_path, monkeypatch) -> None:
     pictures(tmp_path / "a", cat=5, dog=5)
     first = folder(str(tmp_path / "a"), 6, 3, "crop", "stop", 1).train.images
     with monkeypatch.context() as patch:
-        patch.setattr(decoded, "read_picture", lambda path, form: pytest.fail("decoded again"))
+        patch.setattr(files, "read_picture", lambda path, form: pytest.fail("decoded again"))
         assert torch.equal(folder(str(tmp_path / "a"), 6, 3, "crop", "stop", 1).train.images, first)
     with monkeypatch.context() as patch:
         patch.setattr(decoded, "IN_MEMORY", 0)
@@ -182,7 +182,7 @@ def test_decoding_goes_on_where_it_was_interrupted(tmp_path, monkeypatch) -> Non
     digests = [bytes([index]) * 32 for index in range(20)]
     monkeypatch.setattr(decoded, "BETWEEN_NOTES", 5)
     monkeypatch.setattr(decoded, "AT_ONCE", 1)
-    read, seen = decoded.read_picture, []
+    read, seen = files.read_picture, []
 
     def stopping(path, form):
         if len(seen) == 12:
@@ -191,11 +191,11 @@ def test_decoding_goes_on_where_it_was_interrupted(tmp_path, monkeypatch) -> Non
         return read(path, form)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(decoded, "read_picture", stopping)
-        decoded.decode_all(paths, digests, Form((8, 8), 3), 1)
+        patch.setattr(files, "read_picture", stopping)
+        decoded.decode_all(files.ImageFiles(paths, Form((8, 8), 3)), digests, Form((8, 8), 3), 1)
     again = []
-    monkeypatch.setattr(decoded, "read_picture", lambda path, form: again.append(path) or read(path, form))
-    images, bad = decoded.decode_all(paths, digests, Form((8, 8), 3), 1)
+    monkeypatch.setattr(files, "read_picture", lambda path, form: again.append(path) or read(path, form))
+    images, bad = decoded.decode_all(files.ImageFiles(paths, Form((8, 8), 3)), digests, Form((8, 8), 3), 1)
     assert again == paths[10:] and not bad
     assert torch.equal(images, torch.stack([read(path, Form((8, 8), 3)) for path in paths]))
 

@@ -12,7 +12,7 @@ from resnet.analysis.temperature import saved_temperature
 from resnet.analysis.unlike import answers_and_likeness
 from resnet.config import UserError
 from resnet.data import DataError, Split
-from resnet.data.folder import bad_files
+from resnet.data.encoded import bad_files
 from resnet.data.listing import LeftOut, pictures_in
 from resnet.data.to_evaluate import prepared
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet.data.errors import DataError
-from resnet.data.files import ImageFiles, Mapped, OnDemand
+from resnet.data.files import Mapped, OnDemand
 from resnet.data.form import Form
-from resnet.data.pictures import read_picture
 from resnet.data.places import cache_folder
 from resnet.data.progress import shown
 
@@ -33,11 +32,11 @@ Bad = dict[int, str]  # why pictures cannot be read, by their numbers
 Read = Callable[[int], Tensor]
 
 
-def decode_all(paths: Sequence[Path], digests: Sequence[bytes], form: Form, cache_gb: float) -> tuple[Tensor | OnDemand, Bad]:
+def decode_all(pictures: OnDemand, digests: Sequence[bytes], form: Form, cache_gb: float) -> tuple[Tensor | OnDemand, Bad]:
     """Decodes all pictures on all cores, or finds them decoded by an earlier run.
 
     Args:
-        digests: sha256 of each file.
+        digests: sha256 of each picture as it is stored.
         cache_gb: the most gigabytes that all decoded sets may take together. The sets that were not used for longest make room.
 
     Returns:
@@ -45,11 +44,7 @@ def decode_all(paths: Sequence[Path], digests: Sequence[bytes], form: Form, cach
         Why pictures cannot be read; their images are black.
     """
     name = hashlib.sha256(b"".join(digests) + repr((VERSION, form)).encode()).hexdigest()[:32]
-    shape = len(paths), *form.size, form.channels
-
-    def read(number: int) -> Tensor:
-        return read_picture(paths[number], form)
-
+    shape = len(pictures), *form.size, form.channels
     try:
         folder = _folder()
         with FileLock(folder / f"{name}.lock"):  # of several jobs or processes, one decodes with all cores
@@ -57,10 +52,10 @@ def decode_all(paths: Sequence[Path], digests: Sequence[bytes], form: Form, cach
             size = math.prod(shape)
             is_there = file.is_file() and file.stat().st_size == size
             if 0 < size <= cache_gb * 1e9 and (is_there or _reserve(file, size, cache_gb)):
-                return _images(file, shape, read)
-            return ImageFiles(paths, form), _decode(folder / f"{name}.json", len(paths), read, None)
+                return _images(file, shape, pictures.decode)
+            return pictures, _decode(folder / f"{name}.json", len(pictures), pictures.decode, None)
     except OSError:  # no home, or no right to write there
-        return ImageFiles(paths, form), dict(_failures(read, range(len(paths))))
+        return pictures, dict(_failures(pictures.decode, range(len(pictures))))
 
 
 def _images(file: Path, shape: tuple[int, ...], read: Read) -> tuple[Tensor | OnDemand, Bad]:

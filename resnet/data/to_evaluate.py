@@ -14,9 +14,9 @@ from resnet.data.arrays import class_names, pair, read_images, read_labels, told
 from resnet.data.as_trained import as_trained
 from resnet.data.decoded import Bad, decode_all, read_all
 from resnet.data.digest import readable_digests
+from resnet.data.encoded import bad_files
 from resnet.data.errors import DataError
-from resnet.data.files import OnDemand
-from resnet.data.folder import bad_files
+from resnet.data.files import ImageFiles, OnDemand
 from resnet.data.form import Form
 from resnet.data.listing import list_labelled
 from resnet.data.pictures import as_image
@@ -68,7 +68,7 @@ def prepared(paths: Sequence[Path], form: Form, pictures: str) -> tuple[Tensor |
     """Returns the images of picture files, as in training, and why files cannot be read, by their numbers; their images are black."""
     if len(paths) > IN_MEMORY and pictures == "photos":
         digests, unreadable = readable_digests(paths)
-        decoded, bad = decode_all(paths, digests, form, cache_gb=20)
+        decoded, bad = decode_all(ImageFiles(paths, form), digests, form, cache_gb=20)
         return decoded, {**bad, **unreadable}
     images, failures = [], Bad()
     for row, result in read_all(lambda row: as_trained(paths[row], form, pictures), range(len(paths)), "reading pictures"):
