@@ -725,7 +725,7 @@ def test_images_that_are_none(tmp_path) -> None:
         png(tmp_path / name / "0.png")
     good = (tmp_path / "a" / "0.png").read_bytes()
     odd = tmp_path / "a" / "odd\n\x1b[31m.png"
-    for content, reason in ((b"", "cannot identify"), (good[:50], "truncated"), (huge_png(), "exceeds limit")):
+    for content, reason in ((b"", "no kind of image that is known"), (good[:50], "truncated"), (huge_png(), "exceeds limit")):
         odd.write_bytes(content)
         with pytest.raises(DataError, match=reason) as error:
             folder(str(tmp_path), 8, 1, "crop", "stop", 1)

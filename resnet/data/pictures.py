@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -104,38 +106,55 @@ def picture_size(path: Path) -> Size:
         return _turned((file.height, file.width), _orientation(file))
 
 
+def read_encoded(content: bytes, name: str, form: Form) -> Tensor:
+    """Does the same for a picture that stands in another file. `name` begins the message of a DataError."""
+    with _named(name), _open(BytesIO(content)) as file:
+        return _pixels(file, form)
+
+
+def encoded_size(content: bytes, name: str) -> Size:
+    with _named(name), _open(BytesIO(content)) as file:
+        return _turned((file.height, file.width), _orientation(file))
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Gives the picture, of which only the header has been read. Raises DataError in place of whatever goes wrong with it."""
-    try:
+    with _named(str(path)):
         if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise OSError("no regular file")
         if path.suffix.lower() in RAW:
             raise DataError("a camera's raw file; write it as JPEG, PNG or TIFF with the program that develops it")
-        with _open(path) as file:
+        with path.open("rb") as content, _open(content) as file:
             yield file
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{name}: {error}") from None
     except Exception as error:  # decoders raise any error on damaged bytes
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
+        raise DataError(f"{name}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None
 
 
-def _open(path: Path) -> Image.Image:
+def _open(content: IO[bytes]) -> Image.Image:
     Image.init()
     try:
-        return Image.open(path, formats=[kind for kind in Image.ID if kind not in NO_PICTURES])
-    except UnidentifiedImageError:
-        with path.open("rb") as file:
-            head = file.read(12)
+        return Image.open(content, formats=[kind for kind in Image.ID if kind not in NO_PICTURES])
+    except UnidentifiedImageError as error:
+        content.seek(0)
+        head = content.read(12)
         if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
-            raise
+            raise ValueError("no kind of image that is known") from error
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
         raise DataError("a HEIC picture, and the package pillow-heif is not installed; pip install -e '.[heic]'") from None
     register_heif_opener()
-    return Image.open(path)
+    return Image.open(content)
 
 
 def _decoded(image: Image.Image, least: Size) -> NDArray[np.uint8]:
