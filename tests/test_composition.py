@@ -127,10 +127,18 @@ def test_a_flag_may_stand_anywhere_and_in_short() -> None:
     assert not read_request(read_arguments(["sweep=seeds", "hydra.mode=RUN"])).is_sweep
 
 
+FROM_WEIGHTS = ("finetune", "linear_probe")  # which parts learn, and how fast, is theirs with every optimizer
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_another_option_replaces_what_an_experiment_says_of_it(experiment) -> None:
-    config = compose(f"experiment={experiment}", "optimizer=adamw", "scheduler=cosine", "augment=cutout", "model=preact110")
-    plain = compose("optimizer=adamw", "scheduler=cosine", "augment=cutout", "model=preact110", f"data={config.data.name}")
+    weights = ["model.weights=x"] if experiment in FROM_WEIGHTS else []
+    chosen = ["optimizer=adamw", "scheduler=cosine", "augment=cutout", "model=preact110", *weights]
+    config = compose(f"experiment={experiment}", *chosen)
+    plain = compose(*chosen, f"data={config.data.name}")
+    if weights:
+        assert config.optimizer.pop("groups") and config.model.pop("weights_skip") == ["classifier"]
+        del plain.optimizer["groups"], plain.model["weights_skip"]
     for group in ("lr", "decay_norm_and_bias", "optimizer", "scheduler", "augment", "model"):
         assert getattr(config, group) == getattr(plain, group), group
 
