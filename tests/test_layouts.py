@@ -22,16 +22,18 @@ def sizes(train: int, val: int, test: int) -> Check:
     return lambda data: [len(data.train), len(data.val or ()), len(data.test)] == [train, val, test]
 
 
+def count(data: DataSet) -> int:
+    return len(data.train) + len(data.val or ()) + len(data.test)
+
+
 def drawn(data: DataSet) -> bool:
     """About a fifth is the test set, and about a tenth of the rest is held out."""
-    number = len(data.train) + len(data.val or ()) + len(data.test)
-    return number == 120 and 12 <= len(data.test) <= 36 and 3 <= len(data.val or ()) <= 20
+    return count(data) == 120 and 12 <= len(data.test) <= 36 and 3 <= len(data.val or ()) <= 20
 
 
 def noted(text: str, number: int | None = None) -> Check:
     def check(data: DataSet) -> bool:
-        counted = len(data.train) + len(data.val or ()) + len(data.test)
-        return any(text in note for note in data.notes) and number in (None, counted)
+        return any(text in note for note in data.notes) and number in (None, count(data))
 
     return check
 
@@ -85,7 +87,7 @@ LAYOUTS: list[tuple[str, Made, Check | str, str]] = [
     ("a class called train beside other classes", of(train=5, car=5), lambda data: data.classes == ["car", "train"], ""),
     ("a single folder that holds everything", of(set__cat=5, set__dog=5), noted("its only folder, set, is read", 10), ""),
     ("folders inside a class folder", of(cat__night=4, dog=5), noted("4 pictures in folders inside a class folder", 9), ""),
-    ("links to folders and files", links, lambda data: len(data.train) + len(data.val or ()) + len(data.test) == 10, ""),
+    ("links to folders and files", links, lambda data: count(data) == 10, ""),
     (
         "hidden files and folders, `__MACOSX`, `Thumbs.db`, `.ipynb_checkpoints`",
         both(of(cat=5, dog=5, __MACOSX=3), *map(file, (".ipynb_checkpoints/0.png", "cat/._0.png", "cat/Thumbs.db", ".DS_Store"))),
