@@ -33,6 +33,7 @@ from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
 from resnet.data import Augment, DataError, DataSet, Loader, Size, Source, Split, checked, count_batches, plain_size, split_dataset
 from resnet.make import make, takes
+from resnet.memory import step_bytes, told_of_memory
 from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner, Metric
 from resnet.training.loop import Plan
@@ -59,6 +60,7 @@ class Parts:
     plan: Plan
     callbacks: dict[str, Callback]
     size: Size  # of the model's input
+    memory: int  # bytes that a step of one process needs, about
     notes: Sequence[str] = ()  # what the user should know of before training
 
 
@@ -72,7 +74,13 @@ def build(config: Config, fabric: Fabric) -> Parts:
     callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes), size)
-    notes = [*data.notes, *told_of_small_images(config, data, size), *told_of_narrow_field(config, data, size)]
+    memory = step_bytes(config, data, size, fabric.world_size)
+    notes = [
+        *data.notes,
+        *told_of_memory(memory, fabric.device),
+        *told_of_small_images(config, data, size),
+        *told_of_narrow_field(config, data, size),
+    ]
     if config.model["weights"] is not None:
         notes += load_weights(model, config)
     objective = build_objective(config, fabric.device, **offered_by(data))
@@ -81,7 +89,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     learner = build_learner(config, fabric, model, plan, objective)
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
-    return Parts(fabric, data, learner, train, val, test, plan, callbacks, size, notes)
+    return Parts(fabric, data, learner, train, val, test, plan, callbacks, size, memory, notes)
 
 
 def build_fabric(config: Config) -> Fabric:

@@ -51,6 +51,7 @@ def facts(config: Config, parts: Parts, directory: Path, overrides: Sequence[str
         model=model_line(config.model),
         parameters=sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
         flops=count_flops(config, data, parts.size),
+        memory=parts.memory,
         data=f"{config.data.name}: {sizes}, {data.channels}x{size_text(parts.size)}, {len(data.classes)} classes",
         device=device_name(parts),
         steps=parts.plan.total_steps,
@@ -93,6 +94,7 @@ def description(config: Config, parts: Parts, known: RunFacts, code: Code) -> di
         "overrides": list(known.overrides),
         "seed": config.seed,
         "parameters": known.parameters,
+        "memory": {"step": known.memory},
         "flops": {"forward": known.flops, "training": 3 * known.flops},  # backward: two products for each one of the forward pass
         "data": data_facts(parts.data),
         "input_size": plain_size(parts.size),

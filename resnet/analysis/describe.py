@@ -38,6 +38,7 @@ def _description(config: Config, parts: Parts) -> dict[str, Any]:
         "model": model_line(config.model),
         "notes": list(parts.notes),
         "parameters": sum(parameter.numel() for parameter in parts.learner.weights.parameters()),
+        "memory": parts.memory,
         "flops": count_flops(config, data, parts.size),
         "data": {
             "name": config.data.name,

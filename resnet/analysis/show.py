@@ -49,7 +49,7 @@ def description(result: dict[str, Any]) -> None:
     epochs = result["steps"] / result["steps_per_epoch"]
     print(
         f"an epoch of {result['steps_per_epoch']:,} steps: about {duration(result['seconds_per_epoch'])} on {result['device']}, "
-        f"{epochs:.4g} epochs: about {duration(result['seconds_per_epoch'] * epochs)}"
+        f"{epochs:.4g} epochs: about {duration(result['seconds_per_epoch'] * epochs)}; about {count(result['memory'])}B of memory a step"
     )
 
 

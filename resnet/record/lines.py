@@ -19,7 +19,10 @@ def header(facts: RunFacts) -> list[tuple[str, str]]:
     return [
         ("run", facts.name),
         ("model", facts.model),
-        ("size", f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward)"),
+        (
+            "size",
+            f"{facts.parameters:,} parameters, {count(facts.flops)} operations an image (forward), {count(facts.memory)}B of memory a step",
+        ),
         ("data", facts.data),
         ("training", f"{facts.steps:,} steps, {epochs:.4g} epochs of {facts.steps_per_epoch:,}"),
         ("device", facts.device),

@@ -31,6 +31,7 @@ class RunFacts:
     model: str
     parameters: int
     flops: int
+    memory: int  # bytes that a step of one process needs, about
     data: str
     device: str
     steps: int
