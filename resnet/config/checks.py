@@ -116,7 +116,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if config.ema and config.fabric.precision in ("bf16-true", "64-true"):
         yield f"ema={config.ema} fabric.precision={config.fabric.precision}: averages are of float32 weights; take bf16-mixed, or ema=null"
     target = config.data.source["_target_"]
-    if target in (DATA_SETS["arrays"], DATA_SETS["folder"]) and config.data.path is None:
+    if target in (DATA_SETS[name] for name in ("arrays", "folder", "webdataset", "parquet")) and config.data.path is None:
         yield f"data.path=null: data={target.rpartition('.')[2]} needs the path of your own data: data.path=..."
     if DATA_SETS.get(config.data.name, target) != target:
         name = config.data.name

@@ -77,6 +77,8 @@ DATA_SETS: Mapping[str, str] = {  # older configs use these names in data.name
     "cifar100": "resnet.data.sources.cifar100",
     "arrays": "resnet.data.arrays.arrays",
     "folder": "resnet.data.folder.folder",
+    "webdataset": "resnet.data.shards.webdataset",
+    "parquet": "resnet.data.shards.parquet",
 }
 MOVED: Mapping[str, str] = {  # targets in older configs, and their current names
     "resnet.data.sources.arrays": "resnet.data.arrays.arrays",

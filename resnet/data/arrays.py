@@ -1,7 +1,6 @@
 """The user's own arrays: what is unambiguous is taken, and what is not is named."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from resnet.data.archive import Archive
 from resnet.data.array_labels import numbered, plain_labels
 from resnet.data.array_names import ALONE, IMAGES, LABELS, PARTS, name_of_classes, roles
-from resnet.data.errors import DataError
+from resnet.data.errors import DataError, told_of
 from resnet.data.sources import Source, Split
 from resnet.data.values import in_8_bits, meaning, value_range
 
@@ -123,12 +122,3 @@ def _left_out(archive: Archive) -> list[str]:
     used = {*roles(archive.names, archive.given).values(), name_of_classes(archive.names)}
     names = [name for name in archive.names if name not in used]
     return [f"left out of {archive.path.name}: {', '.join(names)}"] if names else []
-
-
-@contextmanager
-def told_of(start: str) -> Iterator[None]:
-    """Begins the message of a DataError."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{start}{error}") from None

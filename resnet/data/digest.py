@@ -58,7 +58,7 @@ def readable_digests(paths: Sequence[Path]) -> tuple[list[bytes], dict[int, str]
     states, bad = dict[Path, tuple[str, float]](), dict[Path, str]()
     for path in paths:
         try:
-            states[path] = _state(path)
+            states[path] = file_state(path)
         except DataError as error:
             bad[path] = str(error)
     known = _recall(states)
@@ -79,7 +79,7 @@ def _try_digest(path: Path) -> bytes | str:
         return str(error)
 
 
-def _state(path: Path) -> tuple[str, float]:
+def file_state(path: Path) -> tuple[str, float]:
     """Returns, as text, what changes with a file's content, and the time of its latest change."""
     try:
         status = path.stat()

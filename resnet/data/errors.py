@@ -1,5 +1,8 @@
 """The error for wrong data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from resnet.plain import plain
 
 
@@ -8,3 +11,12 @@ class DataError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(plain(text))  # file names may hold any characters
+
+
+@contextmanager
+def told_of(start: str) -> Iterator[None]:
+    """Begins the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{start}{error}") from None

@@ -10,12 +10,12 @@ from torch import Tensor
 from resnet.data.archive import Archive
 from resnet.data.array_labels import of_trained
 from resnet.data.array_names import ALONE, roles
-from resnet.data.arrays import class_names, pair, read_images, read_labels, told_of
+from resnet.data.arrays import class_names, pair, read_images, read_labels
 from resnet.data.as_trained import as_trained
 from resnet.data.decoded import Bad, decode_all, read_all
 from resnet.data.digest import readable_digests
 from resnet.data.encoded import bad_files
-from resnet.data.errors import DataError
+from resnet.data.errors import DataError, told_of
 from resnet.data.files import ImageFiles, OnDemand
 from resnet.data.form import Form
 from resnet.data.listing import list_labelled
