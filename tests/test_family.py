@@ -3,6 +3,7 @@ says."""
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import resnet
+from resnet.analysis.export import export
+from resnet.analysis.saved import open_run
 from resnet.build import build_data
 from resnet.build_model import build_model, check_stages, meta_model, told_of_small_images
 from resnet.config import UserError
 from resnet.config.cli import compose_config
-from resnet.config.names import ATTENTIONS, BLOCKS, NORMS, SHORTCUTS, STEMS
+from resnet.config.names import BLOCKS, NORMS, SHORTCUTS, STEMS
 from resnet.models import ResNet
 from resnet.models.facts import WHOLE, receptive_fields
 from resnet.models.pooling import BlurPool
@@ -159,8 +163,8 @@ def test_the_stride_stands_where_the_key_says(block: str, where: tuple[str, list
 
 
 @pytest.mark.parametrize(("block", "shortcut", "stem"), [*itertools.product(BLOCKS, SHORTCUTS, STEMS)])
-@pytest.mark.parametrize("attention", [name for name in ATTENTIONS if name != "none"])
-def test_every_combination_learns_at_odd_and_even_sizes(block: str, shortcut: str, stem: str, attention: str) -> None:
+def test_every_combination_learns_at_odd_and_even_sizes(block: str, shortcut: str, stem: str) -> None:
+    attention = "squeeze_excitation" if block.startswith("preact") else "efficient_channel"
     bottleneck = {"groups": 2, "width_per_group": 32, "bottleneck_stride": "3x3"} if "bottleneck" in block else {}
     settings = {"stage_widths": [4, 6], "width": 6, "anti_alias": "blur", "weight_standardization": True, "norm": "group"}
     scale = {} if shortcut == "none" else {"residual_scale": 0.5}
@@ -344,6 +348,20 @@ def test_a_network_for_photos_refuses_images_that_are_too_small() -> None:
 def test_groups_that_leave_no_channel_are_refused() -> None:
     with pytest.raises(UserError, match=r"model\.width_per_group=2: less than one channel per group for a stage of width 16"):
         made("model.block=bottleneck model.groups=8 model.width_per_group=2")
+
+
+@pytest.mark.slow
+def test_the_new_parts_are_exported_to_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    parts = ("block=bottleneck", "bottleneck_stride=3x3", "groups=2", "shortcut=pool_projection", "anti_alias=blur", "stem=bit")
+    more = ("attention=efficient_channel", "weight_standardization=true", "norm=group", "residual_scale=0.5", "layers=[1,1]")
+    quick = ("data=digits", "max_steps=1", "epochs=null", "limit_batches=1", "wandb=disabled", "fabric=cpu")
+    resnet.train([*quick, *(f"model.{part}" for part in (*parts, *more)), "name=a"])
+    written = export(open_run(tmp_path / "outputs" / "a"), ["onnx"], None, tmp_path / "out")["written"]["onnx"]
+    assert written["largest_difference"] < 1e-4
 
 
 @pytest.mark.parametrize("norm", NORMS)

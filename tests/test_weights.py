@@ -160,6 +160,13 @@ def test_colour_weights_see_a_gray_image_as_one_of_three_equal_channels() -> Non
     assert_same_scores(gray(images), colour(images.expand(-1, 3, -1, -1)), colour)
 
 
+def test_a_gigantic_first_convolution_is_a_mismatch_like_any_other() -> None:
+    gray, colour = ResNet(1, 5, layers=[1, 1]), ResNet(3, 5, layers=[1, 1])
+    weights = {**colour.state_dict(), "stem.0.weight": torch.ones(1).expand(16, 3, 10**7, 10**7)}
+    with pytest.raises(WeightsError, match=r"stem\.0\.weight: file \(16, 3, 10000000, 10000000\), model \(16, 1, 3, 3\)"):
+        fit_weights(gray, weights)
+
+
 MISTAKES = {
     "model.weights=theirs.pth model.weights_skip=[heat]": "heat matches nothing in the model (did you mean head?); the model has stem",
     "model.weights=theirs.pth model.layers=[2,1,1,1]": "model.layers=[1,1,1,1] model.block=basic model.width=64",
@@ -250,7 +257,7 @@ def hub(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 def test_weights_of_the_hub_are_downloaded_once(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     model, _ = start("model.weights=hf:timm/resnet18.a1_in1k")
     assert hub.downloads == [("timm/resnet18.a1_in1k", "model.safetensors", None)]
-    assert capsys.readouterr().err == "hf:timm/resnet18.a1_in1k: fetched from the Hugging Face Hub\n"
+    assert capsys.readouterr().err == "hf:timm/resnet18.a1_in1k: fetching it from the Hugging Face Hub\n"
     again, _ = start("model.weights=hf:timm/resnet18.a1_in1k")
     assert len(hub.downloads) == 1 and not capsys.readouterr().err
     assert torch.equal(model.stages[3][0].residual[0].weight, torch.load("theirs.pth")["layer4.0.conv1.weight"])

@@ -37,7 +37,7 @@ def hub_file(source: str, may_download: bool) -> Path:
 
     repository, revision = _split(source)
     if is_first_process():
-        print(f"{source}: fetched from the Hugging Face Hub", file=sys.stderr)
+        print(f"{source}: fetching it from the Hugging Face Hub", file=sys.stderr)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each attempt
     for file in FILES:
         try:

@@ -108,6 +108,8 @@ def _with_channels(found: dict[str, Tensor], expected: Mapping[str, Tensor], mod
     if name not in found or found[name].ndim != 4:
         return
     theirs, wanted = found[name], expected[name].shape[1]
+    if theirs.shape[::2] != expected[name].shape[::2] or theirs.shape[3] != expected[name].shape[3]:
+        return  # of another network; it may be of any size
     if (theirs.shape[1], wanted) == (3, 1):
         found[name] = theirs.sum(1, keepdim=True)
         yield f"the file's first convolution takes 3 channels, and the data have 1: {layer} is summed over them"
