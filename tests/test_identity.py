@@ -140,7 +140,7 @@ def test_a_file_that_may_still_change_is_read_again(tmp_path, monkeypatch) -> No
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "a").write_text("a")
     digest.file_digests([tmp_path / "a"])
-    assert digest._recall({tmp_path / "a": digest._state(tmp_path / "a")}) == {}
+    assert digest._recall({tmp_path / "a": digest.file_state(tmp_path / "a")}) == {}
 
 
 @pytest.mark.parametrize("key", ["data.path", "model.weights"])
