@@ -15,23 +15,24 @@ from benchmarks.measure import interleaved, machine
 from benchmarks.start import process
 from resnet.data.form import Form
 from resnet.data.pictures import read_picture
+from resnet.training.memory import keep_freed_memory
 
 SIDE = 224
-SIZES = {(500, 375): 40, (4000, 3000): 4}  # width and height, and how many pictures are decoded at a time
-QUALITY = 90
+SHOWN = 640, 427  # pixels of the photo that scikit-learn ships, width and height
+PHOTOS = {(500, 375, 75): 40, (500, 375, 90): 40, (4000, 3000, 90): 4}  # width, height, JPEG's quality; how many are decoded at a time
 BEFORE = "Pillow, whole, as before"
 
 
-def photo(folder: Path, size: tuple[int, int]) -> Path:
-    """A photo that scikit-learn ships (640x427), in another size; an enlarged one gets back the fine grain of a camera."""
+def photo(folder: Path, size: tuple[int, int], quality: int) -> Path:
+    """That photo in another size; an enlarged one gets back the fine grain of a camera."""
     from sklearn.datasets import load_sample_image
 
-    path = folder / "{}x{}.jpg".format(*size)
+    path = folder / "{}x{}, {}.jpg".format(*size, quality)
     image = ImageOps.fit(Image.fromarray(load_sample_image("china.jpg")), size, Image.Resampling.BICUBIC)
-    if size > (640, 427):
+    if size > SHOWN:
         grain = np.random.default_rng(0).normal(0, 4, (size[1], size[0], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
-    image.save(path, quality=QUALITY)
+    image.save(path, quality=quality)
     return path
 
 
@@ -66,7 +67,7 @@ def ours(path: Path) -> Tensor:
 WAYS = {
     BEFORE: pillow_whole,
     "Pillow, draft and reducing_gap": pillow_draft,
-    "torchvision's decoder, uint8 resizing": torchvision_uint8,
+    "torchvision's decoder, uint8 resizing": torchvision_uint8,  # deprecated since torchvision 0.29
     "simplejpeg, uint8 resizing, as here": ours,
 }
 
@@ -86,14 +87,15 @@ def milliseconds(way: Callable[[Path], Tensor], path: Path, times: int) -> Calla
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=9)
-    chosen = parser.parse_args()
+    repetitions = parser.parse_args().repetitions
     torch.set_num_threads(1)
+    keep_freed_memory()  # as in training
     with tempfile.TemporaryDirectory() as folder:
-        paths = {size: photo(Path(folder), size) for size in SIZES}
-        contenders = {(size, name): milliseconds(way, paths[size], SIZES[size]) for size in SIZES for name, way in WAYS.items()}
+        paths = {chosen: photo(Path(folder), chosen[:2], chosen[2]) for chosen in PHOTOS}
+        contenders = {(one, name): milliseconds(way, paths[one], PHOTOS[one]) for one in PHOTOS for name, way in WAYS.items()}
         for contender in contenders.values():
             contender()  # imports
-        found = interleaved({f"{width}x{height}: {name}": one for ((width, height), name), one in contenders.items()}, chosen.repetitions)
+        found = interleaved({f"{paths[one].stem}: {name}": contender for (one, name), contender in contenders.items()}, repetitions)
     for name, figures in found.items():
         before = found[f"{name.partition(':')[0]}: {BEFORE}"]["ms"]
         print(f"{name}: {figures['ms']:.2f} ms, {before / figures['ms']:.2f} times as fast as before")

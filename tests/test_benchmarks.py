@@ -7,6 +7,7 @@ from rounding import assert_same_scores
 
 from benchmarks import article
 from benchmarks.__main__ import speed_rows, target_rows
+from benchmarks.decode import WAYS, photo
 from benchmarks.growth import Growth
 from benchmarks.measure import interleaved
 from benchmarks.speed import ARTICLE, DEEP, DEFAULT, PEAK, SAME_32, SAME_128
@@ -34,6 +35,13 @@ def test_the_article_s_program_trains(tmp_path) -> None:
     data = real_data("MNIST", "raw", "train-images-idx3-ubyte").parents[2]
     output = call(tmp_path, "-m", "benchmarks.article", "--data", data, "--steps", 3, "--test").stdout
     assert "step 1 at " in output and "step 3 at " in output and "test accuracy 0." in output
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding")  # torchvision gives its decoders up
+def test_each_way_to_decode_gives_the_same_picture(tmp_path) -> None:
+    path = photo(tmp_path, (900, 900), 90)
+    pixels = [way(path).float() for way in WAYS.values()]
+    assert all(one.shape == (3, 224, 224) and (one - pixels[0]).abs().mean() < 1 for one in pixels)
 
 
 def test_contenders_take_turns_and_their_medians_count() -> None:
