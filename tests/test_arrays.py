@@ -111,6 +111,7 @@ WORDS = np.array(["dog", "ant", "cat"])[LABELS]
         (ONE_HOT.astype(np.float32), "0 1 2", LABELS, False),
         (WORDS, "ant cat dog", np.array([2, 0, 1])[LABELS], False),
         (WORDS.astype("S"), "ant cat dog", np.array([2, 0, 1])[LABELS], False),
+        (np.array(["9", "10", "1"])[LABELS], "1 9 10", np.array([1, 2, 0])[LABELS], False),
         (LABELS > 0, "False True", (LABELS > 0).astype(int), False),
         (LABELS + 1, "1 2 3", LABELS, True),
         (np.array([0, 1, 255])[LABELS], "0 1 255", LABELS, True),
@@ -134,6 +135,7 @@ def test_labels_of_any_kind_are_numbers_of_classes(labels, classes, numbers, is_
         (np.where(LABELS == 0, np.nan, LABELS), "y_train has label nan; whole numbers are needed"),
         (LABELS - 1, "y_train has label -1, which names no class"),
         (np.ones((N, 3)), "y_train is of shape .*, and row 0 is not one-hot"),
+        (np.tile([1, 1, -1], (N, 1)), "y_train is of shape .*, and row 0 is not one-hot"),
         (np.full((N, 2), 0.5), "y_train is of shape .*, and row 0 is not one-hot"),
         (LABELS.astype(complex), "y_train is complex128"),
         (ONE_HOT[..., None], r"y_train is int64 of shape \(12, 3, 1\)"),
@@ -234,7 +236,9 @@ def test_npy_files_beside_each_other() -> None:
         with pytest.raises(DataError, match=f"data.path=mine: truncated, corrupt or not an .npy file of plain arrays .x_train.*{told}"):
             arrays("mine")
     Path("empty").mkdir()
-    with pytest.raises(DataError, match=r"data\.path=empty: x_train is missing; it holds no arrays"):
+    with pytest.raises(
+        DataError, match=r"data\.path=empty: x_train is missing; it holds no .npy files; pictures in folders are data=folder"
+    ):
         arrays("empty")
 
 

@@ -35,7 +35,7 @@ def plain_labels(labels: Array, number: int) -> Array:
 
 
 def _from_one_hot(labels: Array) -> Array:
-    wrong = (labels.sum(1) != 1) | (labels.max(1) != 1)
+    wrong = ((labels == 1).sum(1) != 1) | ((labels != 0).sum(1) != 1)
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"is of shape {labels.shape}, and row {row} is not one-hot (one 1, the rest 0); each image needs one class")
@@ -52,14 +52,22 @@ def numbered(labels: Mapping[str, Array], names: Sequence[str] | None) -> tuple[
     first, train = next(iter(labels.items()))
     values = np.unique(train)
     for name, others in labels.items():
-        if strange := [value for value in np.unique(others).tolist() if value not in set(values.tolist())]:
+        if strange := np.setdiff1d(others, values).tolist():
             raise DataError(
                 f"{name} has label{'s' * (len(strange) > 1)} {_listed(strange)}, which {first} lacks; a class needs images to be trained on"
             )
-    if names is None:
-        found = {name: np.searchsorted(values, others) for name, others in labels.items()}
-        return found, [str(value) for value in values.tolist()], _notes(first, values)
-    return {name: indexed(others, names, name) for name, others in labels.items()}, list(names), []
+    if names is not None:
+        return {name: indexed(others, names, name) for name, others in labels.items()}, list(names), []
+    order = _by_number(values.tolist())
+    number_of = {value: number for number, value in enumerate(order)}
+    found = {name: np.array([number_of[value] for value in others.tolist()], dtype=np.int64) for name, others in labels.items()}
+    return found, [str(value) for value in order], _notes(first, values)
+
+
+def _by_number(values: list[Any]) -> list[Any]:
+    """Sorts texts that are all numbers as numbers: 10 comes after 9."""
+    are_numbers = all(isinstance(value, str) and value.isdecimal() for value in values)
+    return sorted(values, key=lambda text: (int(text), text)) if are_numbers else values
 
 
 def of_trained(labels: Array, names: Sequence[str] | None, classes: Sequence[str], name: str) -> Numbers:

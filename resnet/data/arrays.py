@@ -52,7 +52,8 @@ def pair(archive: Archive, found: Mapping[tuple[str, str], str], part: str, told
     """Returns the names of a part's images and labels. `told`: the part for the message if one is missing."""
     for kind, name in ((IMAGES, f"x_{told}"), (LABELS, f"y_{told}")):
         if (kind, part) not in found:
-            raise DataError(f"{archive.given}: {name} is missing; it holds {', '.join(archive.names) or 'no arrays'}")
+            held = ", ".join(archive.names) or ("no .npy files; pictures in folders are data=folder" if archive.in_folder else "no arrays")
+            raise DataError(f"{archive.given}: {name} is missing; it holds {held}")
     return found[IMAGES, part], found[LABELS, part]
 
 
@@ -80,13 +81,15 @@ def read_images(archive: Archive, names: Sequence[str]) -> tuple[dict[str, Tenso
     for name, values in raw.items():
         with told_of(f"{archive.given}: {name} "):
             raw[name] = _channels_first(values)
-    for kind in sorted({values.dtype.kind for values in raw.values()}):
-        alike = [name for name in names if raw[name].dtype.kind == kind]
+    kinds = {name: values.dtype.kind.replace("u", "i") for name, values in raw.items()}
+    for kind in sorted(set(kinds.values())):
+        alike = [name for name in names if kinds[name] == kind]
         with told_of(f"{archive.given}: {', '.join(alike)}: "):
             limits = value_range([raw[name] for name in alike])
             found |= {name: torch.from_numpy(np.ascontiguousarray(in_8_bits(raw[name], limits))) for name in alike}
-        if raw[alike[0]].dtype != np.uint8:
-            notes.append(f"{', '.join(alike)}: {raw[alike[0]].dtype} from {limits[0]:g} to {limits[1]:g}, read as {meaning(limits, kind)}")
+        if changed := [name for name in alike if raw[name].dtype != np.uint8]:
+            seen = f"{raw[changed[0]].dtype} from {limits[0]:g} to {limits[1]:g}"
+            notes.append(f"{', '.join(changed)}: {seen}, read as {meaning(limits, kind)}")
     shapes = {name: tuple(found[name].shape[1:]) for name in names}
     if other := [name for name in names if shapes[name] != shapes[names[0]]]:
         told = f"{names[0]} has images of shape {shapes[names[0]]}, {other[0]} of {shapes[other[0]]}"

@@ -135,6 +135,8 @@ def _named(name: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
+    except MemoryError:  # is no fault of the file
+        raise
     except Exception as error:  # decoders raise any error on damaged bytes
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{name}: truncated, corrupt or not an image ({reason}); mend it or take it away") from None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnet.data.archive import Archive
 from resnet.data.array_labels import of_trained
-from resnet.data.array_names import ALONE, roles
+from resnet.data.array_names import ALONE, IMAGES, roles
 from resnet.data.arrays import class_names, pair, read_images, read_labels
 from resnet.data.as_trained import as_trained
 from resnet.data.decoded import Bad, decode_all, read_all
@@ -35,7 +35,8 @@ def images_to_evaluate(path: Path, classes: list[str], form: Form, pictures: str
 
 def _has_pictures(path: Path) -> bool:
     given = f"--images {path}"
-    return path.suffix.lower() in TABLES or (os.path.isdir(path) and not roles(Archive(path, given).names, given))
+    has_arrays = os.path.isdir(path) and any(kind == IMAGES for kind, _ in roles(Archive(path, given).names, given))
+    return path.suffix.lower() in TABLES or (os.path.isdir(path) and not has_arrays)
 
 
 def _from_arrays(path: Path, classes: list[str], form: Form, pictures: str) -> Split:
