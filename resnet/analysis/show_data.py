@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from resnet.data import as_size, size_text
 from resnet.plain import plain
 from resnet.record.screen import cell, screen, table
 
@@ -11,6 +10,8 @@ MOST_CLASSES, MOST_LISTED = 30, 5
 
 
 def checked_data(result: dict[str, Any]) -> None:
+    from resnet.data import as_size, size_text  # imports torch
+
     parts = result["classes"]
     names = list(parts["train"])
     counts = table(("class", *parts), left=("class",), fold=False)
