@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,19 +56,6 @@ class Answering:
         """Returns the logits (N, K) of normalised images with their gradient."""
         with self.fabric.autocast():
             return self.network(images.to(next(self.network.parameters()).dtype)).float()  # type: ignore[no-any-return]
-
-
-class Answer(NamedTuple):
-    """The logits (N, K), the file of the model's weights and their step."""
-
-    logits: Tensor
-    file: str
-    step: int
-
-
-def answer(run: SavedRun, images: Split, which: str | None = None) -> Answer:
-    answering = Answering(run, which)
-    return Answer(answering.logits(images), answering.file, answering.step)
 
 
 def _objective(run: SavedRun, device: torch.device) -> Objective | None:
