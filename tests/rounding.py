@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from resnet.analysis.answering import answer
+from resnet.analysis.answering import Answering
 from resnet.analysis.saved import load_data, open_run
 
 
@@ -40,4 +40,4 @@ def scores_of(directory: Path) -> tuple[Tensor, Tensor]:
     """Of a finished run for the test images, and their labels."""
     run = open_run(directory)
     images = load_data(run).test
-    return answer(run, images).logits, images.labels
+    return Answering(run).logits(images), images.labels
