@@ -29,7 +29,7 @@ def picture(name: str, rng: np.random.Generator) -> Image.Image:
     image = background(width, height, rng)
     radius = rng.uniform(0.18, 0.4) * min(width, height)
     x, y = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
-    colour = tuple(rng.integers(0, 256, 3).tolist())
+    colour = tuple(rng.permutation([rng.integers(0, 60), rng.integers(0, 256), rng.integers(200, 256)]).tolist())
     draw, box = ImageDraw.Draw(image), (x - radius, y - radius, x + radius, y + radius)
     if name == "disc":
         draw.ellipse(box, fill=colour)
@@ -43,7 +43,8 @@ def picture(name: str, rng: np.random.Generator) -> Image.Image:
 
 
 def background(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    few = Image.fromarray(rng.integers(0, 256, (3, 3, 3)).astype(np.uint8))
+    """Patches of pale colours that run into each other."""
+    few = Image.fromarray(rng.integers(110, 190, (3, 3, 3)).astype(np.uint8))
     return few.resize((width, height), Image.Resampling.BICUBIC)
 
 

@@ -42,7 +42,7 @@ def draw_explained(found: Explained) -> bytes:
     parts = figure.subfigures(rows, 1, height_ratios=[3.2, 2.2][:rows], squeeze=False)[:, 0]
     original, over, bars = parts[0].subplots(1, 3)
     _show(original, found.image, "as the network sees it")
-    _show(over, found.image, f"speaks for {_short(found.label)}")
+    _show(over, found.image, f"Grad-CAM of {_short(found.label)}")
     over.imshow(found.heat.numpy(), cmap=HEAT, alpha=OPACITY * found.heat.numpy(), vmin=0, vmax=1)
     likely = sorted(found.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
     names, values = [_short(name) for name, _ in likely], [value for _, value in likely]
