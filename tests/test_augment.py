@@ -8,9 +8,13 @@ import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as F
 
+from resnet.build import build_augment
+from resnet.config import UserError
+from resnet.config.cli import compose_config
 from resnet.data import transforms as augment
-from resnet.data.augment import Affine, Crop, CutMix, Cutout, Flip, Mixup
+from resnet.data.augment import Affine, Crop, CutMix, Cutout, Flip, Mixup, RandomResizedCrop
 from resnet.data.pipeline import Augment
+from resnet.data.resized_crop import random_boxes, resized_by_products, resized_crop
 
 
 @pytest.fixture
@@ -60,6 +64,78 @@ def test_centre_crop_pads_and_cuts(images: torch.Tensor) -> None:
 @pytest.mark.parametrize("size", [4, 7, 10, 15])
 def test_resize(images: torch.Tensor, size: int) -> None:
     torch.testing.assert_close(augment.resize(images.float(), size), F.resize(images.float(), [size, size], antialias=True))
+
+
+@pytest.mark.parametrize("size", [(24, 24), (64, 50), (10, 70)])  # smaller and larger
+def test_resized_crop(size: tuple[int, int]) -> None:
+    images = torch.randint(256, (30, 3, 60, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    boxes = random_boxes(30, (60, 48), (0.01, 1.0), (0.5, 2.0), torch.Generator().manual_seed(0))
+    theirs = torch.stack(
+        [F.resized_crop(image, *box, list(size), antialias=True) for image, box in zip(images, boxes.tolist(), strict=True)]
+    )
+    for ours in (resized_crop(images, boxes, size), resized_by_products(images, boxes, size)):  # on a CPU, and on other devices
+        torch.testing.assert_close(ours.int(), theirs.int(), atol=2, rtol=0)  # noise, at the edge of a rounding
+        assert (ours != theirs).float().mean() < 0.05
+
+
+def test_parts_are_drawn_as_torchvision_draws_them() -> None:
+    size, number = (300, 200), 4000
+    ours = random_boxes(number, size, (0.08, 1.0), (3 / 4, 4 / 3), torch.Generator().manual_seed(0)).double()
+    top, left, height, width = ours.T
+    assert min(top.min(), left.min()) >= 0 and (top + height).max() <= 300 and (left + width).max() <= 200
+    assert 0.07 < (height * width).min() / 60_000 < 0.1 and (width / height).min() > 0.72 and (width / height).max() < 1.37
+    torch.manual_seed(0)
+    crop, image = T.RandomResizedCrop(5), torch.empty(1, *size)
+    theirs = torch.tensor([list(crop.make_params([image]).values()) for _ in range(number)]).double()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=4, rtol=0)
+    torch.testing.assert_close(ours.std(0), theirs.std(0), atol=3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(20, 100), (100, 20)])
+def test_where_no_part_has_the_ratio_the_largest_one_in_the_middle_is_taken(size: tuple[int, int]) -> None:
+    boxes = random_boxes(3, size, (1.0, 1.0), (0.75, 1.5), torch.Generator().manual_seed(0))
+    expected = {(20, 100): [0, 35, 20, 30], (100, 20): [36, 0, 27, 20]}[size]
+    assert boxes.tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    "given", ["photo", "photo_strong", *(f"[{name}]" for name in ("colour_jitter", "rand_augment", "trivial_augment", "augmix"))]
+)
+def test_operations_for_photographs_take_gray_and_colour_of_any_shape(given: str) -> None:
+    chosen = build_augment(compose_config(["data=digits", f"augment={given}"]))
+    for channels, size in ((1, (20, 28)), (3, (28, 20))):
+        chosen.check(channels, size)
+        assert chosen.output_size(size) == size
+
+
+def test_crops_may_be_rectangles() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(4, -1, -1, -1)
+    for operation in (Crop(pad=1, size=[12, 6]), RandomResizedCrop(size=[12, 6])):
+        assert Augment([operation]).geometry(images, torch.Generator().manual_seed(0)).shape == (4, 1, 12, 6)
+        assert operation.output_size((16, 16)) == (12, 6)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("{_target_: crop, size: [20, 8]}", r"augment.0.size=\[20,8\]: larger than the images of 8 pixels .* at most \[8,8\]"),
+        ("{_target_: crop, size: [8, 0]}", r"augment.0.size=\[8,0\]: out of range; it must be at least 1"),
+        ("{_target_: random_resized_crop, size: [8]}", r"size=\[8\]: one number of pixels is needed, or \[height,width\]"),
+        ("{_target_: random_resized_crop, size: 8.5}", "augment.0.size=8.5: a whole number, or null, is needed"),
+        ("{_target_: random_resized_crop, scale: [0.5, 0.1]}", r"scale=\[0.5, 0.1\]: two numbers are needed, the smaller one first"),
+        ("{_target_: random_erasing, prob: 1}", "augment.0.prob: unknown key.*RandomErasing takes p, scale, ratio, value, inplace"),
+        ("{_target_: rand_augment, magnitude: strong}", "augment.0.magnitude=strong: a whole number is needed"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_one_line(given: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        config = compose_config(["data=digits", f"augment=[{given}]"])
+        augment = build_augment(config)
+        try:
+            augment.check(1, (8, 8))
+        except Exception as wrong:
+            raise UserError(str(wrong)) from None
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["MixUp", "CutMix"])
@@ -121,6 +197,7 @@ def test_mixup_labels_are_mixed_as_the_images_are() -> None:
         Affine(rotate=20),
         Affine(scale=0.3),
         Crop(pad=2),
+        RandomResizedCrop(),
         Flip(0.5),
         Cutout(0.5),
         Mixup(1.0),

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,11 +104,12 @@ def _watch(module: nn.Module, counter: FlopCounterMode) -> Seen:
 def _seconds_per_step(parts: Parts) -> float:
     """Measures training on real batches, after a warm-up. Changes the weights, which are not used afterwards."""
     batches = itertools.chain.from_iterable(parts.train.epoch(epoch) for epoch in itertools.count())
-    for batch in itertools.islice(batches, WARM_UP):
-        sums = parts.learner.step(*batch)
-    sums.cpu()  # waits for the device
-    started = time.perf_counter()
-    for batch in itertools.islice(batches, MEASURED):
-        sums = parts.learner.step(*batch)
-    sums.cpu()
+    with closing(parts.train):
+        for batch in itertools.islice(batches, WARM_UP):
+            sums = parts.learner.step(*batch)
+        sums.cpu()  # waits for the device
+        started = time.perf_counter()
+        for batch in itertools.islice(batches, MEASURED):
+            sums = parts.learner.step(*batch)
+        sums.cpu()
     return (time.perf_counter() - started) / MEASURED

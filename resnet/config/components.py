@@ -4,6 +4,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from types import UnionType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from resnet.config.checks import out_of_limits
 from resnet.config.errors import UserError
 from resnet.config.names import AUGMENTATIONS, CALLBACKS, DATA_SETS, METRICS, OUR_LOSS, OUR_MODEL
-from resnet.config.signature import Parameter, Signature, is_own, read_signature
+from resnet.config.signature import Parameter, Signature, is_built_in, is_own, read_signature
 from resnet.config.suggest import nearest, unknown_key
 from resnet.config.targets import find_target
 from resnet.config.types import in_words
@@ -137,7 +138,7 @@ def check(key: str, values: Values, role: Role, import_foreign: bool = False) ->
     if import_foreign:
         for place, inner in targets_in(values, key):
             find_target(f"{place}={inner}", inner)
-    is_known = is_own(target) or import_foreign
+    is_known = is_built_in(target) or import_foreign
     signature = read_signature(target, f"{key}._target_={target}") if is_known else Signature({}, takes_any=True)
     parameters = role.settings(signature, given)
     wrong = _unknown(key, target, given, {**parameters, **role.kept}) if not signature.takes_any else []
@@ -177,20 +178,31 @@ def typed(key: str, value: Any, parameter: Parameter, import_foreign: bool = Fal
     """Converts the value to the parameter's type. Raises UserError."""
     if "names" in parameter.limits:
         return _part(key, value, parameter, import_foreign)
-    schema = dataclasses.make_dataclass("Schema", [("value", parameter.kind)])
+    kind = _kind_of(value, parameter.kind)
+    schema = dataclasses.make_dataclass("Schema", [("value", kind)])
     try:
         converted = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), {"value": value})).value  # type: ignore[union-attr, attr-defined]
     except OmegaConfBaseException as error:
-        raise UserError(_not_of_the_type(key, value, parameter, error)) from None
+        raise UserError(_not_of_the_type(key, value, kind, error)) from None
     if wrong := list(out_of_limits(key, converted, parameter.limits)):
         raise UserError("\n".join(wrong))
     return converted
 
 
-def _not_of_the_type(key: str, value: Any, parameter: Parameter, error: OmegaConfBaseException) -> str:
-    kind, inner = parameter.kind, str(error.full_key or "").removeprefix("value")
+def _kind_of(value: Any, kind: Any) -> Any:
+    """Returns which of two types the value is to have, as in `int | list[int]`, which OmegaConf does not know: a list's if it is a list."""
+    members = [one for one in typing.get_args(kind) if one is not type(None)]
+    if not isinstance(kind, UnionType) or len(members) < 2:
+        return kind
+    chosen = next(one for one in members if (typing.get_origin(one) is list) == isinstance(value, list))
+    return chosen | None if type(None) in typing.get_args(kind) else chosen
+
+
+def _not_of_the_type(key: str, value: Any, kind: Any, error: OmegaConfBaseException) -> str:
+    inner = str(error.full_key or "").removeprefix("value")
     if inner:  # the wrong value is an item of a list
-        key, value, kind = f"{key}{inner}", error.value, typing.get_args(kind)[0]
+        of_list = typing.get_args(kind)[0] if isinstance(kind, UnionType) else kind  # which may be null
+        key, value, kind = f"{key}{inner}", error.value, typing.get_args(of_list)[0]
     wanted = in_words(kind)
     return f"{key}={'null' if value is None else value}: {f'{wanted} is needed' if wanted else str(error).splitlines()[0]}"
 

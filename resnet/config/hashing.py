@@ -93,7 +93,7 @@ def as_text(components: list[Any]) -> str:
 
 def _effective(operations: list[Any]) -> list[Any]:
     """Drops operations of this package whose numbers are all zero or null: they leave images unchanged."""
-    return [item for item in operations if item["_target_"] not in AUGMENTATIONS.values() or any(map(_is_some_number, item.values()))]
+    return [item for item in operations if not is_own(item["_target_"]) or any(map(_is_some_number, item.values()))]
 
 
 def _is_some_number(value: Any) -> bool:

@@ -41,7 +41,7 @@ class DataConfig:
     fit: str = limited(default="squash", choices=FITS)
     on_bad_file: str = limited(default="stop", choices=("stop", "skip"))
     cache_gb: float = limited(default=20.0, at_least=0)
-    workers: int = limited(at_least=0)
+    workers: int | None = limited(at_least=0)
     shift: int = limited(at_least=0)
     flip: float = limited(at_least=0, at_most=1)
 

@@ -1,15 +1,18 @@
 """The signature of a component as a schema: types, defaults, choices and limits of its settings.
 
-Signatures of this package are read from their source text, without importing it or torch. Others are imported.
+Signatures of this package, and of what its short names stand for, are read from their source text, without importing it or torch. Others
+are imported.
 """
 
 import ast
 import builtins
 import dataclasses
+import importlib.util
 import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,11 +62,18 @@ def is_own(target: str) -> bool:
     return target.startswith(f"{PACKAGE.name}.")
 
 
+def is_built_in(target: str) -> bool:
+    """True if it belongs to this package, or if a short name stands for it, as for some of torchvision's."""
+    return is_own(target) or target in names.AUGMENTATIONS.values()
+
+
 @cache
 def read_signature(target: str, given: str) -> Signature:
     """Reads the parameters of a target. `given` begins the message of the UserError if the target cannot be found."""
-    if is_own(target) and (found := _from_source(target)):
-        return found
+    if is_built_in(target):
+        with suppress(*([] if is_own(target) else [ValueError])):  # another version of torchvision may be written differently
+            if found := _from_source(target):
+                return found
     return signature_of(find_target(given, target))
 
 
@@ -99,11 +109,12 @@ def _or_missing(default: Any) -> Any:
 def _from_source(target: str) -> Signature | None:
     """Reads a signature from source text. Returns None if the text is not enough; the target is then imported."""
     module, _, name = target.rpartition(".")
-    path = PACKAGE.parent / module.replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not file.is_file():
+    file = _source_file(module)
+    if file is None:
         return None
     node = next((item for item in _definitions(file) if item.name == name), None)
+    if node is None and (inner := _imported_from(file, name)):
+        return _from_source(f"{module}.{inner}.{name}")
     if isinstance(node, ast.ClassDef):
         is_plain = not node.bases
         node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
@@ -121,9 +132,28 @@ def _from_source(target: str) -> Signature | None:
     return Signature({one.name: one for one in made}, arguments.kwarg is not None, is_function=handed == 0)
 
 
+def _source_file(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module.partition(".")[0])  # of a package by itself, which this does not import
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parents[1] / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file if file.is_file() else None
+
+
 @cache
-def _definitions(file: Path) -> tuple[Any, ...]:
-    return tuple(item for item in ast.parse(file.read_text("utf-8")).body if isinstance(item, ast.ClassDef | ast.FunctionDef))
+def _content(file: Path) -> list[ast.stmt]:
+    return ast.parse(file.read_text("utf-8")).body
+
+
+def _definitions(file: Path) -> list[Any]:
+    return [item for item in _content(file) if isinstance(item, ast.ClassDef | ast.FunctionDef)]
+
+
+def _imported_from(file: Path, name: str) -> str | None:
+    """Returns the module beside it from which a package's file imports the name."""
+    imports = [item for item in _content(file) if isinstance(item, ast.ImportFrom) and item.level == 1 and file.name == "__init__.py"]
+    return next((item.module for item in imports if any(alias.name == name for alias in item.names)), None)
 
 
 def _of_node(argument: ast.arg, default: ast.expr | None, by_keyword: bool) -> Parameter:
@@ -170,11 +200,15 @@ def _plain_literal(choices: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _plain_union(members: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """Reduces a union to one plain type: `float | Tensor` is a number in a config; `int | str` can be anything."""
+    """Reduces a union to one plain type: `float | Tensor` is a number in a config; `int | str` can be anything. Only `int | list[int]` and
+    its like stay."""
     found = [_plain(one) for one in members if one is not type(None)]
     plain = {str(kind): (kind, limits) for kind, limits in found if kind is not Any}
     if set(plain) == {str(int), str(float)}:
         del plain[str(int)]
+    kinds = [kind for kind, _ in plain.values()]
+    if len(kinds) == 2 and kinds[0] in PLAIN and kinds[1] == list[kinds[0]]:  # type: ignore[valid-type]
+        return (kinds[0] | kinds[1] | None if type(None) in members else kinds[0] | kinds[1]), {}
     if len(plain) != 1:
         return Any, {}
     ((kind, limits),) = plain.values()

@@ -1,25 +1,21 @@
 """Turns splits into batches. Order and augmentation depend only on (seed, epoch, batch), so any position can be reached again."""
 
-import signal
+import math
 import sys
 from collections.abc import Generator
-from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from resnet.data.files import OnDemand
 from resnet.data.form import Size
 from resnet.data.pipeline import Augment
+from resnet.data.plans import DECODING, Plan, Plans, generator_at
 from resnet.data.sources import Split
-from resnet.data.transforms import centre_crop, resize, to_device
-from resnet.interrupt import SIGNALS
+from resnet.data.transforms import centre_crop, resize
+from resnet.data.workers import Preparation, Stream, StreamAhead, default_workers
 
-ORDER, GEOMETRY, DECODING = 0, 1, 2  # streams of random numbers
+SHARE_OF_MEMORY = 0.25  # of a device's free memory, the most that the images of a split may take
 
 
 class Batch(NamedTuple):
@@ -36,7 +32,11 @@ class Loader:
 
     `batch_size` is the total over all processes; each process gets every world_size-th image. With `shuffle`, images come in a new order
     each epoch and augmented; their size depends on the share of `total_batches` that is done. Without it, they keep their own order and are
-    cut or padded to `size`. Images in memory are kept on the device.
+    cut or padded to `size`.
+
+    Images in memory are kept on the device if they fit. Files, images elsewhere, and operations on one image after another are left to
+    worker processes (None: as many as suit this machine). Those of a loader that shuffles also prepare the epochs to come, until it is
+    closed.
     """
 
     def __init__(
@@ -53,24 +53,37 @@ class Loader:
         size: Size | None = None,
         limit: int | None = None,
         total_batches: int = 1,
-        workers: int = 0,
+        workers: int | None = 0,
         device: torch.device | None = None,
         channels_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.device = device or torch.device("cpu")
-        in_memory = isinstance(split.images, Tensor)
-        self.images = split.images.to(self.device) if in_memory else split.images  # type: ignore[union-attr]
-        self.labels = split.labels.to(self.device)
-        self.batch_size, self.augment, self.num_classes = batch_size, augment or Augment(), num_classes
-        self.size = size or self.augment.output_size(split.size)
+        self.batch_size, self.num_classes, self.world_size = batch_size, num_classes, world_size
         self.shuffle, self.seed, self.workers, self.total_batches = shuffle, seed, workers, total_batches
-        self.rank, self.world_size = rank, world_size
+        self.size = size or (augment or Augment()).output_size(split.size)
+        self.augment = augment if augment is not None and shuffle else Augment()
+        images, labels = split.images, split.labels
+        if isinstance(images, Tensor) and not self.augment.num_beforehand and _fits(images, self.device):
+            images, labels = images.to(self.device), labels.to(self.device)
+        self.preparation, self.labels = Preparation(images, self.augment), labels
+        self.plans = Plans(
+            num_images=len(labels),
+            size=split.size,
+            device=labels.device,
+            batch_size=batch_size,
+            augment=self.augment,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.scale = 1 / (255 * torch.tensor(std, device=self.device))[:, None, None]  # (C, 1, 1)
         self.offset = -(torch.tensor(mean, device=self.device) / torch.tensor(std, device=self.device))[:, None, None]
         self.num_batches = count_batches(len(self.labels), batch_size, limit, is_training=shuffle)
+        self.stream: Stream | None = None  # where it stopped
 
     def __len__(self) -> int:
         return self.num_batches
@@ -82,84 +95,84 @@ class Loader:
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Generator[Batch]:
         """Yields the batches of an epoch from number `start` on."""
-        order = self._order(epoch)
-        batches = [order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self))]
-        with closing(self._fetch(batches, epoch)) as fetched:
-            for index, images, chosen in zip(range(start, len(self)), fetched, batches, strict=True):
-                images, labels = images.to(self.device, non_blocking=True), self.labels[chosen]
-                yield self._for_training(images, labels, epoch, index) if self.shuffle else self._as_it_is(images, labels)
-
-    def _order(self, epoch: int) -> Tensor:
-        """Draws the order on the CPU, so that it is the same for every device. Moves it to the device once per epoch."""
-        if not self.shuffle:
-            return torch.arange(len(self.labels), device=self.device)
-        return to_device(torch.randperm(len(self.labels), generator=_generator(self.seed, ORDER, epoch)), self.device)
-
-    def _fetch(self, batches: list[Tensor], epoch: int) -> Generator[Tensor]:
-        """Yields the uint8 images of each batch: selected by index, or decoded ahead of time by worker processes."""
-        if isinstance(self.images, Tensor):
-            for chosen in batches:
-                yield self.images[chosen]
+        first, end = epoch * len(self) + start, (epoch + 1) * len(self)
+        if first >= end:
             return
-        loader = DataLoader(
-            _Decoded(self.images),
-            batch_sampler=[chosen.tolist() for chosen in batches],  # type: ignore[arg-type]
-            num_workers=self.workers,
-            # Python 3.14's default would import torch in each worker, every epoch.
-            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_ignore_signals,
-            generator=_generator(self.seed, DECODING, epoch),  # else it would draw from torch's own generator, as dropout does
-        )
-        fetched = iter(loader)
+        stream = self._stream(first, end)
         try:
-            yield from fetched
+            for position in range(first, end):
+                plan, parts = stream.next()
+                images = [part.to(self.device, non_blocking=True) for part in parts]
+                labels = self.labels[plan.chosen].to(self.device)
+                yield self._batch(plan, images[0] if len(images) == 1 else torch.cat(images), labels, position)
         finally:
-            if isinstance(fetched, _MultiProcessingDataLoaderIter):  # before exit, when Python ends workers by SIGTERM, which they ignore
-                fetched._shutdown_workers()
+            self.close()  # where another one was begun in the meantime
+            self.stream = stream
+            if not self.shuffle:
+                self.close()
 
-    def _for_training(self, images: Tensor, targets: Tensor, epoch: int, index: int) -> Batch:
-        generator = _generator(self.seed, GEOMETRY, epoch, index)
-        size = self.augment.training_size((images.shape[-2], images.shape[-1]), (epoch * len(self) + index) / self.total_batches)
-        images = resize(self._normalise(self.augment.geometry(images, generator)), size)
-        images, targets = self.augment.mix(images, targets, self.num_classes, generator)
-        if len(images) < 2 * self.world_size:  # too few to divide: each process takes them all
-            return Batch(images, targets, len(images) * self.world_size, is_copy=self.rank > 0)
-        return self._dealt(images, targets)
+    def close(self) -> None:
+        """Ends the worker processes. The next epoch starts others."""
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = None
 
-    def _as_it_is(self, images: Tensor, labels: Tensor) -> Batch:
-        return self._dealt(self._normalise(centre_crop(images, self.size)), labels)
+    def _stream(self, first: int, end: int) -> Stream:
+        """Returns what yields batch number `first`, counted over all epochs: the stream that stopped there, or a new one."""
+        kept, self.stream = self.stream, None
+        if kept is not None and kept.position == first < kept.end:
+            return kept
+        if kept is not None:
+            kept.close()
+        if self.shuffle:
+            end = max(end, math.ceil(self.total_batches / len(self)) * len(self))  # that of the last epoch
+        plans = self.plans.between(first, end, per_epoch=len(self))
+        if not self._needs_workers():
+            return Stream(self.preparation, plans, first, end)
+        workers = default_workers(self.world_size) if self.workers is None else self.workers
+        seed, share = generator_at(self.seed, DECODING, first), math.ceil(self.batch_size / self.world_size)
+        is_cuda = self.device.type == "cuda"
+        return StreamAhead(self.preparation, plans, first, end, workers=workers, batch_size=share, seed=seed, pin=is_cuda)
 
-    def _dealt(self, images: Tensor, targets: Tensor) -> Batch:
-        return Batch(images[self.rank :: self.world_size], targets[self.rank :: self.world_size], len(images))
+    def _needs_workers(self) -> bool:
+        images = self.preparation.images
+        if self.workers == 0 or not isinstance(images, Tensor):
+            return self.workers != 0
+        is_shared = sys.platform == "linux"  # elsewhere a worker would get a copy of all images
+        return is_shared and (self.augment.num_beforehand > 0 or images.device != self.device)
+
+    def _batch(self, plan: Plan, images: Tensor, targets: Tensor, position: int) -> Batch:
+        if not self.shuffle:
+            images = self._normalise(centre_crop(images, self.size))
+            return Batch(images, targets, plan.batch_size)
+        first = self.augment.num_beforehand
+        images = self.augment.on_batches(self.augment.apply(images, plan.drawn[first:], first), plan.generator)
+        images = resize(self._normalise(images), self.augment.training_size(self.plans.size, position / self.total_batches))
+        images, targets = self.augment.mix(images, targets, self.num_classes, plan.generator)
+        return Batch(images[plan.own], targets[plan.own], plan.batch_size, plan.is_copy)
 
     def _normalise(self, images: Tensor) -> Tensor:
         images = images.to(torch.float32, memory_format=self.memory_format)
-        return images.mul_(self.scale).add_(self.offset)
+        if self.memory_format == torch.contiguous_format:
+            return images.mul_(self.scale).add_(self.offset)
+        number, channels, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).view(number, height, width * channels)  # the CPU is slow where the last dimension is short
+        rows.mul_(self.scale.flatten().repeat(width)).add_(self.offset.flatten().repeat(width))
+        return images
+
+
+def _fits(images: Tensor, device: torch.device) -> bool:
+    """True if the images may stay on the device. On a CPU they do without being copied, also where they lie in a file."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    else:
+        return True
+    return images.nbytes <= SHARE_OF_MEMORY * free
 
 
 def count_batches(num_images: int, batch_size: int, limit: int | None, is_training: bool) -> int:
     full, rest = divmod(num_images, batch_size)
     smallest = 2 if is_training else 1  # batch normalisation cannot train on one image
     return min(full + (rest >= smallest), limit or full + 1)
-
-
-class _Decoded(Dataset[Tensor]):
-    """Image files as a map-style data set for torch's DataLoader."""
-
-    def __init__(self, files: OnDemand) -> None:
-        self.files = files
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.files.decode(index)
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ignores signals in a worker. They are for the training process, which saves and then ends its workers."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _generator(*position: Any) -> torch.Generator:
-    """Returns a generator for one position; nearby positions are independent."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0] >> 1))

@@ -1,4 +1,4 @@
-"""The operations of `augment` in order, as the loaders use them: on whole batches, or image by image."""
+"""The operations of `augment` in order, as the loaders use them."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -10,11 +10,16 @@ from torch import Generator, Tensor, nn
 from resnet.config.errors import cause
 from resnet.data.errors import DataError
 from resnet.data.form import Size
-from resnet.data.transforms import to_device
+from resnet.data.operation import EachImage, PerImage
+
+Drawn = Sequence[Tensor | None]  # the parameters of each of the first operations, one row an image
 
 
 class Augment:
-    """The augmentation of training images. Raises DataError if the operations do not fit together."""
+    """The augmentation of training images. Raises DataError if the operations do not fit together.
+
+    Operations on single images come first, up to one that needs the whole batch: these can be done in parts, and elsewhere.
+    """
 
     def __init__(self, operations: Sequence[Any] = ()) -> None:
         mixing = [hasattr(operation, "mix") for operation in operations]
@@ -23,7 +28,9 @@ class Augment:
         if mixing != sorted(mixing):
             raise DataError(f"augment: {_name(_mixing(operations)[0])} mixes whole batches and must come last")
         self.operations = list(operations)
-        self._calls = [operation if _takes_generator(operation) else _EachImage(operation) for operation in operations]
+        steps = [_Step(index, operation) for index, operation in enumerate(operations) if not hasattr(operation, "mix")]
+        number = next((index for index, step in enumerate(steps) if not isinstance(step.call, PerImage)), len(steps))
+        self._per_image, self._on_batches = steps[:number], steps[number:]
 
     def output_size(self, size: Size) -> Size:
         """Returns the size of the output images, and of images for evaluation. Raises DataError if an operation cannot take them."""
@@ -48,6 +55,16 @@ class Augment:
         return bool(_mixing(self.operations))
 
     @property
+    def needs_whole_batch(self) -> bool:
+        """True if an image may depend on more of its batch than the image before it."""
+        return bool(self._on_batches) or not all(getattr(one, "pairs_with_previous", False) for one in _mixing(self.operations))
+
+    @property
+    def num_beforehand(self) -> int:
+        """How many operations worker processes do: those up to the last one that is called with one image after another."""
+        return max((index + 1 for index, step in enumerate(self._per_image) if isinstance(step.call, EachImage)), default=0)
+
+    @property
     def needs_length(self) -> bool:
         """True if it changes over training."""
         return any(hasattr(operation, "training_sizes") and len(operation.training_sizes((1, 1))) > 1 for operation in self.operations)
@@ -57,18 +74,31 @@ class Augment:
         sizes = self.training_sizes(size)
         return sizes[min(int(share * len(sizes)), len(sizes) - 1)]
 
-    def geometry(self, images: Tensor, generator: Generator) -> Tensor:
-        """Applies all operations that do not mix: (N, C, H, W) uint8 -> the same of another size. Raises DataError if one returns something
-        else."""
-        for index, (operation, call) in enumerate(zip(self.operations, self._calls, strict=True)):
-            if hasattr(operation, "mix"):
-                continue
-            size = _output_size(operation, (images.shape[-2], images.shape[-1]))
-            try:
-                images = _checked(call(images, generator), (*images.shape[:2], *size))
-            except DataError as error:
-                raise DataError(f"augment.{index}: {_name(operation)} {error}") from None
+    def draw(self, number: int, size: Size, generator: Generator) -> list[Tensor | None]:
+        """Draws the parameters of all operations on single images, for `number` images of `size`."""
+        drawn = []
+        for step in self._per_image:
+            drawn.append(step.call.draw(number, size, generator))
+            size = _output_size(step.operation, size)
+        return drawn
+
+    def apply(self, images: Tensor, drawn: Drawn, first: int = 0) -> Tensor:
+        """Applies as many operations as parameters are given, from the `first` one on: (N, C, H, W) uint8 -> the same of another size."""
+        for step, parameters in zip(self._per_image[first:], drawn, strict=False):
+            if parameters is not None:
+                images = step.changed(images, step.call.apply, parameters)
         return images
+
+    def on_batches(self, images: Tensor, generator: Generator) -> Tensor:
+        """Applies the operations after them that do not mix, to a whole batch."""
+        for step in self._on_batches:
+            images = step.changed(images, step.call, generator)
+        return images
+
+    def geometry(self, images: Tensor, generator: Generator) -> Tensor:
+        """Applies all operations that do not mix. Raises DataError if one returns something else than uint8 images of the right size."""
+        drawn = self.draw(len(images), (images.shape[-2], images.shape[-1]), generator)
+        return self.on_batches(self.apply(images, drawn), generator)
 
     def mix(self, images: Tensor, targets: Tensor, num_classes: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Normalised images and labels (N,) -> images and labels, or class probabilities (N, num_classes) if mixed."""
@@ -91,30 +121,20 @@ class Augment:
             raise DataError(f"augment: it fails on uint8 images of shape {tuple(images.shape)} ({cause(error)})") from None
 
 
-class _EachImage:
-    """Applies an operation on single images, such as those of torchvision.transforms.v2, to a batch.
+class _Step:
+    """An operation that does not mix, at its place in the list."""
 
-    The operation draws from torch's global generator, which is seeded for each image and restored afterwards. It runs on the CPU, so that
-    results are the same for every device.
-    """
+    def __init__(self, index: int, operation: Any) -> None:
+        self.index, self.operation = index, operation
+        self.call = operation if _takes_generator(operation) else EachImage(operation)
 
-    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
-        self.operation = operation
-
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        seeds = torch.randint(2**63 - 1, (len(images),), generator=generator).tolist()
-        with torch.random.fork_rng(devices=[]):
-            changed = [self._call(image, seed) for image, seed in zip(images.cpu(), seeds, strict=True)]
-        if len({image.shape for image in changed}) > 1:
-            raise DataError("gives images of several sizes; they must have one")
-        return to_device(torch.stack(changed), images.device)
-
-    def _call(self, image: Tensor, seed: int) -> Tensor:
-        torch.default_generator.manual_seed(seed)
-        changed = self.operation(image)
-        if not isinstance(changed, Tensor):
-            raise DataError(f"gives {type(changed).__name__} for an image, which is a uint8 tensor (C, H, W); it must give one too")
-        return changed
+    def changed(self, images: Tensor, call: Callable[..., Any], argument: Any) -> Tensor:
+        """Returns what `call` makes of the images. Raises DataError if that is something else than it says."""
+        size = _output_size(self.operation, (images.shape[-2], images.shape[-1]))
+        try:
+            return _checked(call(images, argument), (*images.shape[:2], *size))
+        except DataError as error:
+            raise DataError(f"augment.{self.index}: {_name(self.operation)} {error}") from None
 
 
 def _takes_generator(operation: Any) -> bool:

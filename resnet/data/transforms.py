@@ -87,5 +87,5 @@ def cutmix(images: Tensor, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Moves a tensor to the device. A GPU copies it from pinned memory while the CPU goes on."""
+    """Moves a tensor from the CPU to the device. A GPU copies it from pinned memory while the CPU goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -117,12 +117,13 @@ class Training:
         self.started = self.saved = time.perf_counter()
         self.window.start()
         self.seconds_before, self.saved_step = self.progress.seconds, self.progress.step
-        if self.plan.total_steps == 0:
-            self._end_epoch({})
-        while not self._is_over():
-            self._end_epoch(self._train_epoch())
-            if not self._is_over():
-                self._save_where_due()
+        with closing(self.train):
+            if self.plan.total_steps == 0:
+                self._end_epoch({})
+            while not self._is_over():
+                self._end_epoch(self._train_epoch())
+                if not self._is_over():
+                    self._save_where_due()
         if self.val is not None and not math.isfinite(self.progress.best.get("loss", math.nan)):
             raise NotFinite(self._why_nothing_was_best())
 
