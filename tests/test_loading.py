@@ -17,6 +17,7 @@ from torch import Tensor
 
 from resnet.data import Augment, DataError, Loader, Split
 from resnet.data.augment import Affine, Crop, CutMix, Cutout, Flip, Mixup, RandomResizedCrop
+from resnet.data.files import Mapped
 from resnet.data.workers import default_workers
 
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are started in another way")
@@ -91,7 +92,9 @@ def test_workers_change_no_image(operations) -> None:
     files = Files(100)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     expected = [batches(loader(files, *operations, workers=0), epoch) for epoch in range(3)]
-    for images, workers in ((files, 1), (files, 3), (in_memory(files), 0), (in_memory(files), 2)):
+    backwards = torch.arange(99, -1, -1)
+    mapped = Mapped(in_memory(files)[backwards], backwards)
+    for images, workers in ((files, 1), (files, 3), (in_memory(files), 0), (in_memory(files), 2), (mapped, 0), (mapped, 2)):
         again = loader(images, *operations, workers=workers, total_batches=9)
         for epoch in range(3):
             assert_same(expected[epoch], batches(again, epoch))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from resnet.data.files import Mapped
 from resnet.data.form import Size
 from resnet.data.pipeline import Augment
 from resnet.data.plans import DECODING, Plan, Plans, generator_at
@@ -16,6 +17,7 @@ from resnet.data.transforms import centre_crop, resize
 from resnet.data.workers import Preparation, Stream, StreamAhead, default_workers
 
 SHARE_OF_MEMORY = 0.25  # of a device's free memory, the most that the images of a split may take
+AT_ONCE = 1000  # images that are moved to a device
 
 
 class Batch(NamedTuple):
@@ -34,7 +36,7 @@ class Loader:
     each epoch and augmented; their size depends on the share of `total_batches` that is done. Without it, they keep their own order and are
     cut or padded to `size`.
 
-    Images in memory are kept on the device if they fit. Files, images elsewhere, and operations on one image after another are left to
+    Decoded images are kept on the device if they fit. Decoding, images elsewhere, and operations on one image after another are left to
     worker processes (None: as many as suit this machine). Those of a loader that shuffles also prepare the epochs to come, until it is
     closed.
     """
@@ -65,8 +67,8 @@ class Loader:
         self.size = size or (augment or Augment()).output_size(split.size)
         self.augment = augment if augment is not None and shuffle else Augment()
         images, labels = split.images, split.labels
-        if isinstance(images, Tensor) and not self.augment.num_beforehand and _fits(images, self.device):
-            images, labels = images.to(self.device), labels.to(self.device)
+        if isinstance(images, Tensor | Mapped) and not self.augment.num_beforehand and _fits(images, self.device):
+            images, labels = _moved(images, self.device), labels.to(self.device)
         self.preparation, self.labels = Preparation(images, self.augment), labels
         self.plans = Plans(
             num_images=len(labels),
@@ -136,10 +138,10 @@ class Loader:
 
     def _needs_workers(self) -> bool:
         images = self.preparation.images
-        if self.workers == 0 or not isinstance(images, Tensor):
+        if self.workers == 0 or not isinstance(images, Tensor | Mapped):
             return self.workers != 0
         is_shared = sys.platform == "linux"  # elsewhere a worker would get a copy of all images
-        return is_shared and (self.augment.num_beforehand > 0 or images.device != self.device)
+        return is_shared and (self.augment.num_beforehand > 0 or self.labels.device.type != self.device.type)
 
     def _batch(self, plan: Plan, images: Tensor, targets: Tensor, position: int) -> Batch:
         if not self.shuffle:
@@ -161,7 +163,7 @@ class Loader:
         return images
 
 
-def _fits(images: Tensor, device: torch.device) -> bool:
+def _fits(images: Tensor | Mapped, device: torch.device) -> bool:
     """True if the images may stay on the device. On a CPU they do without being copied, also where they lie in a file."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -169,7 +171,18 @@ def _fits(images: Tensor, device: torch.device) -> bool:
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
         return True
-    return images.nbytes <= SHARE_OF_MEMORY * free
+    return math.prod(images.shape) <= SHARE_OF_MEMORY * free
+
+
+def _moved(images: Tensor | Mapped, device: torch.device) -> Tensor | Mapped:
+    if isinstance(images, Tensor):
+        return images.to(device)
+    if device.type == "cpu":
+        return images
+    moved = torch.empty(images.shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    for rows, there in zip(images.rows.split(AT_ONCE), moved.split(AT_ONCE), strict=True):
+        there.copy_(images.images.index_select(0, rows))
+    return moved
 
 
 def count_batches(num_images: int, batch_size: int, limit: int | None, is_training: bool) -> int:

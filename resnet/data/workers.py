@@ -22,7 +22,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resnet.config.launched import is_torchrun, started_processes
 from resnet.data.errors import DataError
-from resnet.data.files import OnDemand
+from resnet.data.files import Mapped, OnDemand
 from resnet.data.pipeline import Augment
 from resnet.data.plans import Plan
 from resnet.interrupt import SIGNALS
@@ -46,6 +46,8 @@ class Preparation(Dataset[Any]):
     def _select(self, chosen: Tensor) -> Tensor:
         if isinstance(self.images, Tensor):
             return self.images.index_select(0, chosen)
+        if isinstance(self.images, Mapped):
+            return self.images.images.index_select(0, self.images.rows[chosen])
         _, channels, height, width = self.images.shape
         images = torch.empty(len(chosen), height, width, channels, dtype=torch.uint8).permute(0, 3, 1, 2)  # as a picture's bytes lie
         for place, index in enumerate(chosen.tolist()):
