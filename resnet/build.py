@@ -43,7 +43,18 @@ from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 from resnet.training.randomness import random_numbers_kept
 
-OF_ALL_DATA = ("name", "workers", "shift", "flip", "val_size", "train_size", "only", "folds", "fold")  # keys of data that no source reads
+OF_ALL_DATA = (
+    "name",
+    "workers",
+    "shift",
+    "flip",
+    "val_size",
+    "train_size",
+    "balance",
+    "only",
+    "folds",
+    "fold",
+)  # keys of data that no source reads
 EVAL_BATCH = 500  # images; does not affect the result
 
 
@@ -147,7 +158,7 @@ def _no_device(config: Config, error: Exception) -> UserError:
 def build_data(config: Config) -> DataSet:
     """Reads the data, only once per process even if several jobs of a sweep use them."""
     settings = asdict(config.data)
-    for key in ("name", "workers", "shift", "flip"):  # used by the tables, the loaders and the augmentation
+    for key in ("name", "workers", "shift", "flip", "balance"):  # used by the tables, the loaders and the augmentation
         del settings[key]
     return _data(json.dumps(settings))
 
@@ -219,7 +230,16 @@ def build_augment(config: Config) -> Augment:
 
 def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> tuple[Loader, Loader | None, Loader]:
     augment, common = build_augment(config), _loader_settings(config, data, fabric)
-    train = Loader(data.train, config.batch_size, augment, shuffle=True, seed=config.seed, total_batches=plan.total_steps, **common)
+    train = Loader(
+        data.train,
+        config.batch_size,
+        augment,
+        shuffle=True,
+        balance=config.data.balance,
+        seed=config.seed,
+        total_batches=plan.total_steps,
+        **common,
+    )
     size = augment.output_size(data.size)
     val = build_eval_loader(config, data, data.val, fabric, size) if data.val is not None else None
     return train, val, build_eval_loader(config, data, data.test, fabric, size)

@@ -12,6 +12,7 @@ import resnet
 from resnet.analysis.answering import Answering
 from resnet.analysis.saved import load_data, open_run
 from resnet.build import build_data
+from resnet.data import Batch, Loader, Split
 
 UNEVEN = ("data=arrays", "data.path=uneven.npz", "model.layers=[1,1]", "wandb=disabled", "metrics=[balanced_accuracy,macro_f1]")
 
@@ -29,8 +30,8 @@ def uneven(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         resnet.train([*UNEVEN, "epochs=4", "data.val_size=80", "choose_by=val/balanced_accuracy", "name=short"])
-        for name, weights in (("plain", "null"), ("balanced", "balanced")):
-            resnet.train([*UNEVEN, f"loss.class_weights={weights}", "epochs=12", f"name={name}"])
+        for name, given in (("plain", "seed=0"), ("balanced", "loss.class_weights=balanced"), ("drawn", "data.balance=true")):
+            resnet.train([*UNEVEN, given, "epochs=12", f"name={name}"])
     return folder
 
 
@@ -39,8 +40,23 @@ def summary(run):
 
 
 def test_balanced_class_weights_serve_the_small_classes(uneven) -> None:
-    plain, balanced = (summary(uneven / "outputs" / name) for name in ("plain", "balanced"))
-    assert balanced["test"]["balanced_accuracy"] > plain["test"]["balanced_accuracy"] + 0.05
+    plain, *others = (summary(uneven / "outputs" / name)["test"]["balanced_accuracy"] for name in ("plain", "balanced", "drawn"))
+    assert min(others) > plain + 0.05
+
+
+def test_a_balanced_order_draws_each_class_equally_often_and_can_be_reached_again() -> None:
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    images = torch.arange(1000).remainder(256).to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4)
+    settings = {"mean": [0.0], "std": [1 / 255], "num_classes": 3, "shuffle": True, "seed": 3}
+
+    def batches(start: int = 0, **more: int) -> list[Batch]:
+        return list(Loader(Split(images, labels), 100, balance=True, **settings, **more).epoch(1, start))
+
+    drawn = batches()
+    counts = torch.bincount(torch.cat([batch.targets for batch in drawn]))
+    assert len(drawn) == 10 and (counts - 1000 / 3).abs().max() < 60  # four standard deviations
+    assert torch.equal(batches(start=4)[0].images, drawn[4].images)
+    assert torch.equal(batches(rank=1, world_size=2)[2].images, drawn[2].images[1::2])
 
 
 def test_balanced_accuracy_chooses_the_checkpoint(uneven) -> None:

@@ -33,6 +33,7 @@ class DataConfig:
     val_size: Any  # a number of images, or a share
     train_size: int | None = limited(at_least=1)
     split_seed: int = limited(at_least=0)
+    balance: bool = False
     only: list[str] | None = None
     folds: int | None = limited(default=None, at_least=2)
     fold: int = limited(default=0, at_least=0)

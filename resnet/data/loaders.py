@@ -34,7 +34,7 @@ class Loader:
 
     `batch_size` is the total over all processes; each process gets every world_size-th image. With `shuffle`, images come in a new order
     each epoch and augmented; their size depends on the share of `total_batches` that is done. Without it, they keep their own order and are
-    cut or padded to `size`.
+    cut or padded to `size`. With `balance`, each class comes equally often: images are drawn with repetition.
 
     Decoded images are kept on the device if they fit. Decoding, images elsewhere, and operations on one image after another are left to
     worker processes (None: as many as suit this machine). Those of a loader that shuffles also prepare the epochs to come, until it is
@@ -51,6 +51,7 @@ class Loader:
         std: list[float],
         num_classes: int,
         shuffle: bool,
+        balance: bool = False,
         seed: int = 0,
         size: Size | None = None,
         limit: int | None = None,
@@ -80,6 +81,7 @@ class Loader:
             seed=seed,
             rank=rank,
             world_size=world_size,
+            weights=_balanced(split.labels, num_classes) if shuffle and balance else None,
         )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.scale = 1 / (255 * torch.tensor(std, device=self.device))[:, None, None]  # (C, 1, 1)
@@ -161,6 +163,11 @@ class Loader:
         rows = images.permute(0, 2, 3, 1).view(number, height, width * channels)  # the CPU is slow where the last dimension is short
         rows.mul_(self.scale.flatten().repeat(width)).add_(self.offset.flatten().repeat(width))
         return images
+
+
+def _balanced(labels: Tensor, num_classes: int) -> Tensor:
+    """Returns weights (N,) by which each class is drawn equally often."""
+    return 1 / torch.bincount(labels.cpu(), minlength=num_classes)[labels.cpu()].double()
 
 
 def _fits(images: Tensor | Mapped, device: torch.device) -> bool:

@@ -40,6 +40,7 @@ class Plans:
     seed: int
     rank: int
     world_size: int
+    weights: Tensor | None = None  # (num_images,) how often each image comes, on the CPU; None: once an epoch
 
     def between(self, first: int, end: int, per_epoch: int) -> Iterator[Plan]:
         """Yields the plans of batches `first` to `end`, counted over all epochs."""
@@ -53,7 +54,10 @@ class Plans:
         """Draws the order on the CPU, so that it is the same for every device. Moves it to the device once per epoch."""
         if not self.shuffle:
             return torch.arange(self.num_images, device=self.device)
-        return to_device(torch.randperm(self.num_images, generator=generator_at(self.seed, ORDER, epoch)), self.device)
+        generator = generator_at(self.seed, ORDER, epoch)
+        if self.weights is None:
+            return to_device(torch.randperm(self.num_images, generator=generator), self.device)
+        return to_device(torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator), self.device)
 
     def _plan(self, batch: Tensor, epoch: int, index: int) -> Plan:
         """Draws the parameters of the whole batch, and keeps those of the images that this process needs."""

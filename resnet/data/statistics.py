@@ -56,8 +56,8 @@ def class_notes(splits: Mapping[str, Split | None], classes: Sequence[str]) -> l
     (fewest, least), (most, largest) = min(present), max(present)
     if most >= IMBALANCE * fewest:
         notes.append(
-            f"from {fewest:,} ({least}) to {most:,} ({largest}) training images per class: see choose_by=val/balanced_accuracy and "
-            "loss.class_weights=balanced"
+            f"from {fewest:,} ({least}) to {most:,} ({largest}) training images per class: see choose_by=val/balanced_accuracy, and "
+            "loss.class_weights=balanced or data.balance=true"
         )
     return notes
 
