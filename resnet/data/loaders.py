@@ -14,7 +14,7 @@ from resnet.data.pipeline import Augment
 from resnet.data.plans import DECODING, Plan, Plans, generator_at
 from resnet.data.sources import Split
 from resnet.data.transforms import centre_crop, resize
-from resnet.data.workers import Preparation, Stream, StreamAhead, default_workers
+from resnet.data.workers import Preparation, Stream, StreamAhead, default_workers, rows_of
 
 SHARE_OF_MEMORY = 0.25  # of a device's free memory, the most that the images of a split may take
 AT_ONCE = 1000  # images that are moved to a device
@@ -188,7 +188,7 @@ def _moved(images: Tensor | Mapped, device: torch.device) -> Tensor | Mapped:
         return images
     moved = torch.empty(images.shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
     for rows, there in zip(images.rows.split(AT_ONCE), moved.split(AT_ONCE), strict=True):
-        there.copy_(images.images.index_select(0, rows))
+        there.copy_(rows_of(images.images, rows))
     return moved
 
 

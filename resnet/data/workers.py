@@ -45,9 +45,9 @@ class Preparation(Dataset[Any]):
 
     def _select(self, chosen: Tensor) -> Tensor:
         if isinstance(self.images, Tensor):
-            return self.images.index_select(0, chosen)
+            return rows_of(self.images, chosen)
         if isinstance(self.images, Mapped):
-            return self.images.images.index_select(0, self.images.rows[chosen])
+            return rows_of(self.images.images, self.images.rows[chosen])
         _, channels, height, width = self.images.shape
         images = torch.empty(len(chosen), height, width, channels, dtype=torch.uint8).permute(0, 3, 1, 2)  # as a picture's bytes lie
         for place, index in enumerate(chosen.tolist()):
@@ -60,6 +60,13 @@ class Preparation(Dataset[Any]):
             return self.prepare(torch.from_numpy(part.chosen), [one if one is None else torch.from_numpy(one) for one in part.drawn])
         except DataError as error:
             return error
+
+
+def rows_of(images: Tensor, rows: Tensor) -> Tensor:
+    """Selects images, in the order in which their bytes lie. PyTorch would put the colours of a picture's pixels apart."""
+    if images.stride(1) == 1:
+        return images.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return images.index_select(0, rows)
 
 
 class Part(NamedTuple):
