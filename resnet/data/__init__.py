@@ -5,6 +5,7 @@ from resnet.data.datasets import DataSet, split_dataset
 from resnet.data.errors import DataError
 from resnet.data.form import Form, Size, as_size, pixels, plain_size, size_text
 from resnet.data.loaders import Batch, Loader, count_batches
+from resnet.data.operation import PerImage
 from resnet.data.pipeline import Augment
 from resnet.data.sources import Source, Split
 from resnet.data.to_evaluate import images_to_evaluate
@@ -16,6 +17,7 @@ __all__ = [
     "DataSet",
     "Form",
     "Loader",
+    "PerImage",
     "Size",
     "Source",
     "Split",
