@@ -5,7 +5,7 @@ import torch
 from conftest import call, compose, real_data
 from rounding import assert_same_scores
 
-from benchmarks import article
+from benchmarks import article, photos
 from benchmarks.__main__ import speed_rows, target_rows
 from benchmarks.decode import WAYS, photo
 from benchmarks.growth import Growth
@@ -63,6 +63,18 @@ def test_a_target_that_is_missed_says_so() -> None:
     verdicts = [row[-1] for row in rows[1:]]
     assert verdicts == ["holds", "holds", "does not hold", "holds", "holds", "does not hold", "holds", "holds", "holds", "does not hold"]
     assert [row[2] for row in speed_rows(found)][:3] == ["to the article's", "1.00", "1.50"]
+
+
+@pytest.mark.slow
+def test_both_readers_of_photographs_give_the_same_kind_of_batches(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos.write_photos(tmp_path / "photos", 42)
+    found = {}
+    for kind in (photos.Ours, photos.Theirs):
+        images = torch.cat([batch[0] for batch in next(kind(tmp_path / "photos").epochs())])
+        found[kind] = float(images.mean()), float(images.std())
+        assert images.shape == (40, 3, 224, 224) and images.dtype == torch.float32
+    assert found[photos.Ours] == pytest.approx(found[photos.Theirs], abs=0.15)  # ours are centres, scaled to 256 pixels before
 
 
 def test_growth_is_judged_against_a_line_or_a_level() -> None:

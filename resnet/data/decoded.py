@@ -26,7 +26,7 @@ from resnet.data.progress import shown
 VERSION = 1  # of the pixels that a picture gives; raise it when they change
 AT_ONCE = 512  # pictures that wait for a thread
 BETWEEN_NOTES = 4096  # pictures after which it is noted what is done, so that an interrupted run goes on from there
-IN_MEMORY = 2**30  # bytes of a set that is read as a whole
+IN_MEMORY = 2**26  # bytes of a set that is read as a whole; copies of larger ones would take as long as a quarter of the decoding
 SPARE = 0.05  # of a disk that stays free
 Bad = dict[int, str]  # why pictures cannot be read, by their numbers
 Read = Callable[[int], Tensor]
