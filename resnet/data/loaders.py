@@ -14,7 +14,7 @@ from resnet.data.pipeline import Augment
 from resnet.data.plans import DECODING, Plan, Plans, generator_at
 from resnet.data.sources import Split
 from resnet.data.transforms import centre_crop, resize
-from resnet.data.workers import Preparation, Stream, StreamAhead, default_workers, rows_of
+from resnet.data.workers import PART, Preparation, Stream, StreamAhead, default_workers, rows_of
 
 SHARE_OF_MEMORY = 0.25  # of a device's free memory, the most that the images of a split may take
 AT_ONCE = 1000  # images that are moved to a device
@@ -133,8 +133,9 @@ class Loader:
         plans = self.plans.between(first, end, per_epoch=len(self))
         if not self._needs_workers():
             return Stream(self.preparation, plans, first, end)
-        workers = default_workers(self.world_size) if self.workers is None else self.workers
         seed, share = generator_at(self.seed, DECODING, first), math.ceil(self.batch_size / self.world_size)
+        wanted = default_workers(self.world_size) if self.workers is None else self.workers
+        workers = min(wanted, (end - first) * math.ceil(share / PART))  # no more than there is to do
         is_cuda = self.device.type == "cuda"
         return StreamAhead(self.preparation, plans, first, end, workers=workers, batch_size=share, seed=seed, pin=is_cuda)
 
