@@ -81,13 +81,13 @@ def _decode(note: Path, number: int, read: Read, pixels: NDArray[np.uint8] | Non
         if count % BETWEEN_NOTES == 0 or count == total:
             if isinstance(pixels, np.memmap):
                 pixels.flush()
-            note.write_text(json.dumps({"done": done, "bad": bad}))
+            note.write_text(json.dumps({"done": done, "bad": bad}), "utf-8")
     return bad
 
 
 def _noted(note: Path) -> tuple[int, Bad]:
     try:
-        content = json.loads(note.read_text())
+        content = json.loads(note.read_text("utf-8"))
         return int(content["done"]), {int(row): str(reason) for row, reason in content["bad"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0, {}
