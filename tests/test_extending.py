@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, call
+from test_folder import pictures
 
 import resnet
 from resnet.analysis.comparison import compare_all
@@ -43,6 +44,7 @@ def lab(tmp_path_factory):
             f"x_{part}": rng.integers(0, 256, (number, 32, 32, channels), np.uint8) for part, number in (("train", 200), ("test", 40))
         }
         np.savez(folder / f"{name}.npz", **images, y_train=np.arange(200) % 10, y_test=np.arange(40) % 10)
+    pictures(folder / "FOLDER", train__cat=80, train__dog=80, test__cat=20, test__dog=20)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))

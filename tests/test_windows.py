@@ -68,7 +68,15 @@ def without_encoding(path: Path) -> list[str]:
 
 def is_module(function: ast.Attribute) -> bool:
     """`Image.open`, `os.open`: not a text file."""
-    return isinstance(function.value, ast.Name) and function.value.id in ("Image", "archive", "os", "search", "self", "tarfile", "webbrowser")
+    return isinstance(function.value, ast.Name) and function.value.id in (
+        "Image",
+        "archive",
+        "os",
+        "search",
+        "self",
+        "tarfile",
+        "webbrowser",
+    )
 
 
 def test_every_text_file_is_opened_as_utf_8() -> None:
