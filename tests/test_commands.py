@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,12 @@ def test_predict_any_image(folder, digits, tmp_path) -> None:
     agreed = [answers[f"{index:02}.jpg"[-6:]] == answers[f"{index:02}.png"[-6:]] for index in range(len(chosen))]
     assert len(table) == 120 and sum(agreed) >= 48
     assert all(float(row["probability"]) == max(float(row[str(digit)]) for digit in range(10)) for row in table)
+    for index, label in enumerate(digits.test.labels[:60].tolist()):  # evaluate sees the same pictures in the same way
+        (tmp_path / "by_class" / str(label)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / f"{index:02}.jpg", tmp_path / "by_class" / str(label))
+    told = json.loads(call(folder, "evaluate", "outputs/a", "--images", tmp_path / "by_class", "--json").stdout)
+    right = [answers[f"{index:02}.jpg"] == str(int(label)) for index, label in enumerate(digits.test.labels[:60])]
+    assert told["accuracy"]["value"] == pytest.approx(sum(right) / 60)
     told = json.loads(call(folder, "predict", "outputs/a", tmp_path / "00.png", "--json").stdout)
     assert sum(told[0]["probabilities"].values()) == pytest.approx(1)
     (tmp_path / "bad.png").write_bytes(b"no image")
