@@ -25,6 +25,7 @@ from resnet.build_model import build_model, check_stages, is_foreign, told_of_na
 from resnet.build_weights import load_weights
 from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
+from resnet.config.hashing import changes_images
 from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
 from resnet.config.load import check_foreign
 from resnet.config.measured import READ, measured
@@ -89,6 +90,7 @@ def build(config: Config, fabric: Fabric) -> Parts:
     notes = [
         *data.notes,
         *told_of_memory(memory, fabric.device),
+        *told_of_idle_augmentation(config),
         *told_of_small_images(config, data, size),
         *told_of_narrow_field(config, data, size),
     ]
@@ -219,6 +221,13 @@ def steps_per_epoch(config: Config, data: DataSet) -> int:
     if not number:
         raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
     return number
+
+
+def told_of_idle_augmentation(config: Config) -> list[str]:
+    """Returns a note if the chosen augmentation does nothing, because the data set does not say how far images may be changed."""
+    if changes_images(config.augment):
+        return []
+    return [f"augment changes no image, with data.shift={config.data.shift} and data.flip={config.data.flip:g}: set them, or augment=photo"]
 
 
 def build_augment(config: Config) -> Augment:

@@ -14,7 +14,7 @@ import resnet
 from resnet.analysis.evaluate import evaluate
 from resnet.analysis.predict import predict
 from resnet.analysis.saved import open_run
-from resnet.build import build_augment, build_data
+from resnet.build import build_augment, build_data, told_of_idle_augmentation
 from resnet.config import UserError, load_config
 from resnet.config.cli import compose_config
 from resnet.config.hashing import as_text, completed, identity, plain_values
@@ -293,3 +293,11 @@ def test_train_resume_evaluate_with_one_s_own_data_and_operations(lab) -> None:
     one, other = (torch.load(run.directory / "checkpoints/last.pt", weights_only=True)["model"] for run in (parts, whole))
     assert all(torch.equal(one[name], other[name]) for name in other) and one.keys() == other.keys()
     assert evaluate(open_run(lab / "outputs/whole"), "test")["accuracy"]["value"] == whole.summary["test"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "is_told"), [("data.shift=0", True), ("data.shift=2", False), ("augment=none", False), ("augment=article", False)]
+)
+def test_an_augmentation_that_does_nothing_is_told(lab, given, is_told) -> None:
+    config = compose_config(["data._target_=lab.few", "augment=translate", given])
+    assert any("augment changes no image" in note for note in told_of_idle_augmentation(config)) == is_told

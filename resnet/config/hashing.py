@@ -91,6 +91,11 @@ def as_text(components: list[Any]) -> str:
     return "+".join(map(_as_call, _without_defaults(_same_number(_effective(components))))) or "none"
 
 
+def changes_images(operations: list[Any]) -> bool:
+    """False if there are operations, and all of them leave images unchanged."""
+    return not operations or bool(_effective(operations))
+
+
 def _effective(operations: list[Any]) -> list[Any]:
     """Drops operations of this package whose numbers are all zero or null: they leave images unchanged."""
     return [item for item in operations if not is_own(item["_target_"]) or any(map(_is_some_number, item.values()))]
