@@ -10,7 +10,9 @@ from conftest import PATIENCE, ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.numeric]
 
 
-@pytest.mark.parametrize("processor", [{}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}], ids=["this", "AVX2"])
+@pytest.mark.parametrize(
+    "processor", [pytest.param({}, id="this"), pytest.param({"ONEDNN_MAX_CPU_ISA": "AVX2"}, id="AVX2", marks=pytest.mark.full)]
+)
 def test_gradients_in_channels_last_are_right_for_every_kind_of_network(processor) -> None:
     """In a process of its own: a library that writes past its memory ends the process, now or later, or never returns."""
     # Threads that look for work before they sleep make this seven times as slow where others use the cores too.

@@ -102,13 +102,17 @@ def test_a_linear_probe_leaves_all_but_the_classifier_bit_for_bit(lab: Path) -> 
 
 @pytest.mark.parametrize(
     ("experiment", "rates"),
-    [("finetune", {"classifier": 1.0, "body": 0.2}), ("linear_probe", {"classifier": 1.0})],
+    [
+        ("experiment=finetune", {"classifier": 1.0, "body": 1.0}),
+        ("experiment=finetune optimizer.groups.1.lr_scale=0.2", {"classifier": 1.0, "body": 0.2}),
+        ("experiment=linear_probe", {"classifier": 1.0}),
+    ],
 )
 @pytest.mark.parametrize("model", ["ours", "torchvision"])
 def test_learning_rates_of_the_ready_experiments(lab: Path, experiment: str, rates: Mapping[str, float], model: str) -> None:
     network = [] if model == "torchvision" else SMALL
     words = ["model._target_=torchvision.models.resnet18"] if model == "torchvision" else []
-    config = compose_config([f"experiment={experiment}", *network, *words, "model.weights=theirs.pth"])
+    config = compose_config([*experiment.split(), *network, *words, "model.weights=theirs.pth"])
     made = build_model(config, 3, 5)
     head = classifier_of(made)
     assert head is not None
