@@ -135,8 +135,17 @@ def test_small_classes_are_in_as_many_parts_as_they_have_pictures(tmp_path, numb
     data = data_of(pictures(tmp_path, **numbers))
     there = [split for split in (data.train, data.test, data.val) if split is not None and (split.labels == 1).any()]
     assert len(there) == parts and there[0] is data.train
-    assert (parts == 3) != any("warning: no" in note and "dog" in note for note in data.notes)
+    told = [note for note in data.notes if ("warning: no" in note and "dog" in note) or "nothing is held out" in note]
+    assert (parts == 3) != bool(told)
     assert ("from " in " ".join(data.notes)) == (numbers["cat"] > 10)
+
+
+def test_two_pictures_of_each_class_train(train, tmp_path) -> None:
+    pictures(tmp_path / "mine", cat=2, dog=2)
+    done = train("data=folder", "data.path=mine", "epochs=1", "model=resnet", "model.layers=[1,1]", "name=a")
+    assert "nothing is held out: the classes have too few images" in done.stdout and "test accuracy" in done.stdout
+    with pytest.raises(UserError, match="no test set, and no class of two images or more"):
+        data_of(pictures(tmp_path / "one", cat=1, dog=1))
 
 
 def test_a_number_of_pictures_is_held_out_by_class(tmp_path) -> None:

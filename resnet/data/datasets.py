@@ -95,10 +95,13 @@ def split_dataset(
     whole = source.train if folds else None
     source = _with_fold(source, folds, fold, split_seed) if folds else with_test_set(source, split_seed)
     assert source.test is not None
-    train, val = source.train, source.val
+    train, val, notes = source.train, source.val, list[str]()
     if val_size and val is None:
         rest, held_out = hold_out(train.labels.numpy(), val_size, split_seed, train.origins)
-        train, val = train.subset(rest), train.subset(held_out)
+        if len(held_out):
+            train, val = train.subset(rest), train.subset(held_out)
+        else:
+            notes.append(f"warning: nothing is held out: the classes have too few images for data.val_size={val_size}")
     if train_size:
         train = train.subset(balanced_subset(train.labels.numpy(), train_size, split_seed, train.origins))
     channels = train.images.shape[1]
@@ -111,7 +114,7 @@ def split_dataset(
         classes=source.classes,
         pictures=source.pictures,
         unreadable=source.unreadable,
-        notes=[*source.notes, *class_notes({"train": train, "val": val, "test": source.test}, source.classes), *computed[2]],
+        notes=[*source.notes, *notes, *class_notes({"train": train, "val": val, "test": source.test}, source.classes), *computed[2]],
         mean=computed[0] if mean is None else _per_channel("mean", mean, channels),
         std=computed[1] if std is None else _per_channel("std", std, channels),
     )
