@@ -276,3 +276,9 @@ def test_some_classes_alone() -> None:
     for wrong, told in (("[7,x]", "data.only: x: no such class"), ("[7]", "at least two classes"), ("[7,7]", "each once")):
         with pytest.raises(UserError, match=told):
             build_data(compose("data=digits", f"data.only={wrong}"))
+
+
+def test_a_few_arrays_without_a_test_set_give_one_image_of_each_class(tmp_path) -> None:
+    np.savez(tmp_path / "few.npz", x_train=np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8), y_train=[0, 1, 0, 1])
+    data = build_data(compose("data=arrays", f"data.path={tmp_path}/few.npz"))
+    assert sorted(data.train.labels.tolist()) == sorted(data.test.labels.tolist()) == [0, 1] and data.val is None

@@ -135,9 +135,10 @@ def with_test_set(source: Source, split_seed: int) -> Source:
         return source
     whole = source.train
     labels = whole.labels.numpy()
-    if len(whole) < 2 or np.bincount(labels).max() < 2:
+    divisible = int((np.bincount(labels) > 1).sum())  # classes that can give an image and keep one
+    if not divisible:
         raise DataError("no test set, and no class of two images or more to take one from; give a test set, or more images")
-    size = len(whole) // TEST_SHARE if whole.origins is None else 1 / TEST_SHARE
+    size = max(len(whole) // TEST_SHARE, divisible) if whole.origins is None else 1 / TEST_SHARE
     rest, test = hold_out(labels, size, split_seed, whole.origins, "test")
     return replace(source, train=whole.subset(rest), test=whole.subset(test))
 
