@@ -86,13 +86,14 @@ def build(config: Config, fabric: Fabric) -> Parts:
     callbacks = build_callbacks(config)
     train, val, test = build_loaders(config, data, fabric, plan)
     model = build_model(config, data.channels, len(data.classes), size)
-    memory = step_bytes(config, data, size, fabric.world_size)
+    tried = trial(config, data, size)
+    memory = step_bytes(config, *tried, fabric.world_size)
     notes = [
         *data.notes,
         *told_of_memory(memory, fabric.device),
         *told_of_idle_augmentation(config),
-        *told_of_small_images(config, data, size),
-        *told_of_narrow_field(config, data, size),
+        *told_of_small_images(config, *tried),
+        *told_of_narrow_field(config, *tried),
     ]
     if config.model["weights"] is not None:
         notes += load_weights(model, config)

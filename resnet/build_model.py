@@ -139,27 +139,27 @@ def check_stages(config: Config, data: DataSet, size: Size, key: str) -> None:
         )
 
 
-def told_of_small_images(config: Config, data: DataSet, size: Size) -> list[str]:
+def told_of_small_images(config: Config, model: nn.Module, images: Tensor) -> list[str]:
     """Returns a note if one of our networks that is made for photos gets images of which it leaves next to nothing."""
     stem = config.model.get("stem")
     if config.model["_target_"] != OUR_MODEL or stem not in STEMS or stem == "conv3x3":
         return []
-    model, images = trial(config, data, size)
     first, *_, last = (min(maps.shape[-2:]) for maps in model.features(images))  # type: ignore[operator]
     if last > MOST_LOST:
         return []
-    left = f"images of {pixels(size)} are {first} behind the stem and {last} at the end"
+    left = f"images of {pixels((images.shape[-2], images.shape[-1]))} are {first} behind the stem and {last} at the end"
     return [f"{left}: model.stem={stem} is made for about 224; take {WHOLE_STEM}"]
 
 
-def told_of_narrow_field(config: Config, data: DataSet, size: Size) -> list[str]:
+def told_of_narrow_field(config: Config, model: nn.Module, images: Tensor) -> list[str]:
     """Returns a note if no output of the last stage of one of our networks sees the whole image."""
     if config.model["_target_"] != OUR_MODEL:
         return []
-    *_, seen, _ = receptive_fields(trial(config, data, size)[0])
-    if seen is None or seen >= max(size):
+    *_, seen, _ = receptive_fields(model)
+    side = max(images.shape[-2:])
+    if seen is None or seen >= side:
         return []
     return [
-        f"the last stage sees {seen:.0f} of {max(size)} pixels: take a network for larger images, like model=resnet18, or more stages, or "
+        f"the last stage sees {seen:.0f} of {side} pixels: take a network for larger images, like model=resnet18, or more stages, or "
         "smaller images"
     ]

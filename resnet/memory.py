@@ -4,21 +4,18 @@ import os
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from resnet.build_model import trial
 from resnet.config import Config
-from resnet.data import DataSet, Size
 
 GB = 1e9
 
 
-def step_bytes(config: Config, data: DataSet, size: Size, world_size: int = 1) -> int:
+def step_bytes(config: Config, model: nn.Module, images: Tensor, world_size: int = 1) -> int:
     """Returns about how many bytes one process needs for a step: what the forward pass keeps for the gradient, in the precision of the
-    parameters, and the parameters with their gradients and two states of an optimizer.
+    parameters, and the parameters with their gradients and two states of an optimizer. `model` and `images`: those of `trial`.
     """
-    model, images = trial(config, data, size)
     kept: dict[Any, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -28,6 +25,7 @@ def step_bytes(config: Config, data: DataSet, size: Size, world_size: int = 1) -
     with torch.random.fork_rng(devices=[]), saved_tensors_hooks(keep, lambda tensor: tensor):
         scores = model.train()(images)
     del scores
+    model.eval()
     parameters = {parameter.untyped_storage()._cdata: parameter.nbytes for parameter in model.parameters()}
     activations = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in parameters)
     at_once = -(-config.batch_size // (config.accumulate * world_size))

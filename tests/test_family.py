@@ -15,7 +15,7 @@ import resnet
 from resnet.analysis.export import export
 from resnet.analysis.saved import open_run
 from resnet.build import build_data
-from resnet.build_model import build_model, check_stages, meta_model, told_of_small_images
+from resnet.build_model import build_model, check_stages, meta_model, told_of_small_images, trial
 from resnet.config import UserError
 from resnet.config.cli import compose_config
 from resnet.config.names import BLOCKS, NORMS, SHORTCUTS, STEMS
@@ -332,7 +332,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(words: str, message: str) ->
 )
 def test_a_network_for_photos_tells_of_small_images(words: str, size: int, told: list[str]) -> None:
     config = compose_config([*words.split(" "), "data=digits"])
-    notes = told_of_small_images(config, build_data(config), (size, size))
+    notes = told_of_small_images(config, *trial(config, build_data(config), (size, size)))
     assert [note.startswith(start) for note, start in zip(notes, told, strict=True)] == [True] * len(told)
     assert all("take model.stem=conv3x3, which leaves small images whole, or model=resnet20" in note for note in notes)
 

@@ -6,14 +6,14 @@ from conftest import call, compose
 
 from resnet import memory
 from resnet.build import build_data, check_size
-from resnet.build_model import build_model
+from resnet.build_model import build_model, trial
 from resnet.memory import step_bytes, told_of_memory
 
 
 def needed(*overrides: str) -> int:
     config = compose("data=digits", *overrides)
     data = build_data(config)
-    return step_bytes(config, data, check_size(config, data))
+    return step_bytes(config, *trial(config, data, check_size(config, data)))
 
 
 def test_what_a_step_needs_grows_with_its_parts() -> None:
