@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from benchmarks.article import training_images
 from benchmarks.measure import ROOT
-from resnet.build import Parts, build, build_fabric
+from resnet.build import Parts, build
+from resnet.build_fabric import build_fabric
 from resnet.config import Config, load_config
 from resnet.data import Batch, Loader
 from resnet.run import run

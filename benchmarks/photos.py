@@ -20,7 +20,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmarks.measure import interleaved, machine
-from resnet.build import build_data, build_fabric, build_loaders, build_plan, steps_per_epoch
+from resnet.build import build_plan
+from resnet.build_data import build_data, build_loaders, steps_per_epoch
+from resnet.build_fabric import build_fabric
 from resnet.config.cli import compose_config
 
 WIDTH, HEIGHT, SIDE, BATCH = 500, 375, 224, 128

@@ -1,62 +1,46 @@
 """Config -> objects."""
 
-import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet.build_model import build_model, check_stages, is_foreign, told_of_narrow_field, told_of_small_images, trial
+from resnet.build_data import (
+    build_augment,
+    build_data,
+    build_loaders,
+    check_held_out,
+    check_size,
+    offered_by,
+    steps_per_epoch,
+    told_of_idle_augmentation,
+)
+from resnet.build_model import build_model, told_of_narrow_field, told_of_small_images, trial
 from resnet.build_weights import load_weights
 from resnet.config.errors import UserError, cause
 from resnet.config.groups import check_groups
-from resnet.config.hashing import changes_images
-from resnet.config.launched import is_first_process, is_srun, is_torchrun, started_processes
+from resnet.config.launched import is_first_process
 from resnet.config.load import check_foreign
 from resnet.config.measured import READ, measured
 from resnet.config.schema import Config
-from resnet.config.signature import read_signature
 from resnet.config.targets import find_target
-from resnet.data import Augment, DataError, DataSet, Loader, Size, Source, Split, checked, count_batches, plain_size, split_dataset
+from resnet.data import DataSet, Loader, Size
 from resnet.make import make, takes
 from resnet.memory import step_bytes, told_of_memory
 from resnet.training.callbacks import Callback
 from resnet.training.learner import Learner, Metric
 from resnet.training.loop import Plan
-from resnet.training.memory import keep_freed_memory
 from resnet.training.objective import Objective
 from resnet.training.optim.groups import frozen_parts, parameter_groups
 from resnet.training.optim.trial import too_many_evaluations, try_out
 from resnet.training.randomness import random_numbers_kept
-
-OF_ALL_DATA = (
-    "name",
-    "workers",
-    "shift",
-    "flip",
-    "val_size",
-    "train_size",
-    "balance",
-    "only",
-    "folds",
-    "fold",
-)  # keys of data that no source reads
-EVAL_BATCH = 500  # images; does not affect the result
 
 
 @dataclass(frozen=True)
@@ -104,174 +88,6 @@ def build(config: Config, fabric: Fabric) -> Parts:
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # separate dropout per process; the first one continues as it would alone
     return Parts(fabric, data, learner, train, val, test, plan, callbacks, size, memory, notes)
-
-
-def build_fabric(config: Config) -> Fabric:
-    """Returns a launched Fabric with one process, or with those that the config, torchrun or srun ask for."""
-    keep_freed_memory()
-    torch.use_deterministic_algorithms(config.deterministic)
-    torch.backends.cudnn.benchmark = not config.deterministic
-    fabric = make_fabric(config)
-    try:
-        fabric.launch()
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise _no_device(config, error) from None
-    return fabric
-
-
-def make_fabric(config: Config) -> Fabric:
-    """Returns a Fabric that is not launched yet. Raises UserError if this machine has no such device."""
-    settings = config.fabric
-    devices, num_nodes = started_processes() or (settings.devices, settings.num_nodes)
-    # Each process keeps the running statistics of its own share. Before use they are averaged over all processes, so that they describe all
-    # images.
-    ddp = DDPStrategy(forward_sync_buffers=False)
-    strategy = ddp if settings.strategy == "ddp" or devices != 1 or num_nodes != 1 else "auto"
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # Fabric announces each process
-    try:
-        fabric = Fabric(
-            accelerator=settings.accelerator,
-            strategy=strategy,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=settings.precision,  # type: ignore[arg-type]
-            plugins=[_cluster()],
-        )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise _no_device(config, error) from None
-    if settings.sync_batch_norm and fabric.device.type != "cuda":
-        raise UserError(f"fabric.sync_batch_norm=true: torch has it for GPUs only, and this is a {fabric.device.type}; set it to false")
-    return fabric
-
-
-def _cluster() -> ClusterEnvironment:
-    """Replaces Fabric's guess, which takes a SLURM job script for processes that srun started."""
-    return TorchElasticEnvironment() if is_torchrun() else SLURMEnvironment() if is_srun() else LightningEnvironment()
-
-
-def _no_device(config: Config, error: Exception) -> UserError:
-    devices, _ = started_processes() or (config.fabric.devices, 1)
-    reason = " ".join(str(error).split())
-    return UserError(
-        f"fabric.accelerator={config.fabric.accelerator} fabric.devices={devices}: no such device here ({reason}); "
-        "use fabric.accelerator=auto or cpu"
-    )
-
-
-def build_data(config: Config) -> DataSet:
-    """Reads the data, only once per process even if several jobs of a sweep use them."""
-    settings = asdict(config.data)
-    for key in ("name", "workers", "shift", "flip", "balance"):  # used by the tables, the loaders and the augmentation
-        del settings[key]
-    return _data(json.dumps(settings))
-
-
-@lru_cache(maxsize=2)
-def _data(settings: str) -> DataSet:
-    """`settings` are JSON, because the cache needs a hashable argument."""
-    given = json.loads(settings)
-    source = given.pop("source")
-    _check_parameters(source["_target_"])
-    splitting = {key: given[key] for key in ("mean", "std", "val_size", "train_size", "split_seed", "only", "folds", "fold")}
-    try:
-        return split_dataset(_checked_source(source["_target_"], make("data", source, **given)), **splitting)
-    except DataError as error:
-        raise UserError(str(error)) from None
-    except OSError as error:  # a file that the user's own source reads
-        raise UserError(f"data._target_={source['_target_']}: {error.strerror or error}: {error.filename}") from None
-
-
-def _check_parameters(target: str) -> None:
-    """Raises UserError if a data source has parameters that would never get the values of these keys."""
-    if taken := [name for name in read_signature(target, f"data._target_={target}").parameters if name in OF_ALL_DATA]:
-        raise UserError(f"data._target_={target}: {', '.join(taken)}: keys that all data sets share; call its parameters something else")
-
-
-def _checked_source(target: str, source: Any) -> Source:
-    try:
-        return checked(source)
-    except DataError as error:
-        raise UserError(f"data._target_={target}: {error}") from None
-
-
-def check_size(config: Config, data: DataSet) -> Size:
-    """Returns the size of the model's input. Raises UserError if the images do not fit the augmentation, or its output does not
-    fit the model.
-    """
-    augment = build_augment(config)
-    try:
-        augment.check(data.channels, data.size)
-    except DataError as error:
-        raise UserError(str(error)) from None
-    *smaller, size = augment.training_sizes(data.size)
-    smallest = min([size, *smaller], key=min)
-    check_stages(config, data, smallest, "size of augment's crop" if smallest == size else "sizes of progressive")
-    if is_foreign(config):
-        trial(config, data, smallest)
-    return size
-
-
-def check_held_out(config: Config, data: DataSet) -> None:
-    """Raises UserError if training is to be judged by held-out images, and there are none."""
-    if config.early_stop is not None and data.val is None:
-        raise UserError(f"early_stop={config.early_stop}: there is no held-out split to judge by; set data.val_size, or early_stop=null")
-
-
-def steps_per_epoch(config: Config, data: DataSet) -> int:
-    number = count_batches(len(data.train), config.batch_size, config.limit_batches, is_training=True)
-    if not number:
-        raise UserError(f"data.train_size={config.data.train_size}: {len(data.train)} images to train on; at least two are needed")
-    return number
-
-
-def told_of_idle_augmentation(config: Config) -> list[str]:
-    """Returns a note if the chosen augmentation does nothing, because the data set does not say how far images may be changed."""
-    if changes_images(config.augment):
-        return []
-    return [f"augment changes no image, with data.shift={config.data.shift} and data.flip={config.data.flip:g}: set them, or augment=photo"]
-
-
-def build_augment(config: Config) -> Augment:
-    try:
-        return Augment([make(f"augment.{index}", settings) for index, settings in enumerate(config.augment)])
-    except DataError as error:
-        raise UserError(str(error)) from None
-
-
-def build_loaders(config: Config, data: DataSet, fabric: Fabric, plan: Plan) -> tuple[Loader, Loader | None, Loader]:
-    augment, common = build_augment(config), _loader_settings(config, data, fabric)
-    train = Loader(
-        data.train,
-        config.batch_size,
-        augment,
-        shuffle=True,
-        balance=config.data.balance,
-        seed=config.seed,
-        total_batches=plan.total_steps,
-        **common,
-    )
-    size = augment.output_size(data.size)
-    val = build_eval_loader(config, data, data.val, fabric, size) if data.val is not None else None
-    return train, val, build_eval_loader(config, data, data.test, fabric, size)
-
-
-def build_eval_loader(config: Config, data: DataSet, split: Split, fabric: Fabric, size: Size) -> Loader:
-    """`size`: of the model's input; images are cut or padded to it."""
-    return Loader(split, EVAL_BATCH, shuffle=False, size=size, **_loader_settings(config, data, fabric))
-
-
-def _loader_settings(config: Config, data: DataSet, fabric: Fabric) -> dict[str, Any]:
-    return {
-        "mean": data.mean,
-        "std": data.std,
-        "num_classes": len(data.classes),
-        "limit": config.limit_batches,
-        "workers": config.data.workers,
-        "device": fabric.device,
-        "channels_last": config.channels_last,
-        "rank": fabric.global_rank,
-        "world_size": fabric.world_size,
-    }
 
 
 def build_plan(config: Config, steps_per_epoch: int) -> Plan:
@@ -377,19 +193,6 @@ def try_objective(config: Config, objective: Objective, data: DataSet, size: Siz
                 objective.check(scores.clone(), scores.softmax(1), images)
     except Exception as error:  # foreign code may raise anything
         raise UserError(f"loss._target_={config.loss['_target_']}: {cause(error)}") from None
-
-
-def offered_by(data: DataSet) -> dict[str, Any]:
-    """Returns facts about the data that components may take as arguments."""
-    return {
-        "in_channels": data.channels,
-        "num_classes": len(data.classes),
-        "class_names": data.classes,
-        "class_counts": torch.bincount(torch.as_tensor(data.train.labels), minlength=len(data.classes)).tolist(),
-        "image_size": plain_size(data.size),
-        "mean": data.mean,
-        "std": data.std,
-    }
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:

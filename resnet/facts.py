@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build_data, how_read, import_targets, offered_by
+from resnet.build import Parts, how_read, import_targets
+from resnet.build_data import build_data, offered_by
 from resnet.build_model import trial
 from resnet.build_weights import weights_file
 from resnet.config import Config, UserError

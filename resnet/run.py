@@ -12,7 +12,9 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from resnet import facts as record
-from resnet.build import Parts, build, build_data, build_fabric, needs_length
+from resnet.build import Parts, build, needs_length
+from resnet.build_data import build_data
+from resnet.build_fabric import build_fabric
 from resnet.closing import Closing
 from resnet.config import Config, RunFailed, RunInterrupted, UserError, config_hash
 from resnet.config.targets import remember_built

@@ -12,7 +12,7 @@ FLOORS = [
     {"run", "closing", "ending", "restoring", "sweeps", "distillation"},
     {"analysis"},
     {"facts"},
-    {"build", "memory", "build_model", "build_weights"},
+    {"build", "build_data", "build_fabric", "memory", "build_model", "build_weights"},
     {"training"},
     {"record", "make"},
     {"config", "data", "losses", "metrics", "models"},

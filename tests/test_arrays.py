@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import compose
 
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import load_config
 from resnet.config.hashing import plain_values
 from resnet.data import DataError, Source, images_to_evaluate

@@ -8,7 +8,7 @@ import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as F
 
-from resnet.build import build_augment
+from resnet.build_data import build_augment
 from resnet.config import UserError
 from resnet.config.cli import compose_config
 from resnet.data import transforms as augment

@@ -17,7 +17,7 @@ from test_run import rows, summary
 from resnet.analysis import export
 from resnet.analysis.evaluate import calibration_error, share
 from resnet.analysis.saved import load_model, open_run
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import UserError
 from resnet.data.as_trained import as_trained
 from resnet.data.form import Form

@@ -19,7 +19,7 @@ from PIL import Image
 from test_resume import finish, start, wait_for
 from torchvision.transforms.v2 import TrivialAugmentWide
 
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import UserError
 from resnet.data import Augment, Loader
 from resnet.data.augment import Crop, Flip, Mixup, Progressive

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import resnet
 from resnet.analysis.export import export
 from resnet.analysis.saved import open_run
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.build_model import build_model, check_stages, meta_model, told_of_small_images, trial
 from resnet.config import UserError
 from resnet.config.cli import compose_config

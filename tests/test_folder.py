@@ -13,7 +13,7 @@ import torch
 from conftest import call, compose
 from PIL import Image
 
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import UserError
 from resnet.data import DataSet, decoded, files
 from resnet.data.folder import folder

@@ -9,7 +9,7 @@ from test_folder import pictures
 
 from resnet.analysis.comparison import compare_runs
 from resnet.analysis.intervals import t_interval, welch_interval
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import UserError
 
 

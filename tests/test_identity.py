@@ -17,7 +17,7 @@ from test_run import summary
 
 from resnet.analysis.comparison import as_data, compare_all
 from resnet.analysis.runs import Run
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import config_hash
 from resnet.config.hashing import completed, flatten
 from resnet.data import digest

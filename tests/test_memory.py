@@ -5,7 +5,7 @@ import torch
 from conftest import call, compose
 
 from resnet import memory
-from resnet.build import build_data, check_size
+from resnet.build_data import build_data, check_size
 from resnet.build_model import build_model, trial
 from resnet.memory import step_bytes, told_of_memory
 

@@ -14,7 +14,7 @@ import resnet
 from resnet.analysis.evaluate import evaluate
 from resnet.analysis.predict import predict
 from resnet.analysis.saved import open_run
-from resnet.build import build_augment, build_data, told_of_idle_augmentation
+from resnet.build_data import build_augment, build_data, told_of_idle_augmentation
 from resnet.config import UserError, load_config
 from resnet.config.cli import compose_config
 from resnet.config.hashing import as_text, completed, identity, plain_values

@@ -18,7 +18,7 @@ from resnet.analysis.describe import describe
 from resnet.analysis.evaluate import evaluate
 from resnet.analysis.export import export
 from resnet.analysis.saved import load_model, open_run
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.build_model import build_model, trial
 from resnet.config import UserError, load_config
 from resnet.config.cli import compose_config

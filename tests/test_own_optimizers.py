@@ -10,7 +10,8 @@ from conftest import ROOT, call, compose
 from test_resume import assert_same, timeless
 from torch import nn
 
-from resnet.build import build, build_fabric, build_groups, try_optimizer
+from resnet.build import build, build_groups, try_optimizer
+from resnet.build_fabric import build_fabric
 from resnet.config import UserError, config_hash
 from resnet.training.optim.groups import depth_factors
 

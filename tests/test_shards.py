@@ -14,7 +14,7 @@ from conftest import compose
 from PIL import Image
 
 import resnet
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import UserError
 from resnet.data import DataSet, Loader
 from resnet.data import shards as reading

@@ -11,7 +11,7 @@ from conftest import ROOT, call, compose
 import resnet
 from resnet.analysis.answering import Answering
 from resnet.analysis.saved import load_data, open_run
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.data import Batch, Loader, Split
 
 UNEVEN = ("data=arrays", "data.path=uneven.npz", "model.layers=[1,1]", "wandb=disabled", "metrics=[balanced_accuracy,macro_f1]")

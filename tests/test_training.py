@@ -10,7 +10,9 @@ from rounding import assert_same_weights, tolerance
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from resnet.build import build, build_augment, build_data, build_fabric, build_objective, build_optimizer
+from resnet.build import build, build_objective, build_optimizer
+from resnet.build_data import build_augment, build_data
+from resnet.build_fabric import build_fabric
 from resnet.build_model import meta_model
 from resnet.data import Augment, Loader
 from resnet.data.augment import Crop

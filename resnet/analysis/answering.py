@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from resnet.analysis.averaging import Averaged
 from resnet.analysis.saved import SavedRun, load_model
-from resnet.build import build_eval_loader, build_fabric, build_objective
+from resnet.build import build_objective
+from resnet.build_data import build_eval_loader
+from resnet.build_fabric import build_fabric
 from resnet.config import UserError
 from resnet.config.targets import trusting_only
 from resnet.data import DataSet, Loader, Split

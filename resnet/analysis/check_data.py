@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from resnet.analysis.sheet import draw_sheet
-from resnet.build import build_data
+from resnet.build_data import build_data
 from resnet.config import Config
 from resnet.data import Split, plain_size
 from resnet.data.duplicates import Place, conflicting, nearly_same, same_images

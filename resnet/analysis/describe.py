@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet.build import Parts, build, build_fabric
+from resnet.build import Parts, build
+from resnet.build_fabric import build_fabric
 from resnet.build_model import trial
 from resnet.config import Config
 from resnet.facts import count_flops, device_name, model_line

@@ -21,7 +21,8 @@ from resnet.analysis.intervals import LEVEL, Share, share
 from resnet.analysis.robustness import corruption_report
 from resnet.analysis.saved import SavedRun, changed_data, load_data
 from resnet.analysis.temperature import temperature_report
-from resnet.build import EVAL_BATCH, build_metrics
+from resnet.build import build_metrics
+from resnet.build_data import EVAL_BATCH
 from resnet.config import UserError
 from resnet.config.names import OUR_LOSS
 from resnet.config.targets import trusting_only

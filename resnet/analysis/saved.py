@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from resnet.build import build_augment, build_data
+from resnet.build_data import build_augment, build_data
 from resnet.build_model import build_model, is_foreign, meta_model
 from resnet.config import Config, UserError, load_config
 from resnet.config.targets import trusting_only

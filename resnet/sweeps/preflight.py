@@ -120,14 +120,16 @@ class Parts:
     def sizes(self, config: Config) -> tuple[int, int]:
         """Returns the number of parameters, and the operations of training and evaluation. Raises UserError if a part has a mistake."""
         from resnet import build
+        from resnet.build_data import build_data, check_held_out, check_size, steps_per_epoch
+        from resnet.build_fabric import make_fabric
         from resnet.build_model import build_model
         from resnet.build_weights import load_weights
 
-        data = build.build_data(config)
-        build.check_held_out(config, data)
-        size = build.check_size(config, data)
+        data = build_data(config)
+        check_held_out(config, data)
+        size = check_size(config, data)
         model, flops = self._model(config, data, size)
-        steps = build.steps_per_epoch(config, data)
+        steps = steps_per_epoch(config, data)
         plan = build.build_plan(config, steps)
         schedule = config.optimizer, config.scheduler, plan.total_steps, config.model, config.fabric.precision
         self._once(lambda: build.try_optimizer(config, deepcopy(model), plan), *schedule)
@@ -135,7 +137,7 @@ class Parts:
         self._once(lambda: build.build_callbacks(config), config.callbacks)
         self._once(lambda: build.try_metrics(config, len(data.classes)), config.metrics, config.choose_by, len(data.classes))
         if self.has_its_devices:
-            self._once(lambda: build.make_fabric(config), config.fabric)
+            self._once(lambda: make_fabric(config), config.fabric)
         if config.model["weights"] is not None:
             shape = data.channels, len(data.classes), size
             self._once(lambda: load_weights(build_model(config, *shape), config), config.model, shape)
@@ -162,9 +164,10 @@ def _try_objective(config: Config, data: "DataSet", size: "Size") -> None:
     import torch
 
     from resnet import build
+    from resnet.build_data import offered_by
 
     device = torch.device("cpu")
-    build.try_objective(config, build.build_objective(config, device, **build.offered_by(data)), data, size, device)
+    build.try_objective(config, build.build_objective(config, device, **offered_by(data)), data, size, device)
 
 
 def _seconds(sweep: Sweep, checked: Sequence[Checked]) -> list[float] | None:
